@@ -1,0 +1,42 @@
+"""Fields of the event itself."""
+
+from appliance.model.field import ArgKind, Field, FieldType
+
+T, A = FieldType, ArgKind
+
+ROWS = (
+    Field("evt.num", T.UINT, "number of the event since the daemon started", "e.num"),
+    Field("evt.time", T.TEXT, "local time of day with nanoseconds", "clock_time(e.ts_ns)"),
+    Field("evt.time.iso8601", T.TEXT, "time in UTC with nanoseconds, ISO 8601", "iso_time(e.ts_ns)"),
+    Field("evt.rawtime", T.ABSTIME, "time in nanoseconds since the epoch", "e.ts_ns"),
+    Field("evt.type", T.TEXT, "name of the event's type", "e.type.value"),
+    Field("evt.dir", T.TEXT, "direction; all our events are exits: `<`", "'<'"),
+    Field(
+        "evt.category", T.TEXT, "what the event is about: file, net, process, user ...", "EVENTS[e.type].category.value"
+    ),
+    Field("evt.cpu", T.INT, "number of the CPU on which it happened", "e.cpu"),
+    Field("evt.args", T.TEXT, "all arguments as `name=value`; for outputs only", "arguments(e)"),
+    Field(
+        "evt.arg",
+        T.TEXT,
+        "one argument by name or place, as text: flags by name, modes in octal",
+        "argument(e, {arg})",
+        A.INDEX_OR_KEY,
+        arg_required=True,
+    ),
+    Field(
+        "evt.rawarg",
+        T.INT,
+        "one argument by name, as the number it is",
+        "raw_argument(e, {arg})",
+        A.INDEX_OR_KEY,
+        arg_required=True,
+    ),
+    Field("evt.res", T.TEXT, "`SUCCESS`, or the name of the error: `ENOENT`", "result_name(e)"),
+    Field("evt.rawres", T.INT, "result as the number it is, negative for errors", "e.res"),
+    Field("evt.failed", T.BOOL, "true if the call returned an error", "e.res < 0"),
+    Field("evt.is_open_read", T.BOOL, "true for an open that asks to read", "is_open_read(e)"),
+    Field("evt.is_open_write", T.BOOL, "true for an open that asks to write", "is_open_write(e)"),
+    Field("evt.is_open_create", T.BOOL, "true for an open that may create the file", "is_open_create(e)"),
+    Field("evt.is_open_exec", T.BOOL, "true for an open that creates a file which may be executed", "is_open_exec(e)"),
+)

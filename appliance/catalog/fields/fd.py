@@ -1,0 +1,40 @@
+"""Fields of the descriptor the event is about: a file, a socket, a pipe."""
+
+from appliance.model.field import Field, FieldType
+
+T = FieldType
+
+
+def _either(name: str, type_: FieldType, doc: str, first: str, second: str) -> Field:
+    """A row for "one side or the other": a check holds if either side matches."""
+    return Field(
+        name, type_, doc, f"either(e.fd.{first}, e.fd.{second})", get_all=f"either(e.fd.{first}, e.fd.{second})"
+    )
+
+
+ROWS = (
+    Field("fd.num", T.INT, "number of the descriptor, -1 for an open that failed", "e.fd.num"),
+    Field("fd.type", T.TEXT, "kind: file, directory, ipv4, ipv6, unix, pipe, event ...", "e.fd.type"),
+    Field("fd.typechar", T.TEXT, "kind as one letter: f d 4 6 u p e ...", "e.fd.typechar"),
+    Field("fd.name", T.PATH, "absolute path of a file, or `client:port->server:port` of a socket", "e.fd.name"),
+    Field("fd.nameraw", T.PATH, "path as the caller gave it", "e.fd.nameraw"),
+    Field("fd.directory", T.PATH, "folder of a file", "e.fd.directory"),
+    Field("fd.filename", T.PATH, "last component of a file's path", "e.fd.filename"),
+    Field("fd.l4proto", T.TEXT, "protocol of a socket: tcp, udp, icmp, raw", "e.fd.l4proto"),
+    _either("fd.ip", T.ADDRESS, "address of either side", "cip", "sip"),
+    _either("fd.port", T.PORT, "port of either side", "cport", "sport"),
+    _either("fd.net", T.NET, "network of either side", "cip", "sip"),
+    Field("fd.cip", T.ADDRESS, "client's address", "e.fd.cip"),
+    Field("fd.sip", T.ADDRESS, "server's address", "e.fd.sip"),
+    Field("fd.lip", T.ADDRESS, "local address", "e.fd.lip"),
+    Field("fd.rip", T.ADDRESS, "remote address", "e.fd.rip"),
+    Field("fd.cport", T.PORT, "client's port", "e.fd.cport"),
+    Field("fd.sport", T.PORT, "server's port", "e.fd.sport"),
+    Field("fd.lport", T.PORT, "local port", "e.fd.lport"),
+    Field("fd.rport", T.PORT, "remote port", "e.fd.rport"),
+    Field("fd.cnet", T.NET, "client's network", "e.fd.cip"),
+    Field("fd.snet", T.NET, "server's network", "e.fd.sip"),
+    Field("fd.lnet", T.NET, "local network", "e.fd.lip"),
+    Field("fd.rnet", T.NET, "remote network", "e.fd.rip"),
+    Field("fd.is_server", T.BOOL, "true if the process is the server of this socket", "e.fd.is_server"),
+)

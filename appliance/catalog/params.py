@@ -1,0 +1,253 @@
+"""What a parameter of an event is, and the names of the flags it may carry.
+
+Comes in: nothing. Goes out: the vocabulary in which `catalog.events` writes its rows. The flags are spelled as Falco
+spells them (`falco --list-events`); the numbers are Linux's (uapi headers; x86_64 and arm64 agree on all of them but
+the four marked in `OPEN_FLAGS`).
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+class ParamType(Enum):
+    """How a parameter is stored and shown. The value is what `tercel list` calls the type."""
+
+    RES = "ERRNO"  # the call's result, in the record's head
+    RES_FD = "FD "  # the same, and it is a descriptor when not negative
+    RES_PID = "PID "  # the same, and it is a pid
+    FD = "FD"  # s32
+    PID = "PID"  # s32
+    INT64 = "INT64"
+    UINT16 = "UINT16"
+    UINT32 = "UINT32"
+    UINT64 = "UINT64"
+    UID = "UID"  # u32 in the host's user namespace; 4294967295 means "unchanged" or "nobody" and is read as -1
+    MODE = "MODE"  # u32, shown in octal
+    FLAGS = "FLAGS32"  # u32, a bit set of `flags`
+    ENUM = "ENUMFLAGS32"  # u32, one of `flags`
+    ADDR16 = "ADDR"  # 16 bytes, network order; an IPv4 address stands in the first four
+    PATH = "FSPATH"  # text of at most 4,095 bytes
+    TEXT = "CHARBUF"  # text
+    ARGS = "BYTEBUF"  # NUL-separated texts, decoded to a tuple
+    BYTES = "BYTES"  # bytes
+    DIRPATH = "DIRPATH"  # a path as the kernel walks it: names from leaf to root; decoded to `/a/b`
+
+
+RESULTS = frozenset({ParamType.RES, ParamType.RES_FD, ParamType.RES_PID})
+VARIABLE = frozenset({ParamType.PATH, ParamType.TEXT, ParamType.ARGS, ParamType.BYTES, ParamType.DIRPATH})
+
+Flags = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter. The first of every event is its result and lives in the record's head.
+
+    With `get` (a Python expression over `e`, as in `model.field.Field`) it is not stored: other facts tell it.
+    `internal` ones are ours, not Falco's: they carry what the kernel knows and feed `engine.state`.
+    """
+
+    name: str
+    type: ParamType
+    flags: Flags | None = None
+    get: str | None = None
+    internal: bool = False
+
+    @property
+    def stored(self) -> bool:
+        """True if the record has room for it (results are in its head)."""
+        return self.get is None and self.type not in RESULTS
+
+
+def flag_names(value: int, flags: Flags) -> str:
+    """The set's names joined by `|`, in table order; `0` where none is set (as Falco prints an empty set)."""
+    names = [name for name, bits in flags.items() if bits and value & bits == bits]
+    return "|".join(names) if names else next((name for name, bits in flags.items() if bits == value), "0")
+
+
+def enum_name(value: int, flags: Flags) -> str:
+    """The name that stands for `value`, or its decimal digits."""
+    return next((name for name, number in flags.items() if number == value), str(value))
+
+
+_ARM = platform.machine() == "aarch64"
+
+O_ACCMODE = 0o3
+
+
+def open_flag_names(value: int) -> str:
+    """Open flags as Falco names them: the access mode first (`O_RDONLY` is a name here, though its bits are none)."""
+    mode = {0: "O_RDONLY", 1: "O_WRONLY", 2: "O_RDWR"}.get(value & O_ACCMODE)
+    rest = [name for name, bits in OPEN_FLAGS.items() if bits > O_ACCMODE and value & bits == bits]
+    if "O_TMPFILE" in rest:  # O_TMPFILE holds O_DIRECTORY's bit
+        rest.remove("O_DIRECTORY")
+    if "O_SYNC" in rest:  # O_SYNC holds O_DSYNC's bit
+        rest.remove("O_DSYNC")
+    return "|".join([mode, *rest] if mode else rest)
+
+
+OPEN_FLAGS: Flags = {
+    "O_RDONLY": 0,
+    "O_WRONLY": 1,
+    "O_RDWR": 2,
+    "O_CREAT": 0o100,
+    "O_APPEND": 0o2000,
+    "O_DSYNC": 0o10000,
+    "O_EXCL": 0o200,
+    "O_NONBLOCK": 0o4000,
+    "O_SYNC": 0o4010000,
+    "O_TRUNC": 0o1000,
+    "O_DIRECT": 0o200000 if _ARM else 0o40000,
+    "O_DIRECTORY": 0o40000 if _ARM else 0o200000,
+    "O_LARGEFILE": 0o400000 if _ARM else 0o100000,
+    "O_NOFOLLOW": 0o100000 if _ARM else 0o400000,
+    "O_CLOEXEC": 0o2000000,
+    "O_PATH": 0o10000000,
+    "O_TMPFILE": 0o20000000 | (0o40000 if _ARM else 0o200000),
+}
+
+RESOLVE_FLAGS: Flags = {
+    "RESOLVE_BENEATH": 0x8,
+    "RESOLVE_IN_ROOT": 0x10,
+    "RESOLVE_NO_MAGICLINKS": 0x2,
+    "RESOLVE_NO_SYMLINKS": 0x4,
+    "RESOLVE_NO_XDEV": 0x1,
+    "RESOLVE_CACHED": 0x20,
+}
+
+CLONE_FLAGS: Flags = {
+    "CLONE_FILES": 0x400,
+    "CLONE_FS": 0x200,
+    "CLONE_IO": 0x80000000,
+    "CLONE_NEWIPC": 0x8000000,
+    "CLONE_NEWNET": 0x40000000,
+    "CLONE_NEWNS": 0x20000,
+    "CLONE_NEWPID": 0x20000000,
+    "CLONE_NEWUTS": 0x4000000,
+    "CLONE_PARENT": 0x8000,
+    "CLONE_PARENT_SETTID": 0x100000,
+    "CLONE_PTRACE": 0x2000,
+    "CLONE_SIGHAND": 0x800,
+    "CLONE_SYSVSEM": 0x40000,
+    "CLONE_THREAD": 0x10000,
+    "CLONE_UNTRACED": 0x800000,
+    "CLONE_VM": 0x100,
+    "CLONE_NEWUSER": 0x10000000,
+    "CLONE_CHILD_CLEARTID": 0x200000,
+    "CLONE_CHILD_SETTID": 0x1000000,
+    "CLONE_SETTLS": 0x80000,
+    "CLONE_STOPPED": 0x2000000,
+    "CLONE_VFORK": 0x4000,
+    "CLONE_NEWCGROUP": 0x2000000,
+}
+
+RENAME_FLAGS: Flags = {"RENAME_NOREPLACE": 1, "RENAME_EXCHANGE": 2, "RENAME_WHITEOUT": 4}
+UNLINK_FLAGS: Flags = {"AT_REMOVEDIR": 0x200}
+LINK_FLAGS: Flags = {"AT_SYMLINK_FOLLOW": 0x400, "AT_EMPTY_PATH": 0x1000}
+CHOWN_FLAGS: Flags = {"AT_SYMLINK_NOFOLLOW": 0x100, "AT_EMPTY_PATH": 0x1000}
+EXECVEAT_FLAGS: Flags = {"AT_EMPTY_PATH": 0x1000, "AT_SYMLINK_NOFOLLOW": 0x100}
+
+MOUNT_FLAGS: Flags = {
+    "RDONLY": 1,
+    "NOSUID": 2,
+    "NODEV": 4,
+    "NOEXEC": 8,
+    "SYNCHRONOUS": 16,
+    "REMOUNT": 32,
+    "MANDLOCK": 64,
+    "DIRSYNC": 128,
+    "NOATIME": 1024,
+    "NODIRATIME": 2048,
+    "BIND": 4096,
+    "MOVE": 8192,
+    "REC": 16384,
+    "SILENT": 32768,
+    "POSIXACL": 1 << 16,
+    "UNBINDABLE": 1 << 17,
+    "PRIVATE": 1 << 18,
+    "SLAVE": 1 << 19,
+    "SHARED": 1 << 20,
+    "RELATIME": 1 << 21,
+    "KERNMOUNT": 1 << 22,
+    "I_VERSION": 1 << 23,
+    "STRICTATIME": 1 << 24,
+    "LAZYTIME": 1 << 25,
+}
+
+PTRACE_REQUESTS: Flags = {
+    "PTRACE_TRACEME": 0,
+    "PTRACE_PEEKTEXT": 1,
+    "PTRACE_PEEKDATA": 2,
+    "PTRACE_PEEKUSR": 3,
+    "PTRACE_POKETEXT": 4,
+    "PTRACE_POKEDATA": 5,
+    "PTRACE_POKEUSR": 6,
+    "PTRACE_CONT": 7,
+    "PTRACE_KILL": 8,
+    "PTRACE_SINGLESTEP": 9,
+    "PTRACE_GETREGS": 12,
+    "PTRACE_SETREGS": 13,
+    "PTRACE_GETFPREGS": 14,
+    "PTRACE_SETFPREGS": 15,
+    "PTRACE_ATTACH": 16,
+    "PTRACE_DETACH": 17,
+    "PTRACE_SYSCALL": 24,
+    "PTRACE_SETOPTIONS": 0x4200,
+    "PTRACE_GETEVENTMSG": 0x4201,
+    "PTRACE_GETSIGINFO": 0x4202,
+    "PTRACE_SETSIGINFO": 0x4203,
+    "PTRACE_GETREGSET": 0x4204,
+    "PTRACE_SETREGSET": 0x4205,
+    "PTRACE_SEIZE": 0x4206,
+    "PTRACE_INTERRUPT": 0x4207,
+    "PTRACE_LISTEN": 0x4208,
+    "PTRACE_PEEKSIGINFO": 0x4209,
+    "PTRACE_GETSIGMASK": 0x420A,
+    "PTRACE_SETSIGMASK": 0x420B,
+}
+
+FAMILIES: Flags = {
+    "AF_UNSPEC": 0,
+    "AF_UNIX": 1,
+    "AF_INET": 2,
+    "AF_AX25": 3,
+    "AF_IPX": 4,
+    "AF_APPLETALK": 5,
+    "AF_NETROM": 6,
+    "AF_BRIDGE": 7,
+    "AF_ATMPVC": 8,
+    "AF_X25": 9,
+    "AF_INET6": 10,
+    "AF_ROSE": 11,
+    "AF_DECnet": 12,
+    "AF_NETBEUI": 13,
+    "AF_SECURITY": 14,
+    "AF_KEY": 15,
+    "AF_NETLINK": 16,
+    "AF_PACKET": 17,
+    "AF_ASH": 18,
+    "AF_ECONET": 19,
+    "AF_ATMSVC": 20,
+    "AF_RDS": 21,
+    "AF_SNA": 22,
+    "AF_IRDA": 23,
+    "AF_PPPOX": 24,
+    "AF_WANPIPE": 25,
+    "AF_LLC": 26,
+    "AF_CAN": 29,
+    "AF_TIPC": 30,
+    "AF_BLUETOOTH": 31,
+    "AF_IUCV": 32,
+    "AF_RXRPC": 33,
+    "AF_ISDN": 34,
+    "AF_PHONET": 35,
+    "AF_IEEE802154": 36,
+    "AF_CAIF": 37,
+    "AF_ALG": 38,
+    "AF_NFC": 39,
+    "AF_VSOCK": 40,
+}

@@ -1,0 +1,233 @@
+"""Values of an event that take more than looking: the functions that `get` expressions of the tables may call.
+
+Comes in: an `Event`. Goes out: a field's value, None where absent. Never: a look at anything but the event.
+`NAMES` is the whole namespace in which generated predicates and messages run.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from appliance.catalog.events import EVENTS, OPENS
+from appliance.catalog.params import (
+    O_ACCMODE,
+    OPEN_FLAGS,
+    Param,
+    ParamType,
+    enum_name,
+    flag_names,
+    open_flag_names,
+)
+from appliance.model.alert import FieldValue
+from appliance.model.event import Event, Mount, ParamValue, Process
+
+_MAX_ANCESTORS = 256  # a chain longer than this is a loop that state failed to break
+
+
+def result_name(e: Event) -> str:
+    """`SUCCESS`, or the name of the errno."""
+    return "SUCCESS" if e.res >= 0 else errno.errorcode.get(-e.res, str(e.res))
+
+
+def _param(e: Event, key: str | int) -> Param | None:
+    spec = EVENTS[e.type]
+    if isinstance(key, int):
+        return spec.params[key] if 0 <= key < len(spec.params) else None
+    return spec.param(key)
+
+
+def raw_argument(e: Event, key: str | int) -> FieldValue:
+    """The value of a parameter, by name or place, as a number where it is one; None if this event has no such."""
+    param = _param(e, key)
+    if param is None:
+        return None
+    return _as_field(_value(e, param))
+
+
+def _value(e: Event, param: Param) -> ParamValue:
+    if param.get is not None:
+        return _derived(param.get)(e)
+    if param.stored:
+        return e.params[EVENTS[e.type].index[param.name]]
+    return e.res
+
+
+_DERIVED: dict[str, Callable[[Event], ParamValue]] = {}
+
+
+def _derived(get: str) -> Callable[[Event], ParamValue]:
+    found = _DERIVED.get(get)
+    if found is None:  # the expressions are ours, written in catalog.events
+        found = _DERIVED[get] = eval(f"lambda e: {get}", {"__builtins__": {}})  # noqa: S307
+    return found
+
+
+def _as_field(value: ParamValue) -> FieldValue:
+    if isinstance(value, tuple):
+        return " ".join(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return value
+
+
+def argument(e: Event, key: str | int) -> str | None:
+    """The value of a parameter as text, the way Falco shows it: flags by name, modes in octal, results by name."""
+    param = _param(e, key)
+    if param is None:
+        return None
+    value = _value(e, param)
+    if value is None:
+        return None
+    if not isinstance(value, int):
+        return str(_as_field(value))
+    return _text_of(param, value)
+
+
+def _text_of(param: Param, value: int) -> str:
+    match param.type:
+        case ParamType.RES:
+            return "SUCCESS" if value >= 0 else errno.errorcode.get(-value, str(value))
+        case ParamType.MODE:
+            return f"0{value:o}" if value else "0"
+        case ParamType.FLAGS if param.flags is not None:
+            return open_flag_names(value) if param.flags is OPEN_FLAGS else flag_names(value, param.flags)
+        case ParamType.ENUM if param.flags is not None:
+            return enum_name(value, param.flags)
+        case _:
+            return str(value)
+
+
+def arguments(e: Event) -> str:
+    """All of Falco's parameters as `name=value`, in order."""
+    return " ".join(f"{p.name}={argument(e, p.name)}" for p in EVENTS[e.type].params if not p.internal)
+
+
+def _open_flags(e: Event) -> int | None:
+    if e.type not in OPENS:
+        return None
+    index = EVENTS[e.type].index.get("flags")
+    if index is None:  # creat
+        return OPEN_FLAGS["O_WRONLY"] | OPEN_FLAGS["O_CREAT"] | OPEN_FLAGS["O_TRUNC"]
+    flags = e.params[index]
+    return flags if isinstance(flags, int) else None
+
+
+def is_open_read(e: Event) -> bool:
+    """An open that asks to read."""
+    flags = _open_flags(e)
+    return flags is not None and not flags & OPEN_FLAGS["O_PATH"] and flags & O_ACCMODE in (0, 2)
+
+
+def is_open_write(e: Event) -> bool:
+    """An open that asks to write."""
+    flags = _open_flags(e)
+    return flags is not None and not flags & OPEN_FLAGS["O_PATH"] and flags & O_ACCMODE in (1, 2)
+
+
+def is_open_create(e: Event) -> bool:
+    """An open that may create the file: O_CREAT or O_TMPFILE."""
+    flags = _open_flags(e)
+    tmpfile = OPEN_FLAGS["O_TMPFILE"]
+    return flags is not None and (bool(flags & OPEN_FLAGS["O_CREAT"]) or flags & tmpfile == tmpfile)
+
+
+def is_open_exec(e: Event) -> bool:
+    """An open that creates a file which may be executed."""
+    index = EVENTS[e.type].index.get("mode")
+    if index is None or not is_open_create(e):
+        return False
+    mode = e.params[index]
+    return isinstance(mode, int) and bool(mode & 0o111)
+
+
+def ancestors(e: Event) -> tuple[Process, ...]:
+    """The process and its ancestors, nearest first."""
+    chain = []
+    for n in range(_MAX_ANCESTORS):
+        process = e.ancestor(n)
+        if process.pid < 0:
+            break
+        chain.append(process)
+    return tuple(chain)
+
+
+_CAPABILITIES = (
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHECKPOINT_RESTORE",
+)  # fmt: skip
+
+
+def capabilities(bits: int | None) -> str | None:
+    """The set's names as Falco prints them: `CAP_CHOWN CAP_KILL`."""
+    if bits is None:
+        return None
+    return " ".join(f"CAP_{name}" for i, name in enumerate(_CAPABILITIES) if bits >> i & 1)
+
+
+def iso_time(ts_ns: int) -> str:
+    """UTC with nanoseconds: `2026-11-23T20:12:44.000000001+0000`."""
+    seconds, rest = divmod(ts_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}+0000"
+
+
+def clock_time(ts_ns: int) -> str:
+    """The local time of day with nanoseconds: `20:12:44.000000001`."""
+    seconds, rest = divmod(ts_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds):%H:%M:%S}.{rest:09}"
+
+
+def mount_text(mount: Mount) -> str:
+    """`source:dest:mode:rdwr:propagation`, as Falco writes one mount."""
+    return f"{mount.source}:{mount.dest}:{mount.mode}:{'true' if mount.rdwr else 'false'}:{mount.propagation}"
+
+
+def mounts_text(mounts: tuple[Mount, ...]) -> str:
+    """All mounts, `[a,b]`."""
+    return "[" + ",".join(mount_text(m) for m in mounts) + "]"
+
+
+def mount_part(mounts: tuple[Mount, ...], key: str | int, part: str, *, by_source: bool = False) -> str | None:
+    """One part (`all`, `source`, `dest`, `mode`, `rdwr`, `propagation`) of the mount at a place, or of the first whose
+    destination (with `by_source`: source) is `key`; a `*` at the end of `key` stands for any rest."""
+    mount = _find_mount(mounts, key, by_source)
+    if mount is None:
+        return None
+    if part == "all":
+        return mount_text(mount)
+    value = getattr(mount, part)
+    return value if isinstance(value, str) else ("true" if value else "false")
+
+
+def _find_mount(mounts: tuple[Mount, ...], key: str | int, by_source: bool) -> Mount | None:
+    if isinstance(key, int):
+        return mounts[key] if 0 <= key < len(mounts) else None
+    prefix = key[:-1] if key.endswith("*") else None
+    for mount in mounts:
+        text = mount.source if by_source else mount.dest
+        if text == key or (prefix is not None and text.startswith(prefix)):
+            return mount
+    return None
+
+
+def either(a: FieldValue, b: FieldValue) -> tuple[FieldValue, ...]:
+    """Both sides of a connection, without the absent ones."""
+    return tuple(v for v in (a, b) if v is not None)
+
+
+NAMES: Mapping[str, object] = MappingProxyType(
+    {
+        f.__name__: f
+        for f in (
+            result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
+            ancestors, capabilities, iso_time, clock_time, mounts_text, mount_part, either,
+        )
+    }
+    | {"EVENTS": EVENTS}
+)  # fmt: skip

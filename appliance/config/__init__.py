@@ -1,0 +1,1 @@
+"""Settings: `tercel.yaml`, checked against its schema and made into frozen values."""

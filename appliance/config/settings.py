@@ -1,0 +1,128 @@
+"""Config and its parts, under Falco's key names, with their defaults.
+
+Comes in: nothing. Goes out: frozen values. `schemas/config.schema.json` is the contract that these mirror; a test holds
+the two together. Durations end in their unit where Falco's key does not say it in its documentation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.model.alert import Priority
+
+
+@dataclass(frozen=True, slots=True)
+class StdoutOutput:
+    """Alerts on standard output, one line each. `color`: `auto` means on a terminal without NO_COLOR."""
+
+    enabled: bool = True
+    color: str = "auto"  # auto, always, never
+
+
+@dataclass(frozen=True, slots=True)
+class SyslogOutput:
+    """Alerts to the local syslog daemon. `socket` is its datagram socket."""
+
+    enabled: bool = False
+    socket: Path = Path("/dev/log")
+    facility: str = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class FileOutput:
+    """Alerts appended to a file; without `keep_alive` it is opened anew for each."""
+
+    enabled: bool = False
+    keep_alive: bool = False
+    filename: Path = Path("./events.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramOutput:
+    """Alerts to a program's standard input: one long-lived program with `keep_alive`, else one for each alert.
+
+    `program` is an argument vector; a string in the file is split as a shell splits words, and no shell runs it.
+    """
+
+    enabled: bool = False
+    keep_alive: bool = False
+    program: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOutput:
+    """Alerts by POST, one JSON object each."""
+
+    enabled: bool = False
+    url: str = ""
+    user_agent: str = "tercel"
+    insecure: bool = False
+    ca_cert: str = ""
+    ca_bundle: str = ""
+    ca_path: str = ""
+    mtls: bool = False
+    client_cert: str = ""
+    client_key: str = ""
+    echo: bool = False
+    compress_uploads: bool = False
+    keep_alive: bool = True
+    max_consecutive_timeouts: int = 5
+    timeout_ms: int = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class JournaldOutput:
+    """Alerts to the journal with native fields. `socket` is journald's; other values are for tests."""
+
+    enabled: bool = False
+    socket: Path = Path("/run/systemd/journal/socket")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputsQueue:
+    """`capacity` alerts may wait before each sink; one more is dropped and counted."""
+
+    capacity: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerEngines:
+    """Where container engines answer (Docker's API), and how long an event may wait for a container's facts."""
+
+    docker_sockets: tuple[Path, ...] = (Path("/var/run/docker.sock"),)
+    podman_sockets: tuple[Path, ...] = (Path("/run/podman/podman.sock"),)
+    wait_ms: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """The kernel side: size of the ring buffer in MiB (a power of two)."""
+
+    ring_mib: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of one run. `path` is the file they came from, None for the built-in defaults."""
+
+    path: Path | None = None
+    rules_files: tuple[Path, ...] = ()
+    priority: Priority = Priority.DEBUG
+    json_output: bool = False
+    json_include_output_property: bool = True
+    json_include_output_fields_property: bool = True
+    json_include_tags_property: bool = True
+    time_format_iso_8601: bool = False
+    rule_matching: str = "first"  # first: an event fires the first rule that matches it; all: every one
+    log_level: str = "info"
+    output_timeout_ms: int = 2000
+    outputs_queue: OutputsQueue = OutputsQueue()
+    stdout_output: StdoutOutput = StdoutOutput()
+    syslog_output: SyslogOutput = SyslogOutput()
+    file_output: FileOutput = FileOutput()
+    program_output: ProgramOutput = ProgramOutput()
+    http_output: HttpOutput = HttpOutput()
+    journald_output: JournaldOutput = JournaldOutput()
+    containers: ContainerEngines = ContainerEngines()
+    capture: Capture = Capture()

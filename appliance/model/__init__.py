@@ -1,0 +1,1 @@
+"""The nouns. Read this room and you know the project. Imports the standard library only."""

@@ -1,0 +1,72 @@
+"""What a field and an operator are: the vocabulary of conditions and outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class FieldType(Enum):
+    """The type of a field's value, under the names Falco lists them, and the Python value that carries it."""
+
+    TEXT = "CHARBUF"  # str, undecodable bytes as surrogates (surrogateescape)
+    PATH = "FSPATH"  # str
+    INT = "INT64"  # int
+    UINT = "UINT64"  # int
+    BOOL = "BOOL"  # bool
+    PORT = "PORT"  # int
+    ADDRESS = "IPADDR"  # str, canonical text of an IPv4 or IPv6 address
+    NET = "IPNET"  # str like ADDRESS; compared against CIDR networks
+    RELTIME = "RELTIME"  # int, nanoseconds
+    ABSTIME = "ABSTIME"  # int, nanoseconds since the epoch
+    FLAGS = "FLAGS32"  # str, names joined by `|`
+
+
+class ArgKind(Enum):
+    """What stands between the brackets behind a field's name."""
+
+    NONE = "none"
+    INDEX = "index"  # a number
+    KEY = "key"  # a name
+    INDEX_OR_KEY = "index or key"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One row of the catalogue: a named, typed value of an event.
+
+    `get` is a Python expression over `e` (an `Event`) that gives the value, or None where it is absent; in a field
+    that takes an argument, `{arg}` stands for the Python literal of that argument. With `is_list` the expression
+    gives a tuple of values. `get_all` is the expression used when a field with an optional argument has none
+    (`proc.aname`): a tuple of values, a check on it holds if any of them does.
+    """
+
+    name: str
+    type: FieldType
+    doc: str
+    get: str
+    arg: ArgKind = ArgKind.NONE
+    arg_required: bool = False
+    is_list: bool = False
+    get_all: str | None = None
+    sources: tuple[str, ...] = ("syscall",)
+
+
+class Operator(Enum):
+    """The operators of a check, as they are written. `==` is read as `=`."""
+
+    EQ = "="
+    NE = "!="
+    LT = "<"
+    LE = "<="
+    GT = ">"
+    GE = ">="
+    CONTAINS = "contains"
+    ICONTAINS = "icontains"
+    STARTSWITH = "startswith"
+    ENDSWITH = "endswith"
+    GLOB = "glob"
+    IN = "in"
+    INTERSECTS = "intersects"
+    PMATCH = "pmatch"
+    EXISTS = "exists"
