@@ -1,0 +1,172 @@
+/* The lowest layer: reading kernel structures by offset, and the record under construction.
+ *
+ * Offsets are macros OFF_<struct>_<member>, made from the running kernel's BTF. Nothing here knows a system call.
+ * All helpers are inlined by bcc; bounds are constants so that the verifier (and the reader) can see them.
+ */
+#pragma once
+
+#define __always_inline inline __attribute__((always_inline))
+
+/* Read a member of a kernel structure: READ(destination, pointer, struct_member). */
+#define READ(dst, ptr, member) \
+    bpf_probe_read_kernel(&(dst), sizeof(dst), (const void *)((u64)(ptr) + OFF_##member))
+#define AT(ptr, member) ((u64)(ptr) + OFF_##member)
+
+/* enum of include/uapi/linux/bpf.h */
+#define RB_NO_WAKEUP 1
+#define RB_FORCE_WAKEUP 2
+
+#define TEXT_MAX 4096   /* longest text taken, with its NUL: PATH_MAX */
+#define NAME_SIZE 256   /* NAME_MAX and a NUL */
+#define DEPTH_MAX 96    /* folders of a path that are walked */
+#define ARGS_MAX 4096   /* bytes of the argument area that are taken */
+#define ARGV_MAX 24     /* arguments of a failed execve that are taken */
+#define ROOM 20480      /* where texts may begin; one of TEXT_MAX may still follow */
+
+/* One record in the making: `at` is where the next byte goes. Never on the stack: 512 bytes is all there is. */
+struct scratch {
+    u64 at;
+    u64 busy;
+    u8 data[ROOM + TEXT_MAX + 8];
+};
+
+/* The kernel's own books: one row for each event type and CPU. `produced` counts every record that was made,
+ * `lost` those of them for which the ring had no room. */
+struct book {
+    u64 produced;
+    u64 lost;
+};
+
+/* Rows behind the event types: calls we saw and could not make a record of. */
+#define BOOK_COMPAT T_COUNT        /* 32-bit system calls, not decoded */
+#define BOOK_BUSY (T_COUNT + 1)    /* the scratch record was in use */
+#define BOOK_ROWS (T_COUNT + 2)
+
+BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
+BPF_PERCPU_ARRAY(books, struct book, BOOK_ROWS);
+BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
+/* 1 while the reader sleeps and wants to be woken by the next record. */
+BPF_ARRAY(sleeping, u32, 1);
+
+/* Hide from the compiler what it knows of a value: the bound that follows is then on the very register that the
+ * verifier sees used. */
+static __always_inline u64 opaque(u64 value)
+{
+    asm volatile("" : "+r"(value));
+    return value;
+}
+
+static __always_inline void *this_task(void)
+{
+    return (void *)bpf_get_current_task();
+}
+
+static __always_inline void *leader_of(void *task)
+{
+    void *leader = NULL;
+    READ(leader, task, task_struct_group_leader);
+    return leader;
+}
+
+static __always_inline u64 start_of(void *task)
+{
+    u64 start_ns = 0;
+    READ(start_ns, leader_of(task), task_struct_start_boottime);
+    return start_ns;
+}
+
+static __always_inline void count(u32 row)
+{
+    struct book *book = books.lookup(&row);
+    if (book)
+        book->produced += 1;
+}
+
+/* Take the CPU's scratch record and fill its head; NULL for our own process, or when it is in use. */
+static __always_inline struct scratch *begin(u32 type, u32 size, s64 res)
+{
+    u32 zero = 0;
+    u64 pid_tid = bpf_get_current_pid_tgid();
+    if (pid_tid >> 32 == OWN_PID)
+        return NULL;
+    struct scratch *s = scratches.lookup(&zero);
+    if (!s)
+        return NULL;
+    if (s->busy) {
+        count(BOOK_BUSY);
+        return NULL;
+    }
+    s->busy = 1;
+    struct head *head = (struct head *)s->data;
+    u64 uid_gid = bpf_get_current_uid_gid();
+    head->ts_ns = bpf_ktime_get_ns();
+    head->start_ns = start_of(this_task());
+    head->res = res;
+    head->pid = pid_tid >> 32;
+    head->tid = pid_tid;
+    head->uid = uid_gid;
+    head->gid = uid_gid >> 32;
+    head->type = type;
+    head->cpu = bpf_get_smp_processor_id();
+    head->reserved = 0;
+    s->at = size;
+    return s;
+}
+
+/* The seam for a filter in the kernel: until there is one, every record is kept. */
+static __always_inline bool keep(struct scratch *s)
+{
+    return true;
+}
+
+/* Hand the record over, wake the reader if it sleeps, and write the books. */
+static __always_inline void submit(struct scratch *s)
+{
+    u32 zero = 0;
+    struct head *head = (struct head *)s->data; /* bcc wants a pointer, and crashes on an array */
+    u32 type = head->type;
+    u64 size = opaque(s->at);
+    if (size > ROOM + TEXT_MAX)
+        size = ROOM + TEXT_MAX;
+    if (keep(s)) {
+        u64 flags = RB_NO_WAKEUP;
+        u32 *asleep = sleeping.lookup(&zero);
+        if (asleep && *asleep) {
+            *asleep = 0;
+            flags = RB_FORCE_WAKEUP;
+        }
+        struct book *book = books.lookup(&type);
+        if (book) {
+            book->produced += 1;
+            if (ring.ringbuf_output(head, size, flags))
+                book->lost += 1;
+        }
+    }
+    s->busy = 0;
+}
+
+/* Append a text of user space, without its NUL; ABSENT where it cannot be read. Gives its length. */
+static __always_inline u16 put_user_text(struct scratch *s, u64 ptr)
+{
+    u64 at = opaque(s->at);
+    if (!ptr || at > ROOM)
+        return ABSENT;
+    long n = bpf_probe_read_user_str(&s->data[at], TEXT_MAX, (const void *)ptr);
+    if (n <= 0)
+        return ABSENT;
+    s->at = at + n - 1;
+    return n - 1;
+}
+
+/* The same from the kernel's memory. */
+static __always_inline u16 put_kernel_text(struct scratch *s, u64 ptr)
+{
+    u64 at = opaque(s->at);
+    if (!ptr || at > ROOM)
+        return ABSENT;
+    long n = bpf_probe_read_kernel_str(&s->data[at], TEXT_MAX, (const void *)ptr);
+    if (n <= 0)
+        return ABSENT;
+    s->at = at + n - 1;
+    return n - 1;
+}

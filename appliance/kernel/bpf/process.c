@@ -1,0 +1,309 @@
+/* Processes: created, given a program, ended. */
+
+#define PF_KTHREAD_ 0x00200000
+#define EXIT_OK 0
+
+/* The number of the system call that this task is in. Its registers lie at the top of its kernel stack; where they do
+ * not (a kernel built otherwise), the number found is none that the callers ask for. */
+static __always_inline s64 current_call(void)
+{
+    u64 stack = 0;
+    s64 number = -1;
+    READ(stack, this_task(), task_struct_stack);
+    bpf_probe_read_kernel(&number, sizeof(number), (const void *)(stack + STACK_SIZE - SIZE_pt_regs + OFF_number));
+    return number;
+}
+
+/* pid in the task's own pid namespace */
+static __always_inline s32 vpid_of(u64 task)
+{
+    u64 pid = 0;
+    u32 level = 0;
+    s32 nr = 0;
+    READ(pid, task, task_struct_thread_pid);
+    READ(level, pid, pid_level);
+    bpf_probe_read_kernel(&nr, sizeof(nr), (const void *)(AT(pid, pid_numbers) + (u64)level * SIZE_upid));
+    return nr;
+}
+
+/* session or process group, in the host's namespace */
+static __always_inline s32 group_of(u64 signal, u32 type)
+{
+    u64 pid = 0;
+    s32 nr = 0;
+    bpf_probe_read_kernel(&pid, sizeof(pid), (const void *)(AT(signal, signal_struct_pids) + 8 * type));
+    if (pid)
+        bpf_probe_read_kernel(&nr, sizeof(nr), (const void *)AT(pid, pid_numbers));
+    return nr;
+}
+
+/* device number of the controlling terminal, as /proc/PID/stat tells it (new_encode_dev), 0 for none */
+static __always_inline u32 tty_of(u64 signal)
+{
+    u64 tty = 0, driver = 0;
+    s32 index = 0, major = 0, minor = 0;
+    READ(tty, signal, signal_struct_tty);
+    if (!tty)
+        return 0;
+    READ(index, tty, tty_struct_index);
+    READ(driver, tty, tty_struct_driver);
+    READ(major, driver, tty_driver_major);
+    READ(minor, driver, tty_driver_minor_start);
+    minor += index;
+    return ((u32)minor & 0xff) | ((u32)major << 8) | (((u32)minor & ~0xff) << 12);
+}
+
+/* Append the path of a cgroup below its hierarchy's root, names from leaf to root. */
+static __always_inline u16 put_cgroup(struct scratch *s, u64 cgroup)
+{
+    u64 start = s->at;
+    u64 node = 0;
+    int done = 0;
+    if (!cgroup)
+        return ABSENT;
+    READ(node, cgroup, cgroup_kn);
+#pragma clang loop unroll(disable)
+    for (int i = 0; i < 32; i++) {
+        u64 parent = 0, name = 0;
+        if (!node)
+            break;
+        READ(parent, node, kernfs_node_parent);
+        if (!parent) { /* the root has no name */
+            done = 1;
+            break;
+        }
+        READ(name, node, kernfs_node_name);
+        if (!put_name(s, name))
+            break;
+        node = parent;
+    }
+    if (!done)
+        put_byte(s, 0);
+    else if (s->at == start) {
+        put_byte(s, '/');
+        put_byte(s, 0);
+    }
+    return s->at - start;
+}
+
+/* The whole area of the arguments, cut at ARGS_MAX: NUL-separated. */
+static __always_inline u16 put_args(struct scratch *s, u64 from, u64 to)
+{
+    u64 at = opaque(s->at);
+    u64 size = to - from;
+    if (size > ARGS_MAX)
+        size = ARGS_MAX;
+    if (at > ROOM || !size || bpf_probe_read_user(&s->data[at], size, (const void *)from))
+        return 0;
+    s->at = at + size;
+    return size;
+}
+
+/* The arguments of an execve that failed, read from the caller's array. */
+static __always_inline u16 put_argv(struct scratch *s, u64 argv)
+{
+    u64 start = s->at;
+#pragma clang loop unroll(disable)
+    for (int i = 0; i < ARGV_MAX; i++) {
+        u64 arg = 0;
+        if (bpf_probe_read_user(&arg, sizeof(arg), (const void *)(argv + 8 * i)) || !arg)
+            break;
+        if (s->at - start > ARGS_MAX || put_user_text(s, arg) == ABSENT)
+            break;
+        put_byte(s, 0);
+    }
+    return s->at - start;
+}
+
+/* All but the texts: what the process is, before or after the program changed. */
+#define PUT_STANDING(task)                                                           \
+    do {                                                                             \
+        u64 signal_ = 0, parent_ = 0;                                                \
+        READ(parent_, leader_of((void *)(task)), task_struct_real_parent);           \
+        READ(e->ptid, parent_, task_struct_tgid);                                    \
+        READ(signal_, task, task_struct_signal);                                     \
+        e->tty = tty_of(signal_);                                                    \
+        e->sid = group_of(signal_, PIDTYPE_SID);                                     \
+        e->pgid = group_of(signal_, PIDTYPE_PGID);                                   \
+        e->vpid = vpid_of((u64)leader_of((void *)(task)));                           \
+        e->loginuid = LOGINUID(task);                                                \
+        PUT_CREDENTIALS();                                                           \
+    } while (0)
+
+#ifdef OFF_task_struct_loginuid
+#define LOGINUID(task) ({ u32 uid_ = -1; READ(uid_, task, task_struct_loginuid); uid_; })
+#else
+#define LOGINUID(task) ((u32)-1) /* a kernel without audit */
+#endif
+
+/* The texts from `cwd` to `trusted_exepath`, in table order. */
+#define PUT_PLACE(task)                                                                          \
+    do {                                                                                         \
+        u64 css_ = 0, group_ = 0, mm_ = 0, exe_ = 0;                                             \
+        e->len_cwd = put_cwd(s);                                                                 \
+        e->len_comm = put_kernel_text(s, AT(task, task_struct_comm));                            \
+        READ(css_, task, task_struct_cgroups);                                                   \
+        READ(group_, css_, css_set_dfl_cgrp);                                                    \
+        e->len_cgroups = put_cgroup(s, group_);                                                  \
+        e->len_cgroups_v1 = 0;                                                                   \
+        group_ = 0;                                                                              \
+        bpf_probe_read_kernel(&css_, 8, (const void *)(AT(css_, css_set_subsys) + 8 * CGROUP_V1_INDEX)); \
+        READ(group_, css_, cgroup_subsys_state_cgroup);                                          \
+        if (group_)                                                                              \
+            e->len_cgroups_v1 = put_cgroup(s, group_);                                           \
+        READ(mm_, task, task_struct_mm);                                                         \
+        READ(exe_, mm_, mm_struct_exe_file);                                                     \
+        e->len_trusted_exepath = exe_ ? put_path_at(s, AT(exe_, file_f_path)) : ABSENT;          \
+    } while (0)
+
+/* A program has started: sched_process_exec(struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm). */
+#define STARTED(NAME, name)                                                                  \
+    do {                                                                                     \
+        struct scratch *s = begin(T_##NAME, sizeof(struct rec_##name), EXIT_OK);             \
+        if (!s)                                                                              \
+            return 0;                                                                        \
+        struct rec_##name *e = (struct rec_##name *)s->data;                                 \
+        u64 task = (u64)this_task(), mm = 0, from = 0, to = 0, filename = 0;                 \
+        READ(mm, task, task_struct_mm);                                                      \
+        READ(from, mm, mm_struct_arg_start);                                                 \
+        READ(to, mm, mm_struct_arg_end);                                                     \
+        READ(filename, ctx->args[2], linux_binprm_filename);                                 \
+        PUT_STANDING(task);                                                                  \
+        e->args_size = to - from;                                                            \
+        PUT_FLAGS_##NAME();                                                                  \
+        e->len_args = put_args(s, from, to);                                                 \
+        PUT_PLACE(task);                                                                     \
+        e->len_filename = put_kernel_text(s, filename);                                      \
+        submit(s);                                                                           \
+    } while (0)
+
+/* execveat's flags were in a register, and the registers are the new program's by now */
+#define PUT_FLAGS_EXECVE()
+#define PUT_FLAGS_EXECVEAT() e->flags = 0
+
+RAW_TRACEPOINT_PROBE(sched_process_exec)
+{
+    if (current_call() == NR_EXECVEAT)
+        STARTED(EXECVEAT, execveat);
+    else
+        STARTED(EXECVE, execve);
+    return 0;
+}
+
+/* A program could not be started. */
+#define FAILED(NAME, name, filename, argv)                       \
+    if ((s64)ctx->args[1] >= 0)                                  \
+        return 0;                                                \
+    CALL(NAME, name);                                            \
+    u64 task = (u64)this_task();                                 \
+    PUT_STANDING(task);                                          \
+    e->len_args = put_argv(s, argv);                             \
+    e->args_size = e->len_args;                                  \
+    PUT_PLACE(task);                                             \
+    e->len_filename = put_user_text(s, filename)
+
+HANDLER(execve)
+{
+    FAILED(EXECVE, execve, ARG(c, 0), ARG(c, 1));
+    DONE();
+}
+
+HANDLER(execveat)
+{
+    FAILED(EXECVEAT, execveat, ARG(c, 1), ARG(c, 2));
+    e->flags = ARG(c, 4);
+    DONE();
+}
+
+/* A process or a thread was created: sched_process_fork(struct task_struct *parent, struct task_struct *child), told in
+ * the parent before the child runs. */
+#define CREATED(NAME, name)                                                      \
+    do {                                                                         \
+        struct scratch *s = begin(T_##NAME, sizeof(struct rec_##name), pid);     \
+        if (!s)                                                                  \
+            return 0;                                                            \
+        struct rec_##name *e = (struct rec_##name *)s->data;                     \
+        e->flags = pid == tgid ? 0 : CLONE_THREAD_;                              \
+        e->child_pid = tgid;                                                     \
+        e->child_tid = pid;                                                      \
+        e->child_vpid = vpid_of((u64)leader_of((void *)child));                  \
+        READ(parent, leader_of((void *)child), task_struct_real_parent);         \
+        READ(e->child_ppid, parent, task_struct_tgid);                           \
+        e->child_start_ns = start_of((void *)child);                             \
+        submit(s);                                                               \
+    } while (0)
+
+#define CLONE_THREAD_ 0x10000
+
+RAW_TRACEPOINT_PROBE(sched_process_fork)
+{
+    u64 child = ctx->args[1], parent = 0;
+    u32 flags = 0;
+    s32 pid = 0, tgid = 0;
+    READ(flags, child, task_struct_flags);
+    if (flags & PF_KTHREAD_)
+        return 0;
+    READ(pid, child, task_struct_pid);
+    READ(tgid, child, task_struct_tgid);
+    s64 number = current_call();
+    if (number == NR_CLONE3)
+        CREATED(CLONE3, clone3);
+    else if (number == NR_FORK)
+        CREATED(FORK, fork);
+    else if (number == NR_VFORK)
+        CREATED(VFORK, vfork);
+    else
+        CREATED(CLONE, clone);
+    return 0;
+}
+
+/* The call failed: there is no child. Flags are the caller's where they lie in a register. */
+#define NOT_CREATED(NAME, name, flags_)     \
+    if ((s64)ctx->args[1] >= 0)             \
+        return 0;                           \
+    CALL(NAME, name);                       \
+    e->flags = flags_;                      \
+    e->child_pid = 0;                       \
+    e->child_tid = 0;                       \
+    e->child_vpid = 0;                      \
+    e->child_ppid = 0;                      \
+    e->child_start_ns = 0;                  \
+    DONE()
+
+HANDLER(clone)
+{
+    NOT_CREATED(CLONE, clone, ARG(c, 0));
+}
+
+HANDLER(clone3)
+{
+    u64 flags = 0;
+    NOT_CREATED(CLONE3, clone3, (bpf_probe_read_user(&flags, sizeof(flags), (const void *)ARG(c, 0)), flags));
+}
+
+HANDLER(fork)
+{
+    NOT_CREATED(FORK, fork, 0);
+}
+
+HANDLER(vfork)
+{
+    NOT_CREATED(VFORK, vfork, 0);
+}
+
+/* The last thread of a process ends: sched_process_exit(struct task_struct *task, ...). */
+RAW_TRACEPOINT_PROBE(sched_process_exit)
+{
+    u64 task = ctx->args[0], signal = 0;
+    u32 flags = 0, live = 1, status = 0;
+    READ(flags, task, task_struct_flags);
+    READ(signal, task, task_struct_signal);
+    READ(live, signal, signal_struct_live);
+    if (flags & PF_KTHREAD_ || live)
+        return 0;
+    READ(status, task, task_struct_exit_code);
+    struct scratch *s = begin(T_PROCEXIT, sizeof(struct rec_procexit), status);
+    if (s)
+        submit(s);
+    return 0;
+}

@@ -1,0 +1,5 @@
+/* The size of a page is given on the command line: arm64 kernels differ. */
+#pragma once
+#ifndef PAGE_SIZE
+#define PAGE_SIZE 4096
+#endif

@@ -1,0 +1,2 @@
+/* empty: nothing of it is used */
+#pragma once

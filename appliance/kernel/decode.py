@@ -1,0 +1,144 @@
+"""Bytes to `RawEvent`: the one place where text from the host is decoded.
+
+Comes in: records as `kernel.layout` lays them out. Goes out: `RawEvent`s. Never: a guess about a record that does not
+fit its layout; that is a `ValueError`.
+
+The decoder of each event type is generated from its layout, once, when this module is imported: one `struct` call for
+all fixed parts, one slice for each text. Undecodable bytes become surrogates (`surrogateescape`).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from appliance.catalog.params import Param, ParamType
+from appliance.kernel.layout import ABSENT, HEAD, LAYOUTS, NUMBERS, TYPE_AT, Layout
+from appliance.model.event import EventType, RawEvent
+
+Buffer = bytes | memoryview
+Decoder = Callable[[Buffer], RawEvent]
+
+TRUNCATED = "(truncated)"
+"""Stands for the upper folders of a path that the kernel did not reach; such a path does not begin with a slash."""
+
+
+def dir_path(data: bytes) -> str:
+    """Names from leaf to root, each ended by NUL, as an absolute path.
+
+    The root itself is the one name `/`. An empty last name says that the walk was cut.
+    """
+    if data == b"/\0":
+        return "/"
+    names = data.decode("utf-8", "surrogateescape").split("\0")
+    names.pop()  # what stands behind the last NUL
+    if names and not names[-1]:
+        names[-1] = TRUNCATED
+        return "/".join(reversed(names))
+    return "/" + "/".join(reversed(names))
+
+
+def arguments(data: bytes) -> tuple[str, ...]:
+    """NUL-separated texts; the last may lack its NUL where it was cut."""
+    text = data.decode("utf-8", "surrogateescape")
+    return tuple(text.removesuffix("\0").split("\0")) if text else ()
+
+
+def _value(param: Param, place: str) -> str:
+    """The Python expression that decodes the bytes at `place`."""
+    match param.type:
+        case ParamType.BYTES:
+            return f"bytes({place})"
+        case ParamType.ARGS:
+            return f"arguments(bytes({place}))"
+        case ParamType.DIRPATH:
+            return f"dir_path(bytes({place}))"
+        case _:
+            return f"str({place}, 'utf-8', 'surrogateescape')"
+
+
+def decoder_source(layout: Layout) -> str:
+    """The Python source of one event type's decoder: `decode(b)` for a record `b`."""
+    head = {name: f"h_{name}" for name, _, _ in HEAD}
+    targets = [*head.values(), *(f"p_{p.name}" for p in layout.fixed), *(f"n_{p.name}" for p in layout.variable)]
+    lines = ["def decode(b):", f"    {', '.join(targets)} = unpack(b)", f"    at = {layout.size}"]
+    for p in layout.variable:
+        # an empty DIRPATH means "not asked for", which is not the same as the root
+        empty = "''" if p.type is ParamType.DIRPATH else _value(p, "b''")
+        lines += [
+            f"    if n_{p.name} == {ABSENT}:",
+            f"        p_{p.name} = None",
+            f"    elif n_{p.name}:",
+            f"        end = at + n_{p.name}",
+            f"        p_{p.name} = {_value(p, 'b[at:end]')}",
+            "        at = end",
+            "    else:",
+            f"        p_{p.name} = {empty}",
+        ]
+    params = "".join(f"p_{p.name}, " for p in layout.spec.stored)
+    lines += [
+        "    if at > len(b):",
+        "        raise ValueError(f'record of {len(b)} bytes ends before its texts, at {at}')",
+        f"    return RawEvent(TYPE, h_ts_ns, h_cpu, h_pid, h_tid, h_start_ns, h_uid, h_gid, h_res, ({params}))",
+    ]
+    return "\n".join(lines)
+
+
+def _make(layout: Layout) -> Decoder:
+    fixed = struct.Struct(layout.code)
+    names: dict[str, object] = {
+        "unpack": fixed.unpack_from,
+        "RawEvent": RawEvent,
+        "TYPE": layout.spec.type,
+        "arguments": arguments,
+        "dir_path": dir_path,
+    }
+    exec(compile(decoder_source(layout), f"<decoder of {layout.spec.type.value}>", "exec"), names)  # noqa: S102
+    made = names["decode"]
+    assert callable(made)  # noqa: S101
+    return made
+
+
+DECODERS: Mapping[EventType, Decoder] = MappingProxyType({t: _make(layout) for t, layout in LAYOUTS.items()})
+
+BY_NUMBER: tuple[Decoder, ...] = tuple(DECODERS[t] for t in NUMBERS)
+"""The decoders by the number that stands in a record's head."""
+
+
+def decode(record: Buffer) -> RawEvent:
+    """Decode one record. Raises `ValueError` where it does not fit its layout."""
+    try:
+        number = record[TYPE_AT] | record[TYPE_AT + 1] << 8
+        return BY_NUMBER[number](record)
+    except (struct.error, IndexError) as error:
+        raise ValueError(f"record of {len(record)} bytes does not fit its layout: {error}") from error
+
+
+def encode(raw: RawEvent) -> bytes:
+    """The record that `decode` reads back as `raw`: for recordings and tests."""
+    layout = LAYOUTS[raw.type]
+    values = dict(zip((p.name for p in layout.spec.stored), raw.params, strict=True))
+    texts = [_bytes_of(p, values[p.name]) for p in layout.variable]
+    head = (
+        raw.ts_ns, raw.start_ns, raw.res, raw.pid, raw.tid, raw.uid, raw.gid, NUMBERS[raw.type], raw.cpu, 0,
+    )  # fmt: skip
+    fixed = (values[p.name] for p in layout.fixed)
+    lengths = (ABSENT if text is None else len(text) for text in texts)
+    return struct.pack(layout.code, *head, *fixed, *lengths) + b"".join(text or b"" for text in texts)
+
+
+def _bytes_of(param: Param, value: object) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    if param.type is ParamType.ARGS:
+        assert isinstance(value, tuple)  # noqa: S101
+        return "".join(f"{arg}\0" for arg in value).encode("utf-8", "surrogateescape")
+    assert isinstance(value, str)  # noqa: S101
+    if param.type is not ParamType.DIRPATH or not value:
+        return value.encode("utf-8", "surrogateescape")
+    if value == "/":
+        return b"/\0"
+    names = value.removeprefix(TRUNCATED).removeprefix("/").split("/")
+    cut = "" if value.startswith("/") else "\0"
+    return ("".join(f"{name}\0" for name in reversed(names)) + cut).encode("utf-8", "surrogateescape")

@@ -1,0 +1,98 @@
+"""Where things lie in this kernel: the macros that the C reads, made from BTF.
+
+Comes in: the kernel's types. Goes out: C macro definitions. Never: an offset that was not asked of the running kernel.
+"""
+
+from __future__ import annotations
+
+from appliance.kernel.arch import Arch
+from appliance.kernel.btf import Btf
+from appliance.model.diagnostic import NotSupportedError
+
+# Macro OFF_<name>: the BTF paths that may hold it, newest first. `kernfs_node.parent` became `__parent` in 6.15.
+_MEMBERS: dict[str, tuple[str, ...]] = {
+    f"{path.replace('.', '_')}": (path,)
+    for path in (
+        "task_struct.pid", "task_struct.tgid", "task_struct.real_parent", "task_struct.group_leader",
+        "task_struct.start_boottime", "task_struct.mm", "task_struct.fs", "task_struct.files", "task_struct.cred",
+        "task_struct.comm", "task_struct.signal", "task_struct.thread_pid", "task_struct.cgroups",
+        "task_struct.stack", "task_struct.flags", "task_struct.exit_code",
+        "signal_struct.tty", "signal_struct.live", "signal_struct.pids", "tty_struct.driver", "tty_struct.index",
+        "tty_driver.major", "tty_driver.minor_start", "pid.numbers", "pid.level",
+        "cred.uid", "cred.gid", "cred.suid", "cred.sgid", "cred.euid", "cred.egid",
+        "cred.cap_inheritable", "cred.cap_permitted", "cred.cap_effective",
+        "mm_struct.arg_start", "mm_struct.arg_end", "mm_struct.exe_file", "fs_struct.pwd", "fs_struct.root",
+        "path.mnt", "path.dentry", "dentry.d_parent", "dentry.d_name.name", "mount.mnt", "mount.mnt_parent",
+        "mount.mnt_mountpoint", "vfsmount.mnt_root", "file.f_path", "file.f_inode", "file.private_data",
+        "inode.i_mode", "files_struct.fdt", "fdtable.fd", "fdtable.max_fds", "socket.sk",
+        "css_set.dfl_cgrp", "css_set.subsys", "cgroup_subsys_state.cgroup", "cgroup.kn", "kernfs_node.name",
+        "linux_binprm.filename",
+    )
+} | {
+    "kernfs_node_parent": ("kernfs_node.__parent", "kernfs_node.parent"),
+    "sock_family": ("sock.__sk_common.skc_family",),
+    "sock_num": ("sock.__sk_common.skc_num",),
+    "sock_dport": ("sock.__sk_common.skc_dport",),
+    "sock_daddr": ("sock.__sk_common.skc_daddr",),
+    "sock_rcv_saddr": ("sock.__sk_common.skc_rcv_saddr",),
+    "sock_protocol": ("sock.sk_protocol",),
+}  # fmt: skip
+
+# What a kernel may be built without, and the macro is then not defined.
+_OPTIONAL: dict[str, str] = {
+    "task_struct_loginuid": "task_struct.loginuid",  # CONFIG_AUDIT
+    "sock_v6_daddr": "sock.__sk_common.skc_v6_daddr",  # CONFIG_IPV6
+    "sock_v6_rcv_saddr": "sock.__sk_common.skc_v6_rcv_saddr",
+}
+
+# Controllers of cgroup v1 that container engines always use, best first.
+_V1_CONTROLLERS = ("pids_cgrp_id", "memory_cgrp_id", "cpu_cgrp_id", "devices_cgrp_id")
+
+STACK_SIZE = 16384  # THREAD_SIZE of x86_64 and arm64 with 4 KiB pages; where it differs, all creations are `clone`
+
+
+def macros(btf: Btf, arch: Arch) -> dict[str, int]:
+    """The macros and their values. Raises `NotSupportedError` naming every member that this kernel lacks."""
+    found: dict[str, int] = {}
+    missing = []
+    for name, paths in _MEMBERS.items():
+        offset = next((o for o in map(btf.offset, paths) if o is not None), None)
+        if offset is None:
+            missing.append(paths[0])
+        else:
+            found[f"OFF_{name}"] = offset
+    if missing:
+        raise NotSupportedError(
+            f"this kernel has no {', '.join(f'`{m}`' for m in missing)}",
+            "its structures differ from all kernels from 5.10 to 6.18; report it with the kernel's version",
+        )
+    for name, path in _OPTIONAL.items():
+        offset = btf.offset(path)
+        if offset is not None:
+            found[f"OFF_{name}"] = offset
+    for name in ("upid", "pt_regs"):
+        found[f"SIZE_{name}"] = btf.size(name) or 0
+    for macro, enum_name in (("PIDTYPE_SID", "PIDTYPE_SID"), ("PIDTYPE_PGID", "PIDTYPE_PGID")):
+        found[macro] = btf.enum("pid_type", enum_name) or 0
+    controllers = (btf.enum("cgroup_subsys_id", name) for name in _V1_CONTROLLERS)
+    found["CGROUP_V1_INDEX"] = next((i for i in controllers if i is not None), 0)
+    found["STACK_SIZE"] = STACK_SIZE
+    return found | _registers(btf, arch)
+
+
+def _registers(btf: Btf, arch: Arch) -> dict[str, int]:
+    places = []
+    for path in arch.args:
+        member, _, extra = path.partition("+")
+        offset = btf.offset(f"pt_regs.{member}")
+        if offset is None:
+            raise NotSupportedError(f"this kernel has no `pt_regs.{member}`", "report it with the kernel's version")
+        places.append(offset + int(extra or 0))
+    number = btf.offset(f"pt_regs.{arch.number}")
+    if number is None:
+        raise NotSupportedError(f"this kernel has no `pt_regs.{arch.number}`", "report it with the kernel's version")
+    first, last = min(places), max(places)
+    found = {"ARGS_FROM": first, "ARGS_WORDS": (last - first) // 8 + 1, "OFF_number": number}
+    found |= {f"ARG_{i}": (place - first) // 8 for i, place in enumerate(places)}
+    pstate = btf.offset("pt_regs.pstate")
+    return found | ({"OFF_pt_regs_pstate": pstate} if pstate is not None else {})

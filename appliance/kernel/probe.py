@@ -1,0 +1,50 @@
+"""What this machine lets us do: asked of the kernel, not guessed from its version.
+
+Comes in: nothing. Goes out: `NotSupportedError`s that name what is missing, and a short description of the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from appliance.kernel.arch import this_arch
+from appliance.kernel.btf import VMLINUX
+from appliance.model.diagnostic import NotSupportedError
+
+_CAP_SYS_ADMIN = 21
+_CAP_PERFMON = 38
+_CAP_BPF = 39
+
+
+def require_platform(status: Path = Path("/proc/self/status"), btf: Path = VMLINUX) -> None:
+    """Raise `NotSupportedError` for the first thing that is missing: Linux, the architecture, rights, BTF."""
+    if platform.system() != "Linux":
+        raise NotSupportedError(f"operating system `{platform.system()}`", "Tercel watches Linux kernels")
+    this_arch()
+    capabilities = effective_capabilities(status)
+    has = {cap: bool(capabilities >> cap & 1) for cap in (_CAP_SYS_ADMIN, _CAP_BPF, _CAP_PERFMON)}
+    if not has[_CAP_SYS_ADMIN] and not (has[_CAP_BPF] and has[_CAP_PERFMON]):
+        raise NotSupportedError(
+            f"uid {os.geteuid()} may not load programs into the kernel (CAP_BPF and CAP_PERFMON are missing)",
+            "run as root: `sudo tercel run`; checking rules (`tercel check`) needs no root",
+        )
+    if not btf.exists():
+        raise NotSupportedError(
+            f"this kernel ({platform.release()}) does not describe its types: there is no {btf}",
+            "a kernel built with CONFIG_DEBUG_INFO_BTF=y is needed, as Debian 11 and newer have",
+        )
+
+
+def effective_capabilities(status: Path) -> int:
+    """The bit set in a `/proc/PID/status`; 0 where it does not say."""
+    for line in status.read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def describe_machine() -> str:
+    """The kernel and the processor, for the start banner: `Linux 6.1.0-18-amd64 x86_64`."""
+    return f"{platform.system()} {platform.release()} {platform.machine()}"

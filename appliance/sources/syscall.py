@@ -1,0 +1,81 @@
+"""The live source: system calls of this machine as the kernel tells them.
+
+Comes in: nothing. Goes out: `RawEvent`s in the order in which the kernel wrote them. Never: a judgement.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable
+
+from appliance.kernel.arch import this_arch
+from appliance.kernel.btf import read_btf
+from appliance.kernel.loader import Books, Program, load
+from appliance.kernel.probe import require_platform
+from appliance.kernel.program import ProgramSpec, program_spec
+from appliance.kernel.ring import Ring
+from appliance.model.event import RawEvent
+
+_PAUSE_S = 0.002  # between two looks while there is something to do: the kernel need not wake us
+_LOOKS = 8  # looks that find nothing before we ask to be woken
+_NAP_S = 0.1  # longest sleep: bounds the wait should a wake-up be missed
+
+
+class SyscallSource:
+    """System calls, live. Attached when made; `read` never waits, `wait` does."""
+
+    def __init__(self, ring_bytes: int) -> None:
+        """Compile, load and attach. Takes seconds; raises `KernelError` and its kin."""
+        require_platform()
+        self.spec: ProgramSpec = program_spec(read_btf(), this_arch(), own_pid=os.getpid(), ring_bytes=ring_bytes)
+        self._program: Program = load(self.spec)
+        self._ring = Ring(self._program.ring_fd, ring_bytes)
+        self._poll = select.epoll()
+        self._poll.register(self._program.ring_fd, select.EPOLLIN)
+        self._empty_looks = 0
+
+    def watch(self, fd: int) -> None:
+        """Let `wait` return when this descriptor becomes readable, too."""
+        self._poll.register(fd, select.EPOLLIN)
+
+    def read(self, limit: int) -> list[RawEvent]:
+        """The oldest records, at most `limit`, without waiting."""
+        batch = self._ring.read(limit)
+        if batch:
+            self._empty_looks = 0
+        return batch
+
+    def wait(self) -> None:
+        """Wait a little: a pause while there is traffic, a sleep that the next record ends where there is none."""
+        self._empty_looks += 1
+        if self._empty_looks < _LOOKS:
+            time.sleep(_PAUSE_S)
+            return
+        self._program.want_wakeup()
+        if self._ring.empty:
+            self._poll.poll(_NAP_S)
+
+    def books(self) -> Books:
+        """The kernel's own counts since start."""
+        return self._program.books()
+
+    @property
+    def undecodable(self) -> int:
+        """Records that did not fit their layout."""
+        return self._ring.undecodable
+
+    def stop(self, take: Callable[[list[RawEvent]], None]) -> Books:
+        """Stop hearing, hand what is still in the ring to `take`, and give the final books."""
+        self._program.detach()
+        time.sleep(_PAUSE_S)  # programs that were running when their hook went still end their record
+        while batch := self._ring.read(4096):
+            take(batch)
+        return self._program.books()
+
+    def close(self) -> None:
+        """Give everything back to the kernel. Call `stop` first."""
+        self._poll.close()
+        self._ring.close()
+        self._program.close()
