@@ -67,14 +67,14 @@ class Program:
 
     def books(self) -> Books:
         """Read the kernel's counts."""
-        rows = {index.value: values for index, values in self._bpf["books"].items()}
+        rows = {index.value: values for index, values in self._bpf[b"books"].items()}
         counts = {t: Book(sum(v.produced for v in rows[n]), sum(v.lost for v in rows[n])) for t, n in NUMBERS.items()}
         compat, busy = (sum(v.produced for v in rows[len(NUMBERS) + i]) for i in (0, 1))
         return Books({t: book for t, book in counts.items() if book.produced}, compat, busy)
 
     def want_wakeup(self) -> None:
         """Ask for a wake-up of the ring's pollers by the next record; without it none comes."""
-        self._bpf["sleeping"][ctypes.c_int(0)] = ctypes.c_uint32(1)
+        self._bpf[b"sleeping"][ctypes.c_int(0)] = ctypes.c_uint32(1)
 
     def detach(self) -> None:
         """Stop hearing. What is in the ring stays readable."""
@@ -101,13 +101,13 @@ def load(spec: ProgramSpec) -> Program:
     try:
         with _stderr_into(log):
             bpf = bcc.BPF(text=spec.text.encode(), cflags=["-Wno-macro-redefined", "-Werror=implicit"])
-            jump_table = bpf["handlers"]
+            jump_table = bpf[b"handlers"]
             for number, function in spec.handlers.items():
                 loaded = bpf.load_func(function.encode(), bcc.BPF.RAW_TRACEPOINT)
                 jump_table[ctypes.c_int(number)] = ctypes.c_int(loaded.fd)
     except Exception as error:  # bcc raises bare Exceptions
         raise _explain(error, "".join(log)) from error
-    return Program(spec, bpf["ring"].map_fd, bpf, list(spec.tracepoints))
+    return Program(spec, bpf[b"ring"].map_fd, bpf, list(spec.tracepoints))
 
 
 def _import_bcc() -> Any:
