@@ -1,0 +1,648 @@
+"""The engine's memory: from a raw event to an event with all that we know about it.
+
+Comes in: `RawEvent`s in the order of the ring. Goes out: `Event`s. Never: a look at disk, network or clock; what is
+asked of them goes through the seams given to the constructor.
+
+A process is named by pid and start, so that a pid used again never mixes two processes. A process that is not known
+is read from /proc, or made of the little that its event carries; `missing` counts why facts are absent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Protocol, cast
+
+from appliance.catalog.events import CLONES, EVENTS, EXECS, OPENS, PathRole
+from appliance.catalog.params import OPEN_FLAGS
+from appliance.engine.cgroup import InContainer, container_of
+from appliance.engine.containers import read_container
+from appliance.engine.paths import absolute
+from appliance.engine.sockets import FdFacts, connecting, describe, new_socket
+from appliance.model.event import (
+    HOST,
+    NO_FD,
+    NO_PROCESS,
+    Account,
+    Ancestor,
+    Container,
+    Event,
+    EventType,
+    Fd,
+    ParamValue,
+    Process,
+    RawEvent,
+)
+
+Handler = Callable[[RawEvent], Event | None]
+Key = tuple[int, int]
+
+_TICK_NS = 10_000_000  # /proc tells a start in ticks of USER_HZ, always 100 for programs
+_DEPTH = 256  # longest chain of ancestors
+_RECENT = 512  # ended processes that stay known without living children: for events that come late
+_NOBODY = Account(-1, "<NA>")
+
+_CREDENTIAL_EVENTS = frozenset(
+    {
+        EventType.SETUID, EventType.SETGID, EventType.SETREUID, EventType.SETREGID, EventType.SETRESUID,
+        EventType.SETRESGID, EventType.SETFSUID, EventType.SETFSGID,
+    }
+)  # fmt: skip
+
+
+class Accounts(Protocol):
+    """Who a number is, on the host or in a container (`pid` is a process in it), from memory or a small file."""
+
+    def user(self, uid: int, container: Container, pid: int) -> Account:
+        """The user of that number."""
+
+    def group(self, gid: int, container: Container, pid: int) -> Account:
+        """The group of that number."""
+
+
+class _Place:
+    """Where the facts of a container stand, shared by its processes."""
+
+    __slots__ = ("container",)
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+
+
+class _Entry:
+    """A process in the table. `key` names it for good; `start_ns` becomes exact once the kernel has told it."""
+
+    __slots__ = ("children", "exact", "key", "parent", "place", "process", "recent", "start_ns", "unlinked")
+
+    def __init__(self, process: Process, place: _Place, *, exact: bool) -> None:
+        self.process = process
+        self.place = place
+        self.key: Key = (process.pid, process.start_ns)
+        self.start_ns = process.start_ns
+        self.exact = exact
+        self.parent: Key | None = None
+        self.unlinked = True  # the parent has not been looked for
+        self.children = 0  # entries that name this one as their parent
+        self.recent = False  # ended, and among the last `_RECENT` that did
+
+
+class State:
+    """Process and container tables. One writer: the loop."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        read_process: Callable[[int], RawEvent | None],
+        ask_container: Callable[[str, int], None],
+        wall_offset_ns: int,
+        max_processes: int = 65_536,
+        max_ended: int = 16_384,
+        max_containers: int = 4_096,
+    ) -> None:
+        """`read_process(pid)` gives a PROCINFO event or None; `ask_container(full_id, pid)` asks without waiting;
+        `wall_offset_ns` is wall clock minus monotonic clock."""
+        self.wall_offset_ns = wall_offset_ns
+        self._accounts = accounts
+        self._read_process = read_process
+        self._ask_container = ask_container
+        self._max_processes = max_processes
+        self._max_ended = max_ended
+        self._max_containers = max_containers
+        self._live: dict[int, _Entry] = {}
+        self._ended: dict[Key, _Entry] = {}
+        self._recent: deque[Key] = deque()
+        self._host = _Place(HOST)
+        self._places: dict[str, _Place] = {}
+        self._cgroups: dict[str, InContainer | None] = {}
+        self._missing: Counter[str] = Counter()
+        self._num = 0
+        self._ancestor: Ancestor = self.ancestor
+        self._handlers: dict[EventType, Handler] = {t: self._handler(t) for t in EventType}
+
+    # -- the door
+
+    def apply(self, raw: RawEvent) -> Event | None:
+        """Take note of an event and give it with its facts; None for those of our own sources."""
+        return self._handlers[raw.type](raw)
+
+    @property
+    def missing(self) -> Mapping[str, int]:
+        """How often a fact was absent, by reason."""
+        return self._missing
+
+    @property
+    def processes(self) -> int:
+        """Living processes known."""
+        return len(self._live)
+
+    @property
+    def containers(self) -> int:
+        """Containers known, ended ones that were not evicted included."""
+        return len(self._places)
+
+    def ancestor(self, process: Process, n: int) -> Process:
+        """The n-th ancestor of a process as it is known now: 0 is the process itself, `NO_PROCESS` above the first."""
+        if n <= 0 or process.pid < 0:
+            return process if n == 0 else NO_PROCESS
+        entry = self._entry_of(process)
+        for _ in range(n):
+            if entry is None:
+                return NO_PROCESS
+            entry = self._parent_of(entry)
+        return NO_PROCESS if entry is None else entry.process
+
+    def freeze(self, event: Event) -> Event:
+        """The same event with its ancestors as they are now: for one that is judged or told later."""
+        chain = [event.process]
+        entry = self._entry_of(event.process)
+        for _ in range(_DEPTH):
+            entry = self._parent_of(entry) if entry is not None else None
+            if entry is None:
+                break
+            chain.append(entry.process)
+        fixed = tuple(chain)
+
+        def lineage(process: Process, n: int) -> Process:
+            return fixed[n] if 0 <= n < len(fixed) else NO_PROCESS
+
+        return event._replace(lineage=lineage)
+
+    def container(self, full_id: str) -> Container | None:
+        """What is known of a container, None for one never seen."""
+        place = self._places.get(full_id)
+        return None if place is None else place.container
+
+    # -- one handler for each event type, its places looked up once
+
+    def _handler(self, type_: EventType) -> Handler:
+        if type_ is EventType.PROCINFO:
+            return self._procinfo
+        if type_ is EventType.CONTAINER:
+            return self._container
+        if type_ in OPENS:
+            return self._opens(type_)
+        if type_ in EXECS:
+            return self._exec
+        if type_ in CLONES:
+            return self._clones(type_)
+        if type_ is EventType.PROCEXIT:
+            return self._exit
+        if type_ in _CREDENTIAL_EVENTS:
+            return self._credentials(type_)
+        if type_ in (EventType.CHDIR, EventType.FCHDIR):
+            return self._chdirs(type_)
+        if type_ is EventType.CONNECT:
+            return self._connects(type_)
+        if type_ is EventType.SOCKET:
+            return self._socket
+        if "fd_path" in EVENTS[type_].index:
+            return self._descriptors(type_)
+        return self._plain(type_)
+
+    def _make(self, raw: RawEvent, entry: _Entry, fd: Fd = NO_FD, path: str | None = None) -> Event:
+        self._num += 1
+        return Event(
+            raw.type, self._num, raw.ts_ns + self.wall_offset_ns, raw.cpu, raw.tid, raw.res, raw.params,
+            entry.process, entry.place.container, fd, path, lineage=self._ancestor,
+        )  # fmt: skip
+
+    def _opens(self, type_: EventType) -> Handler:
+        index = EVENTS[type_].index
+        at_name, at_base, at_flags = index["name"], index["base"], index.get("flags")
+        folder, tmpfile = OPEN_FLAGS["O_DIRECTORY"], OPEN_FLAGS["O_TMPFILE"]
+        live, missing, no_parents, make = self._live, self._missing, self._ancestor, tuple.__new__
+
+        def apply(raw: RawEvent) -> Event:
+            _, ts_ns, cpu, pid, tid, start_ns, _, _, res, params = raw
+            entry = live.get(pid)
+            if entry is None or entry.start_ns != start_ns:
+                entry = self._find(raw)
+            path = name = cast("str | None", params[at_name])
+            if name is None:
+                missing["path not readable"] += 1
+            else:
+                base = cast("str | None", params[at_base])
+                if not base and name[:1] != "/":
+                    missing["folder of a relative path not known"] += 1
+                path = absolute(name, base)
+            word, letter = "file", "f"
+            if at_flags is not None:
+                flags = cast(int, params[at_flags])
+                if flags & folder and flags & tmpfile != tmpfile:
+                    word, letter = "directory", "d"
+            num = res if res >= 0 else -1
+            self._num += 1
+            # made by hand: the named tuples' own constructors cost twice as much
+            fd = make(
+                Fd,
+                (num, word, letter, path, name, None, None, None, None, None, None, None, None, None, None),
+            )
+            return make(
+                Event,
+                (
+                    type_, self._num, ts_ns + self.wall_offset_ns, cpu, tid, res, params, entry.process,
+                    entry.place.container, fd, path, name, None, None, None, None, no_parents,
+                ),
+            )  # fmt: skip
+
+        return apply
+
+    def _path(self, params: tuple[ParamValue, ...], at_path: int, at_base: int | None) -> tuple[str | None, str | None]:
+        """A path parameter, absolute and as it was given."""
+        given = params[at_path]
+        if not isinstance(given, str):
+            self._missing["path not readable"] += 1
+            return None, None
+        if at_base is None:
+            return given, given
+        base = params[at_base]
+        if not base and given[:1] != "/":
+            self._missing["folder of a relative path not known"] += 1
+        return absolute(given, base if isinstance(base, str) else None), given
+
+    def _plain(self, type_: EventType) -> Handler:
+        spec = EVENTS[type_]
+        places = {p.role: (spec.index[p.name], spec.index[p.base] if p.base else None) for p in spec.paths}
+        one, source, target = (places.get(r) for r in (PathRole.NAME, PathRole.SOURCE, PathRole.TARGET))
+
+        def apply(raw: RawEvent) -> Event:
+            made = self._make(raw, self._find(raw))
+            if one is not None:
+                path, given = self._path(raw.params, *one)
+                return made._replace(path=path, path_raw=given)
+            if source is None or target is None:
+                return made
+            from_, from_raw = self._path(raw.params, *source)
+            to, to_raw = self._path(raw.params, *target)
+            return made._replace(source_path=from_, source_path_raw=from_raw, target_path=to, target_path_raw=to_raw)
+
+        return apply
+
+    def _descriptors(self, type_: EventType) -> Handler:
+        spec = EVENTS[type_]
+        at, at_fd = spec.index["inode_mode"], spec.index.get("fd")
+
+        def apply(raw: RawEvent) -> Event:
+            # a dup is about the new descriptor
+            num = max(raw.res, -1) if at_fd is None else cast(int, raw.params[at_fd])
+            fd = describe(num, cast(FdFacts, raw.params[at : at + 8]))
+            return self._make(raw, self._find(raw), fd, fd.name if fd.typechar in ("f", "d") else None)
+
+        return apply
+
+    def _connects(self, type_: EventType) -> Handler:
+        index = EVENTS[type_].index
+        at, at_fd, at_sockaddr = index["inode_mode"], index["fd"], index["sockaddr"]
+
+        def apply(raw: RawEvent) -> Event:
+            entry = self._find(raw)
+            sockaddr = raw.params[at_sockaddr]
+            if sockaddr is None:
+                self._missing["address not readable"] += 1
+            cwd = entry.process.cwd
+
+            def path_of(path: str) -> str:
+                return absolute(path, cwd)
+
+            fd = connecting(
+                cast(int, raw.params[at_fd]),
+                cast(FdFacts, raw.params[at : at + 8]),
+                cast("bytes | None", sockaddr),
+                path_of,
+            )
+            return self._make(raw, entry, fd)
+
+        return apply
+
+    def _socket(self, raw: RawEvent) -> Event:
+        domain, type_, proto = cast("tuple[int, int, int]", raw.params)
+        fd = new_socket(max(raw.res, -1), domain, type_, proto)
+        return self._make(raw, self._find(raw), fd)
+
+    def _chdirs(self, type_: EventType) -> Handler:
+        plain = self._plain(type_)
+        at_cwd = EVENTS[type_].index["cwd"]
+
+        def apply(raw: RawEvent) -> Event | None:
+            entry = self._find(raw)
+            cwd = raw.params[at_cwd]
+            if raw.res >= 0 and isinstance(cwd, str) and cwd:
+                entry.process = replace(entry.process, cwd=_folder(cwd))
+            return plain(raw)
+
+        return apply
+
+    def _credentials(self, type_: EventType) -> Handler:
+        index = EVENTS[type_].index
+        at = index["new_uid"]
+        always = type_ in (EventType.SETFSUID, EventType.SETFSGID)  # their result is the id before
+
+        def apply(raw: RawEvent) -> Event:
+            entry = self._find(raw)
+            if always or raw.res >= 0:
+                uid, gid, suid, sgid, euid, egid, inheritable, permitted, effective = cast(
+                    "tuple[int, ...]", raw.params[at : at + 9]
+                )
+                entry.process = self._with_accounts(
+                    replace(
+                        entry.process, uid=uid, gid=gid, suid=suid, sgid=sgid, euid=euid, egid=egid,
+                        cap_inheritable=inheritable, cap_permitted=permitted, cap_effective=effective,
+                    ),
+                    entry.place.container,
+                )  # fmt: skip
+            return self._make(raw, entry)
+
+        return apply
+
+    def _clones(self, type_: EventType) -> Handler:
+        at = EVENTS[type_].index["child_pid"]
+
+        def apply(raw: RawEvent) -> Event:
+            entry = self._find(raw)
+            child_pid, child_tid, vpid, ppid, start_ns = cast("tuple[int, ...]", raw.params[at : at + 5])
+            if raw.res >= 0 and child_pid > 0 and child_pid == child_tid:
+                self._born(entry, child_pid, vpid, ppid, start_ns)
+            return self._make(raw, entry)
+
+        return apply
+
+    def _exec(self, raw: RawEvent) -> Event:
+        if raw.res < 0:
+            return self._make(raw, self._find(raw))
+        entry = self._live.get(raw.pid)
+        if entry is not None and not _same(entry, raw.start_ns):
+            if raw.start_ns < entry.start_ns:  # a late event: the pid has been used again since
+                return self._make(raw, self._find(raw))
+            entry = None  # all facts of the new one are in this event: nothing to ask of /proc
+        process, place = self._facts(raw)
+        if entry is None:
+            entry = self._add(_Entry(process, place, exact=True))
+        else:
+            if process.ppid != entry.process.ppid:
+                self._unlink(entry)
+            entry.process, entry.place = process, place
+            entry.start_ns, entry.exact = raw.start_ns, True
+        return self._make(raw, entry)
+
+    def _exit(self, raw: RawEvent) -> Event:
+        entry = self._find(raw)
+        if self._live.get(raw.pid) is entry:
+            self._end(entry)
+        return self._make(raw, entry)
+
+    def _procinfo(self, raw: RawEvent) -> None:
+        known = self._live.get(raw.pid)
+        if known is None or (not known.exact and known.start_ns <= raw.start_ns and not _same(known, raw.start_ns)):
+            process, place = self._facts(raw)
+            self._add(_Entry(process, place, exact=False))
+
+    def _container(self, raw: RawEvent) -> None:
+        try:
+            told = read_container(cast(str, raw.params[0]))
+        except ValueError:
+            self._missing["facts of a container not readable"] += 1
+            return
+        place = self._places.get(told.full_id)
+        if place is None:
+            self._keep_place(told.full_id, _Place(told))
+        elif told.missing is None or place.container.missing is not None:
+            place.container = replace(told, runtime=told.runtime or place.container.runtime)
+
+    # -- processes
+
+    def _find(self, raw: RawEvent) -> _Entry:
+        """The process of an event: from the table, from /proc, or made of what the event carries."""
+        start_ns = raw.start_ns
+        entry = self._live.get(raw.pid)
+        if entry is not None:
+            if entry.start_ns == start_ns:
+                return entry
+            if _same(entry, start_ns):  # from /proc until now
+                entry.start_ns, entry.exact = start_ns, True
+                entry.process = replace(entry.process, start_ns=start_ns)
+                return entry
+        ended = self._ended_of(raw.pid, start_ns)
+        if ended is not None:
+            return ended
+        if entry is not None and start_ns < entry.start_ns:
+            self._missing["event of an ended process that is no longer known"] += 1
+            return _Entry(self._minimal(raw), self._host, exact=True)
+        told = self._read_process(raw.pid)
+        if told is not None and told.start_ns <= start_ns < told.start_ns + _TICK_NS:
+            self._missing["process not known, read from /proc"] += 1
+            process, place = self._facts(told)
+            return self._add(_Entry(replace(process, start_ns=start_ns), place, exact=True))
+        self._missing["process not known, ended before it could be read"] += 1
+        return self._add(_Entry(self._minimal(raw), self._host, exact=True))
+
+    def _minimal(self, raw: RawEvent) -> Process:
+        process = Process(
+            pid=raw.pid, start_ns=raw.start_ns, uid=raw.uid, gid=raw.gid, euid=raw.uid, egid=raw.gid,
+        )  # fmt: skip
+        return self._with_accounts(process, HOST)
+
+    def _facts(self, raw: RawEvent) -> tuple[Process, _Place]:
+        """A process and its container from `_PROCESS_FACTS`, of an exec or of /proc."""
+        value = dict(zip(EVENTS[raw.type].index, raw.params, strict=True))
+        place = self._place_of(raw.pid, value["cgroups"], value["cgroups_v1"])
+        argv = cast("tuple[str, ...]", value["args"] or ())
+        size = cast("int | None", value["args_size"]) or 0
+        cwd = cast("str | None", value["cwd"])
+        if not cwd:
+            self._missing["working directory not readable"] += 1
+        exepath = cast("str | None", value["trusted_exepath"])
+        process = Process(
+            pid=raw.pid,
+            ppid=cast("int | None", value["ptid"]),
+            vpid=cast("int | None", value["vpid"]),
+            start_ns=raw.start_ns,
+            name=cast("str | None", value["comm"]),
+            exe=argv[0] if argv else cast("str | None", value["comm"]),
+            exepath=exepath or None,
+            args=argv[1:],
+            args_truncated=size > sum(len(a.encode("utf-8", "surrogateescape")) + 1 for a in argv),
+            cwd=_folder(cwd) if cwd else None,
+            tty=cast("int | None", value["tty"]),
+            sid=cast("int | None", value["sid"]),
+            pgid=cast("int | None", value["pgid"]),
+            loginuid=cast("int | None", value["loginuid"]),
+            uid=cast("int | None", value["new_uid"]),
+            gid=cast("int | None", value["new_gid"]),
+            euid=cast("int | None", value["new_euid"]),
+            egid=cast("int | None", value["new_egid"]),
+            suid=cast("int | None", value["new_suid"]),
+            sgid=cast("int | None", value["new_sgid"]),
+            cap_effective=cast("int | None", value["cap_effective"]),
+            cap_permitted=cast("int | None", value["cap_permitted"]),
+            cap_inheritable=cast("int | None", value["cap_inheritable"]),
+            container_id=place.container.id,
+        )
+        return self._with_accounts(process, place.container), place
+
+    def _with_accounts(self, process: Process, container: Container) -> Process:
+        user = login = group = None
+        if process.euid is not None:
+            user = self._accounts.user(process.euid, container, process.pid)
+        if process.egid is not None:
+            group = self._accounts.group(process.egid, container, process.pid)
+        if process.loginuid is not None:  # a login happens on the host, wherever the process went since
+            login = _NOBODY if process.loginuid == -1 else self._accounts.user(process.loginuid, HOST, process.pid)
+        return replace(process, user=user, login=login, group=group)
+
+    def _born(self, caller: _Entry, pid: int, vpid: int, ppid: int, start_ns: int) -> None:
+        parent: _Entry | None = caller if ppid == caller.process.pid else self._live.get(ppid)
+        process = replace(caller.process, pid=pid, ppid=ppid, vpid=vpid, start_ns=start_ns)
+        entry = self._add(_Entry(process, caller.place, exact=True))
+        if parent is not None:
+            self._link(entry, parent)
+
+    def _add(self, entry: _Entry) -> _Entry:
+        before = self._live.get(entry.process.pid)
+        if before is not None:  # its exit was lost
+            self._missing["end of a process not seen"] += 1
+            self._end(before)
+        elif len(self._live) >= self._max_processes:
+            self._missing["process table full"] += 1
+            self._end(next(iter(self._live.values())))
+        self._live[entry.process.pid] = entry
+        return entry
+
+    def _end(self, entry: _Entry) -> None:
+        del self._live[entry.process.pid]
+        self._ended[entry.key] = entry
+        self._recent.append(entry.key)
+        entry.recent = True
+        if len(self._recent) > _RECENT:
+            oldest = self._recent.popleft()
+            if oldest in self._ended:
+                self._ended[oldest].recent = False
+                self._forget(oldest)
+        if len(self._ended) > self._max_ended:
+            self._missing["table of ended processes full"] += 1
+            self._drop(next(iter(self._ended)))
+
+    def _forget(self, key: Key) -> None:
+        """Drop an ended process that nobody descends from, and those above it that only it kept."""
+        next_: Key | None = key
+        while next_ is not None:
+            entry = self._ended.get(next_)
+            if entry is None or entry.children > 0:
+                return
+            next_ = self._drop(next_)
+
+    def _drop(self, key: Key) -> Key | None:
+        """Drop an ended process; gives its parent's key if the parent has ended too and is not a recent one."""
+        entry = self._ended.pop(key)
+        parent = self._at(entry.parent)
+        if parent is None:
+            return None
+        parent.children -= 1
+        return parent.key if parent.children == 0 and parent.key in self._ended and not parent.recent else None
+
+    # -- lineage
+
+    def _entry_of(self, process: Process) -> _Entry | None:
+        entry = self._live.get(process.pid)
+        if entry is not None and (entry.start_ns == process.start_ns or entry.key[1] == process.start_ns):
+            return entry
+        return self._ended_of(process.pid, process.start_ns)
+
+    def _ended_of(self, pid: int, start_ns: int) -> _Entry | None:
+        """An ended process by its exact start, or by that start as /proc had told it when the key was made."""
+        found = self._ended.get((pid, start_ns)) or self._ended.get((pid, start_ns - start_ns % _TICK_NS))
+        return found if found is not None and (found.start_ns == start_ns or not found.exact) else None
+
+    def _at(self, key: Key | None) -> _Entry | None:
+        if key is None:
+            return None
+        entry = self._live.get(key[0])
+        if entry is not None and entry.key == key:
+            return entry
+        return self._ended.get(key)
+
+    def _parent_of(self, entry: _Entry) -> _Entry | None:
+        if entry.unlinked:
+            entry.unlinked = False
+            ppid = entry.process.ppid
+            if ppid and ppid > 0:
+                parent = self._live.get(ppid) or self._read_parent(ppid)
+                if parent is not None and parent is not entry and parent.start_ns <= entry.start_ns + _TICK_NS:
+                    self._link(entry, parent)
+                else:
+                    self._missing["parent not known"] += 1
+        return self._at(entry.parent)
+
+    def _read_parent(self, pid: int) -> _Entry | None:
+        told = self._read_process(pid)
+        if told is None:
+            return None
+        self._missing["process not known, read from /proc"] += 1
+        process, place = self._facts(told)
+        return self._add(_Entry(process, place, exact=False))
+
+    def _link(self, entry: _Entry, parent: _Entry) -> None:
+        entry.unlinked = False
+        entry.parent = parent.key
+        parent.children += 1
+
+    def _unlink(self, entry: _Entry) -> None:
+        parent = self._at(entry.parent)
+        entry.parent, entry.unlinked = None, True
+        if parent is None:
+            return
+        parent.children -= 1
+        if parent.children == 0 and parent.key in self._ended and not parent.recent:
+            self._forget(parent.key)
+
+    # -- containers
+
+    def _place_of(self, pid: int, *cgroups: ParamValue) -> _Place:
+        for path in cgroups:
+            if not isinstance(path, str) or not path:
+                continue
+            found = self._container_of(path)
+            if found is not None:
+                return self._place(found, pid)
+        if not any(cgroups):
+            self._missing["cgroup not readable"] += 1
+        return self._host
+
+    def _container_of(self, path: str) -> InContainer | None:
+        try:
+            return self._cgroups[path]
+        except KeyError:
+            if len(self._cgroups) >= self._max_containers:
+                for old in tuple(islice(self._cgroups, self._max_containers // 2)):
+                    del self._cgroups[old]
+            found = self._cgroups[path] = container_of(path)
+            return found
+
+    def _place(self, found: InContainer, pid: int) -> _Place:
+        place = self._places.get(found.full_id)
+        if place is None:
+            waiting = f"waiting for {found.runtime}"
+            container = Container(found.full_id[:12], found.full_id, found.runtime, missing=waiting)
+            place = self._keep_place(found.full_id, _Place(container))
+            self._ask_container(found.full_id, pid)
+        return place
+
+    def _keep_place(self, full_id: str, place: _Place) -> _Place:
+        if len(self._places) >= self._max_containers:
+            self._missing["container table full"] += 1
+            del self._places[next(iter(self._places))]
+        self._places[full_id] = place
+        return place
+
+
+def _same(entry: _Entry, start_ns: int) -> bool:
+    """True if that start can be the entry's: to the nanosecond, or to the tick where /proc told it."""
+    if entry.exact:
+        return entry.start_ns == start_ns
+    return entry.start_ns <= start_ns < entry.start_ns + _TICK_NS
+
+
+def _folder(path: str) -> str:
+    return path if path.endswith("/") else path + "/"

@@ -1,0 +1,190 @@
+"""What ran before us, and what we missed: processes read from /proc.
+
+Comes in: a pid. Goes out: a PROCINFO event, or None where there is no such process (any more). Never: a mix of two
+processes; the start is read before and after the rest, and a process that changed in between is read as gone.
+Sources of the facts: proc(5).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from appliance.catalog.events import EVENTS
+from appliance.model.event import EventType, ParamValue, RawEvent
+
+_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_ARGS_MAX = 128 * 1024  # bytes of a command line that are read
+_TEXT_MAX = 64 * 1024  # bytes of any other file: each is the kernel's own and small
+_TRIES = 2  # a process may start another program while it is read
+
+
+class Procfs:
+    """Reads processes below `root`. `now_ns` gives CLOCK_MONOTONIC in nanoseconds."""
+
+    def __init__(self, root: Path = Path("/proc"), now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self._root = str(root)
+        self._now_ns = now_ns
+
+    def read_process(self, pid: int) -> RawEvent | None:
+        """The process as it is now; None if there is none of that pid, or it ended while it was read.
+
+        Kernel threads are processes here: they have no exe and no arguments.
+        """
+        for _ in range(_TRIES):
+            try:
+                folder = os.open(f"{self._root}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError:
+                return None
+            try:  # the descriptor names the process for good: a pid used again is not seen through it
+                return self._read(pid, folder)
+            except _ChangedError:
+                continue
+            except (OSError, ValueError, IndexError, KeyError):
+                return None
+            finally:
+                os.close(folder)
+        return None
+
+    def scan(self) -> Iterator[RawEvent]:
+        """All processes, oldest pid first."""
+        for pid in sorted(int(name) for name in os.listdir(self._root) if name.isascii() and name.isdigit()):  # noqa: PTH208
+            told = self.read_process(pid)
+            if told is not None:
+                yield told
+
+    def _read(self, pid: int, folder: int) -> RawEvent:
+        before = _stat_line(_read(folder, "stat"))
+        status = _status(_read(folder, "status"))
+        cmdline = _read(folder, "cmdline", _ARGS_MAX + 1)
+        exe, cwd = _exe(folder), _link(folder, "cwd")
+        unified, pids = _cgroups(_read(folder, "cgroup"))
+        loginuid = _loginuid(folder)
+        after = _stat_line(_read(folder, "stat"))
+        if before.comm != after.comm or before.start_ticks != after.start_ticks or exe != _exe(folder):
+            raise _ChangedError
+        uids, gids = ([_id(v) for v in status[key].split()] for key in ("Uid", "Gid"))
+        # the last of NSpid is the pid in the innermost namespace
+        vpid = int(status["NSpid"].split()[-1]) if "NSpid" in status else pid
+        args = _arguments(cmdline[:_ARGS_MAX])
+        values: dict[str, ParamValue] = {
+            "args": args,
+            "ptid": after.ppid,
+            "cwd": cwd,
+            "comm": after.comm,
+            "cgroups": unified,
+            "cgroups_v1": pids,
+            "tty": after.tty,
+            "sid": after.sid,
+            "pgid": after.pgid,
+            "vpid": vpid,
+            "loginuid": loginuid,
+            "new_uid": uids[0],
+            "new_gid": gids[0],
+            "new_suid": uids[2],
+            "new_sgid": gids[2],
+            "new_euid": uids[1],
+            "new_egid": gids[1],
+            "cap_inheritable": int(status["CapInh"], 16),
+            "cap_permitted": int(status["CapPrm"], 16),
+            "cap_effective": int(status["CapEff"], 16),
+            "trusted_exepath": exe,
+            "filename": exe,
+            "args_size": max(len(cmdline), sum(len(os.fsencode(a)) + 1 for a in args)),
+        }
+        params = tuple(values[name] for name in EVENTS[EventType.PROCINFO].index)
+        return RawEvent(
+            EventType.PROCINFO, self._now_ns(), 0, pid, pid, after.start_ticks * _TICK_NS, uids[0], gids[0], 0, params
+        )
+
+
+class _ChangedError(Exception):
+    """The process started another program while it was read."""
+
+
+class _Stat:
+    """The fields of /proc/PID/stat that we use."""
+
+    __slots__ = ("comm", "pgid", "ppid", "sid", "start_ticks", "tty")
+
+    def __init__(self, comm: str, ppid: int, pgid: int, sid: int, tty: int, start_ticks: int) -> None:
+        self.comm, self.ppid, self.pgid, self.sid, self.tty, self.start_ticks = comm, ppid, pgid, sid, tty, start_ticks
+
+
+def _stat_line(data: bytes) -> _Stat:
+    """The name may hold blanks, brackets and line ends: it lies between the first `(` and the last `)`."""
+    left, right = data.index(b"("), data.rindex(b")")
+    rest = data[right + 1 :].split()  # begins with field 3, the state
+    tty = int(rest[4]) & 0xFFFFFFFF
+    return _Stat(os.fsdecode(data[left + 1 : right]), int(rest[1]), int(rest[2]), int(rest[3]), tty, int(rest[19]))
+
+
+def _status(data: bytes) -> dict[str, str]:
+    """The kernel escapes the name's line ends here; each other line is its own."""
+    lines = (line.partition(b":") for line in data.split(b"\n"))
+    return {os.fsdecode(key): os.fsdecode(value.strip()) for key, _, value in lines}
+
+
+def _arguments(data: bytes) -> tuple[str, ...]:
+    text = os.fsdecode(data)
+    return tuple(text.removesuffix("\0").split("\0")) if text else ()
+
+
+def _id(text: str) -> int:
+    number = int(text)
+    return -1 if number == 0xFFFFFFFF else number
+
+
+def _read(folder: int, name: str, limit: int = _TEXT_MAX) -> bytes:
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        parts = []
+        while limit > 0 and (part := os.read(fd, limit)):
+            parts.append(part)
+            limit -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
+
+
+def _link(folder: int, name: str) -> str | None:
+    """Where a link of /proc leads; None for kernel threads and where it is refused."""
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError:
+        return None
+
+
+def _exe(folder: int) -> str | None:
+    """The running file. The kernel marks a deleted one by ` (deleted)`, which a file's name may end in as well."""
+    path = _link(folder, "exe")
+    if path is None or not path.endswith(" (deleted)"):
+        return path
+    try:
+        found = os.stat("exe", dir_fd=folder)
+    except OSError:
+        return path
+    return path.removesuffix(" (deleted)") if stat.S_ISREG(found.st_mode) and found.st_nlink == 0 else path
+
+
+def _cgroups(data: bytes) -> tuple[str, str]:
+    """The paths in the unified hierarchy and in version 1 of pids (else memory), "" where there is none."""
+    unified, found = "", dict[str, str]()
+    for line in os.fsdecode(data).split("\n"):
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            unified = path
+        else:
+            found.update((controller, path) for controller in controllers.split(","))
+    return unified, found.get("pids") or found.get("memory", "")
+
+
+def _loginuid(folder: int) -> int:
+    try:
+        return _id(os.fsdecode(_read(folder, "loginuid")))
+    except (OSError, ValueError):  # a kernel without audit
+        return -1
