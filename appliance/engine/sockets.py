@@ -90,7 +90,7 @@ def connecting(num: int, facts: FdFacts, sockaddr: bytes | None, path_of: Callab
         return describe(num, facts) if mode or facts[7] else _from_sockaddr(num, told, proto, sockaddr, path_of)
     if family not in (AF_INET, AF_INET6):
         return _from_sockaddr(num, family if told != family else told, proto, sockaddr, path_of)
-    if raddr == _NO_ADDRESS and rport == 0 and sockaddr:
+    if rport == 0 and sockaddr:  # a refused connect clears the port, and keeps the address
         asked = _asked(told, sockaddr)
         if asked is None:
             return _internet(num, family, proto, (laddr, lport), (raddr, rport), server=False)
