@@ -1,0 +1,30 @@
+"""Where the files lie that we ship: in a checkout beside the package, installed below the interpreter's data folder.
+
+Comes in: a name. Goes out: a path that exists. Never: a search of the working directory.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_INSTALLED = Path(sysconfig.get_path("data")) / "share" / "tercel"
+SYSTEM_CONFIG = Path("/etc/tercel/tercel.yaml")
+
+
+def schema_file(name: str) -> Path:
+    """A file of `schemas/`. Raises FileNotFoundError for a broken installation."""
+    return _shipped(Path("schemas") / name)
+
+
+def default_config() -> Path:
+    """The configuration to use where none is named: /etc/tercel/tercel.yaml, else the one we ship."""
+    return SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else _shipped(Path("tercel.yaml"))
+
+
+def _shipped(name: Path) -> Path:
+    for folder in (_CHECKOUT, _INSTALLED):
+        if (folder / name).exists():
+            return folder / name
+    raise FileNotFoundError(f"{name} is neither in {_CHECKOUT} nor in {_INSTALLED}: the installation is broken")
