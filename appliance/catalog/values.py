@@ -105,26 +105,29 @@ def arguments(e: Event) -> str:
     return " ".join(f"{p.name}={argument(e, p.name)}" for p in EVENTS[e.type].params if not p.internal)
 
 
+_FLAGS_PLACE = {t: EVENTS[t].index["flags"] for t in OPENS if "flags" in EVENTS[t].index}
+_CREAT_FLAGS = OPEN_FLAGS["O_WRONLY"] | OPEN_FLAGS["O_CREAT"] | OPEN_FLAGS["O_TRUNC"]
+_O_PATH = OPEN_FLAGS["O_PATH"]
+
+
 def _open_flags(e: Event) -> int | None:
-    if e.type not in OPENS:
-        return None
-    index = EVENTS[e.type].index.get("flags")
-    if index is None:  # creat
-        return OPEN_FLAGS["O_WRONLY"] | OPEN_FLAGS["O_CREAT"] | OPEN_FLAGS["O_TRUNC"]
-    flags = e.params[index]
+    place = _FLAGS_PLACE.get(e.type)
+    if place is None:
+        return _CREAT_FLAGS if e.type in OPENS else None
+    flags = e.params[place]
     return flags if isinstance(flags, int) else None
 
 
 def is_open_read(e: Event) -> bool:
     """An open that asks to read."""
     flags = _open_flags(e)
-    return flags is not None and not flags & OPEN_FLAGS["O_PATH"] and flags & O_ACCMODE in (0, 2)
+    return flags is not None and not flags & _O_PATH and flags & O_ACCMODE in (0, 2)
 
 
 def is_open_write(e: Event) -> bool:
     """An open that asks to write."""
     flags = _open_flags(e)
-    return flags is not None and not flags & OPEN_FLAGS["O_PATH"] and flags & O_ACCMODE in (1, 2)
+    return flags is not None and not flags & _O_PATH and flags & O_ACCMODE in (1, 2)
 
 
 def is_open_create(e: Event) -> bool:

@@ -38,7 +38,8 @@ class Field:
     `get` is a Python expression over `e` (an `Event`) that gives the value, or None where it is absent; in a field
     that takes an argument, `{arg}` stands for the Python literal of that argument. With `is_list` the expression
     gives a tuple of values. `get_all` is the expression used when a field with an optional argument has none
-    (`proc.aname`): a tuple of values, a check on it holds if any of them does.
+    (`proc.aname`): a tuple of values, a check on it holds if any of them does. `both`: there `!=` holds only if
+    it holds for all of them (`fd.port != 80`: neither side's is).
     """
 
     name: str
@@ -49,6 +50,7 @@ class Field:
     arg_required: bool = False
     is_list: bool = False
     get_all: str | None = None
+    both: bool = False
     sources: tuple[str, ...] = ("syscall",)
 
 
@@ -66,6 +68,8 @@ class Operator(Enum):
     STARTSWITH = "startswith"
     ENDSWITH = "endswith"
     GLOB = "glob"
+    IGLOB = "iglob"
+    REGEX = "regex"
     IN = "in"
     INTERSECTS = "intersects"
     PMATCH = "pmatch"

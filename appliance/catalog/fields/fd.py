@@ -8,7 +8,12 @@ T = FieldType
 def _either(name: str, type_: FieldType, doc: str, first: str, second: str) -> Field:
     """A row for "one side or the other": a check holds if either side matches."""
     return Field(
-        name, type_, doc, f"either(e.fd.{first}, e.fd.{second})", get_all=f"either(e.fd.{first}, e.fd.{second})"
+        name,
+        type_,
+        doc,
+        f"either(e.fd.{first}, e.fd.{second})",
+        get_all=f"either(e.fd.{first}, e.fd.{second})",
+        both=True,
     )
 
 

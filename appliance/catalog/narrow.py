@@ -1,0 +1,120 @@
+"""A condition, seen from one event type.
+
+Comes in: an expanded condition, an event type. Goes out: what is known of it before any event is seen. Never: a guess;
+what depends on the event stays in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from appliance.catalog.events import EVENTS, OPENS, Category
+from appliance.catalog.lookup import find_field
+from appliance.model.event import EventType
+from appliance.model.expr import FALSE, TRUE, And, Check, Const, Expr, FieldRef, Not, Or, Word
+from appliance.model.field import Operator
+
+ORDINARY = frozenset(t for t, row in EVENTS.items() if row.category is not Category.INTERNAL)
+"""The event types that rules are judged on unless they name another."""
+
+
+def event_types(expr: Expr) -> frozenset[EventType]:
+    """The types on which a condition can hold by its checks of `evt.type`, as Falco reckons them.
+
+    Our own internal events are among them only where it names them.
+    """
+    named = _named(expr)
+    return frozenset(t for t in EventType if (t in ORDINARY or t.value in named) and _by_type(expr, t) != FALSE)
+
+
+def specialise(expr: Expr, type_: EventType) -> Expr:
+    """The condition as it stands for events of one type: `Const`, or a tree of checks that depend on the event.
+
+    Besides `evt.type` it knows which fields that type can never have.
+    """
+    return _fold(expr, type_, True)
+
+
+def _by_type(expr: Expr, type_: EventType) -> Expr:
+    return _fold(expr, type_, False)
+
+
+def _fold(expr: Expr, type_: EventType, by_fields: bool) -> Expr:
+    match expr:
+        case Not(part):
+            inner = _fold(part, type_, by_fields)
+            if isinstance(inner, Const):
+                return FALSE if inner.value else TRUE
+            return inner.part if isinstance(inner, Not) else replace(expr, part=inner)
+        case And(parts):
+            return _joined(expr, [_fold(p, type_, by_fields) for p in parts], FALSE, TRUE)
+        case Or(parts):
+            return _joined(expr, [_fold(p, type_, by_fields) for p in parts], TRUE, FALSE)
+        case Check():
+            known = _known(expr, type_)
+            if known is None and by_fields and _is_absent(expr, type_):
+                known = False
+            return expr if known is None else TRUE if known else FALSE
+        case _:
+            return expr
+
+
+def _joined(expr: And | Or, parts: list[Expr], decides: Const, neutral: Const) -> Expr:
+    if decides in parts:
+        return decides
+    kept: list[Expr] = []
+    for part in parts:
+        if isinstance(part, type(expr)):
+            kept += part.parts
+        elif part != neutral:
+            kept.append(part)
+    if not kept:
+        return neutral
+    return kept[0] if len(kept) == 1 else replace(expr, parts=tuple(kept))
+
+
+def _known(check: Check, type_: EventType) -> bool | None:
+    if not isinstance(check.left, FieldRef) or check.left.name != "evt.type" or check.quantifier is not None:
+        return None
+    words = check.right if isinstance(check.right, tuple) else (check.right,)
+    names = {w.text for w in words if isinstance(w, Word)}
+    match check.op:
+        case Operator.EQ | Operator.IN | Operator.INTERSECTS:
+            return type_.value in names
+        case Operator.NE:
+            return type_.value not in names
+        case Operator.EXISTS:
+            return True
+        case _:
+            return None
+
+
+def _is_absent(check: Check, type_: EventType) -> bool:
+    """Whether the field has no value on any event of this type."""
+    if not isinstance(check.left, FieldRef):
+        return False
+    name, spec = check.left.name, EVENTS[type_]
+    if name.startswith("fd."):
+        return not spec.has_fd
+    if name.startswith(("evt.arg", "evt.rawarg")):
+        found = find_field(check.left)
+        argument = found[1] if found is not None else None
+        if isinstance(argument, int):
+            return argument >= len(spec.params)
+        return argument is not None and spec.param(argument) is None
+    if name.startswith("evt.is_open_") and type_ not in OPENS:
+        return check.op is Operator.EQ and isinstance(check.right, Word) and check.right.text == "true"
+    return False
+
+
+def _named(expr: Expr) -> set[str]:
+    match expr:
+        case Check(FieldRef("evt.type"), Operator.EQ | Operator.IN, right):
+            words = right if isinstance(right, tuple) else (right,)
+            return {w.text for w in words if isinstance(w, Word)}
+        case Not(part):
+            return _named(part)
+        case And(parts) | Or(parts):
+            return set().union(*map(_named, parts))
+        case _:
+            return set()

@@ -1,0 +1,96 @@
+"""Which operator goes with which type of field, and what a value may look like.
+
+Comes in: a field's type, an operator, a value as it was written. Goes out: the value as Python compares it, or a
+`ValueError` whose message says what is wrong with it. Asked by the rule checker and by the code generators alike.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+
+from appliance.model.field import FieldType, Operator
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Value = str | int | float | bool | Network
+
+TEXTS = frozenset({FieldType.TEXT, FieldType.PATH, FieldType.FLAGS})
+NUMBERS = frozenset({FieldType.INT, FieldType.UINT, FieldType.PORT, FieldType.RELTIME, FieldType.ABSTIME})
+
+ORDER = frozenset({Operator.LT, Operator.LE, Operator.GT, Operator.GE})
+LISTS = frozenset({Operator.IN, Operator.INTERSECTS, Operator.PMATCH})
+_EVERY = frozenset({Operator.EQ, Operator.NE, Operator.IN, Operator.INTERSECTS, Operator.EXISTS})
+_TEXT = _EVERY | {
+    Operator.CONTAINS, Operator.ICONTAINS, Operator.STARTSWITH, Operator.ENDSWITH, Operator.GLOB, Operator.IGLOB,
+    Operator.REGEX, Operator.PMATCH,
+}  # fmt: skip
+
+
+def operators_of(type_: FieldType) -> frozenset[Operator]:
+    """The operators that a field of this type can be checked with."""
+    if type_ in TEXTS:
+        return _TEXT
+    return _EVERY | ORDER if type_ in NUMBERS else _EVERY
+
+
+_NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|\d+)")
+_FRACTION = re.compile(r"[+-]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][+-]?\d+)?")
+
+
+def convert(type_: FieldType, op: Operator, text: str) -> Value:
+    """The value that `text` stands for beside a field of this type. Raises ValueError."""
+    if type_ in TEXTS:
+        return _regex(text) if op is Operator.REGEX else text
+    if type_ is FieldType.BOOL:
+        if text not in ("true", "false"):
+            raise ValueError(f"`{text}` is neither `true` nor `false`")
+        return text == "true"
+    if type_ is FieldType.PORT:
+        return _port(text)
+    if type_ in NUMBERS:
+        return _number(text)
+    return _network(text) if type_ is FieldType.NET else _address(text)
+
+
+def _regex(text: str) -> str:
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"`{text}` is no regular expression: {error}") from None
+    return text
+
+
+def _number(text: str) -> int | float:
+    if len(text) <= 40:
+        if _NUMBER.fullmatch(text):
+            return int(text, 16) if "x" in text.lower() else int(text)
+        if _FRACTION.fullmatch(text):
+            return float(text)
+    raise ValueError(f"`{text}` is not a number")
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit():
+        if len(text) > 5 or int(text) > 65535:
+            raise ValueError(f"`{text}` is not a port: ports end at 65535")
+        return int(text)
+    try:
+        return socket.getservbyname(text)
+    except (OSError, ValueError):
+        raise ValueError(f"`{text}` is neither a port number nor the name of a service") from None
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        more = "; networks go with the `*net` fields" if "/" in text else ""
+        raise ValueError(f"`{text}` is not an IPv4 or IPv6 address{more}") from None
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"`{text}` is not a network such as `10.0.0.0/8`") from None

@@ -1,0 +1,37 @@
+"""A message template -> a formatter.
+
+Comes in: a rule's checked output. Goes out: the text of a function that makes message and fields of an event. Never:
+escaping (that is each edge's own), or an author's text other than as a literal.
+"""
+
+from __future__ import annotations
+
+from appliance.codegen.python import Code, value_code
+from appliance.model.expr import FieldRef
+from appliance.model.rule import Output
+
+
+def output_code(output: Output) -> Code:
+    """The function `write(e)` that gives `(text, {field: value})`: the message without heading, fields in order.
+
+    A `*` at the start of a template once asked Falco to print it whatever is absent; it does that now without, and so
+    do we.
+    """
+    parts = list(output.parts)
+    if parts and isinstance(parts[0], str):
+        parts[0] = parts[0].removeprefix("*")
+    names: dict[str, str] = {}  # field as written -> local
+    lines, texts = [], []
+    for part in parts:
+        if isinstance(part, str):
+            texts.append(repr(part))
+            continue
+        assert isinstance(part, FieldRef), "the checker lets no transformer pass"  # noqa: S101
+        written = str(part)
+        if written not in names:
+            names[written] = f"v{len(names)}"
+            lines.append(f"    {names[written]} = {value_code(part)}")
+        texts.append(f"text_of({names[written]})")
+    fields = ", ".join(f"{written!r}: field_value({name})" for written, name in names.items())
+    body = "\n".join(["def write(e):", *lines, f"    return ''.join(({', '.join([*texts, repr('')])})), {{{fields}}}"])
+    return Code(body + "\n", {})

@@ -1,0 +1,136 @@
+"""What generated predicates and messages call.
+
+Comes in: values of an event, constants prepared when the code was made. Goes out: verdicts and texts. Never: an error
+whatever the value, or a time that grows faster than the value's length: values are written by whoever attacks the host.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+from appliance.catalog.operators import Network
+from appliance.model.alert import FieldValue
+
+ABSENT = "<NA>"
+_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+
+def ascii_lower(text: str) -> str:
+    """`text` with ASCII letters in lower case, all others as they are."""
+    return text.lower() if text.isascii() else text.translate(_LOWER)
+
+
+def below(path: str, roots: frozenset[str]) -> bool:
+    """Whether `path` is one of `roots` or lies below one of them, by whole components."""
+    path = path.rstrip("/")
+    while path:
+        if path in roots:
+            return True
+        path = path.rpartition("/")[0]
+    return "/" in roots
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def in_networks(text: str, networks: tuple[Network, ...]) -> bool:
+    """Whether an address lies in one of the networks."""
+    address = _address(text)
+    return address is not None and any(address in network for network in networks)
+
+
+def text_of(value: object) -> str:
+    """A field's value as messages show it: `<NA>` where absent, `true`, `(a,b)`."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ABSENT
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    if isinstance(value, tuple | list):
+        return f"({','.join(map(text_of, value))})" if value else ABSENT
+    return str(value)
+
+
+def field_value(value: object) -> FieldValue:
+    """A field's value as alerts carry it."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, tuple | list) and not value:
+        return None
+    return text_of(value)
+
+
+def globber(patterns: Iterable[str], *, ignore_case: bool = False) -> Callable[[str], object]:
+    """A function that is true of texts that one of the patterns matches as a whole; `*` crosses `/` too."""
+    pattern = "|".join(f"(?:{glob_regex(p)})" for p in patterns)
+    return re.compile(pattern, re.DOTALL | (re.IGNORECASE | re.ASCII if ignore_case else 0)).fullmatch
+
+
+def below_globber(patterns: Iterable[str]) -> Callable[[str], object]:
+    """A function that is true of paths at or below one of the patterns, whose wildcards stay within a component."""
+    alternatives = (glob_regex(p.rstrip("/"), any_char="[^/]") for p in patterns)
+    pattern = "|".join(f"(?:{a}(?:/.*)?)" for a in alternatives)
+    return re.compile(pattern, re.DOTALL).fullmatch
+
+
+def has_wildcard(text: str) -> bool:
+    """Whether `pmatch` reads a path as a pattern."""
+    return any(c in text for c in "*?[")
+
+
+_CLASS = re.compile(r"\[(?P<no>[!^]?)(?P<body>\]?(?:\[:\w+:\]|\\.|[^\]])*)\]", re.DOTALL)
+_POSIX = {
+    "alpha": "a-zA-Z", "digit": "0-9", "alnum": "a-zA-Z0-9", "upper": "A-Z", "lower": "a-z", "space": r"\s",
+    "punct": r"!-/:-@\[-`{-~", "xdigit": "0-9a-fA-F", "blank": r" \t", "cntrl": r"\x00-\x1f\x7f",
+}  # fmt: skip
+
+
+def glob_regex(pattern: str, any_char: str = ".") -> str:
+    """A shell pattern (glob(7)) as a regular expression that never backtracks over what a `*` has taken.
+
+    Between two stars the nearest place is always a right one, so each `*` and the text behind it are atomic.
+    """
+    parts = [""]
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
+        if char == "*":
+            parts.append("")
+        elif char == "?":
+            parts[-1] += any_char
+        elif char == "\\" and at < len(pattern):
+            parts[-1] += re.escape(pattern[at])
+            at += 1
+        elif char == "[" and (found := _CLASS.match(pattern, at - 1)) is not None:
+            parts[-1] += _class_regex(found, any_char)
+            at = found.end()
+        else:
+            parts[-1] += re.escape(char)
+    if len(parts) == 1:
+        return parts[0]
+    inner = "".join(f"(?>{any_char}*?{part})" for part in parts[1:-1] if part)
+    return f"{parts[0]}{inner}{any_char}*{parts[-1]}"
+
+
+def _class_regex(found: re.Match[str], any_char: str) -> str:
+    body = re.sub(r"\[:(\w+):\]", lambda m: _POSIX.get(m[1], ""), found["body"])
+    body = re.sub(r"\\(.)", lambda m: m[1] if m[1] == "-" else m[0], body)
+    safe = "".join(f"\\{c}" if c in "[]&~|^" and body[i - 1 : i] != "\\" else c for i, c in enumerate(body))
+    made = f"[{'^' if found['no'] else ''}{safe}]"
+    try:
+        re.compile(made)
+    except re.error:
+        return re.escape(found.group())
+    return made if any_char == "." else f"(?!/){made}"

@@ -1,0 +1,137 @@
+"""The rules, indexed by event type and compiled.
+
+Comes in: checked rules. Goes out: a `Ruleset` that says of an event which alerts it makes. Never: a change once built
+(but for its count of errors), or an event that an erroneous predicate keeps from the other rules.
+"""
+
+from __future__ import annotations
+
+import linecache
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from appliance.codegen.output import output_code
+from appliance.codegen.python import NAMES, Code, judge_code
+from appliance.model.alert import Alert, FieldValue, Priority
+from appliance.model.event import Event, EventType
+from appliance.model.rule import Rule
+
+log = logging.getLogger(__name__)
+
+Judge = Callable[[Event], tuple[int, ...]]
+Write = Callable[[Event], tuple[str, dict[str, FieldValue]]]
+
+
+class Ruleset:
+    """An immutable index: event type -> predicates. Make it with `build`.
+
+    `rules` are those that are judged, in load order; `event_types` those on which one of them can hold; `errors` counts
+    errors of generated code by rule, each a bug of ours.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        judges: Mapping[EventType, Judge],
+        writers: Sequence[Write],
+        *,
+        first: bool,
+        hostname: str,
+        new_id: Callable[[], str],
+    ) -> None:
+        self.rules = tuple(rules)
+        self.event_types = frozenset(judges)
+        self.errors: Counter[str] = Counter()
+        self._judges = dict(judges)
+        self._writers = tuple(writers)
+        self._first = first
+        self._hostname = hostname
+        self._new_id = new_id
+
+    @classmethod
+    def build(
+        cls, rules: Iterable[Rule], *, minimum: Priority, matching: str, hostname: str, new_id: Callable[[], str]
+    ) -> Ruleset:
+        """Compile the rules that are enabled and at least as severe as `minimum`.
+
+        `matching` is `first` (an event fires the first rule that holds, in load order) or `all`. `new_id` gives each
+        alert its id.
+        """
+        chosen = [rule for rule in rules if rule.enabled and rule.priority <= minimum]
+        first = matching == "first"
+        judges: dict[EventType, Judge] = {}
+        for type_ in EventType:
+            code = judge_code([(n, r) for n, r in enumerate(chosen) if type_ in r.event_types], type_, first=first)
+            if code is not None:
+                judges[type_] = _judge(code, f"<rules on {type_.value}>")
+        writers = [_writer(output_code(rule.output), f"<output of {rule.name}>") for rule in chosen]
+        return cls(chosen, judges, writers, first=first, hostname=hostname, new_id=new_id)
+
+    def match(self, event: Event) -> Sequence[Alert]:
+        """The alerts of an event, in load order of their rules."""
+        judge = self._judges.get(event.type)
+        if judge is None:
+            return ()
+        try:
+            found = judge(event)
+        except Exception:
+            found = self._one_by_one(event)
+        return [self._alert(n, event) for n in found] if found else ()
+
+    def _one_by_one(self, event: Event) -> tuple[int, ...]:
+        """Each rule alone, so that only the erroneous one is silent; it is counted and logged."""
+        found: list[int] = []
+        for n, rule in enumerate(self.rules):
+            if event.type not in rule.event_types:
+                continue
+            try:
+                code = judge_code([(n, rule)], event.type, first=True)
+                if code is not None:
+                    found += _judge(code, f"<rule {rule.name} on {event.type.value}>")(event)
+            except Exception:
+                self._count_error(rule)
+        return tuple(found[:1] if self._first else found)
+
+    def _alert(self, n: int, event: Event) -> Alert:
+        rule = self.rules[n]
+        try:
+            output, fields = self._writers[n](event)
+        except Exception:
+            self._count_error(rule)
+            output, fields = rule.output.text, {}
+        return Alert(
+            id=self._new_id(),
+            ts_ns=event.ts_ns,
+            hostname=self._hostname,
+            rule=rule.name,
+            priority=rule.priority,
+            source=rule.source,
+            tags=rule.tags,
+            output=output,
+            fields=fields,
+        )
+
+    def _count_error(self, rule: Rule) -> None:
+        self.errors[rule.name] += 1
+        if self.errors[rule.name] == 1:
+            log.exception("a rule's generated code failed", extra={"rule": rule.name})
+
+
+def _judge(code: Code, name: str) -> Judge:
+    judge: Judge = _run(code, name)["judge"]
+    return judge
+
+
+def _writer(code: Code, name: str) -> Write:
+    write: Write = _run(code, name)["write"]
+    return write
+
+
+def _run(code: Code, name: str) -> dict[str, Any]:
+    """Run a generated module; tracebacks show its lines under `name`."""
+    linecache.cache[name] = (len(code.text), None, code.text.splitlines(keepends=True), name)
+    module: dict[str, Any] = {**NAMES, **code.constants}
+    exec(compile(code.text, name, "exec"), module)  # noqa: S102  (made of catalogue expressions and literals)
+    return module
