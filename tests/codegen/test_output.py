@@ -1,0 +1,55 @@
+"""Messages: fields in place, absent ones as `<NA>`, values as alerts carry them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.engine.ruleset import Ruleset
+from appliance.lang.load import load_rules
+from appliance.model.alert import Priority
+from appliance.model.event import Event
+from tests.support.events import SHELL, event, file_fd, inet_fd, process
+
+OPEN = event(
+    "openat", process=process("cat", "a b"), ancestors=[SHELL, process("sshd")], fd=file_fd("/etc/shadow"), res=3,
+    name="/etc/shadow", flags=1, mode=0,
+)  # fmt: skip
+WEB = event("connect", process=process("curl"), fd=inet_fd(("10.0.0.5", 40000), ("1.1.1.1", 443)))
+
+
+@pytest.mark.parametrize(
+    ("e", "template", "text", "fields"),
+    [
+        (OPEN, "plain", "plain", {}),
+        (OPEN, "*plain", "plain", {}),
+        (OPEN, "%proc.name", "cat", {"proc.name": "cat"}),
+        (OPEN, "(%proc.cmdline)", "(cat a b)", {"proc.cmdline": "cat a b"}),
+        (OPEN, "{%fd.num}%user.uid", "{3}0", {"fd.num": 3, "user.uid": 0}),
+        (OPEN, "%proc.aname[2]|%proc.aname[9]", "sshd|<NA>", {"proc.aname[2]": "sshd", "proc.aname[9]": None}),
+        (OPEN, "%proc.aname", "(bash,sshd)", {"proc.aname": "(bash,sshd)"}),
+        (OPEN, "%evt.is_open_write %evt.failed", "true false", {"evt.is_open_write": True, "evt.failed": False}),
+        (OPEN, "%evt.arg.flags %evt.arg[2]", "O_WRONLY /etc/shadow",
+         {"evt.arg.flags": "O_WRONLY", "evt.arg[2]": "/etc/shadow"}),
+        (OPEN, "%proc.name %proc.name", "cat cat", {"proc.name": "cat"}),
+        (OPEN, "%fd.sip %container.image", "<NA> ", {"fd.sip": None, "container.image": ""}),
+        (WEB, "%fd.ip %fd.name", "(10.0.0.5,1.1.1.1) 10.0.0.5:40000->1.1.1.1:443",
+         {"fd.ip": "(10.0.0.5,1.1.1.1)", "fd.name": "10.0.0.5:40000->1.1.1.1:443"}),
+        (OPEN, "%evt.rawtime %evt.time.iso8601", "1700000000123456789 2023-11-14T22:13:20.123456789+0000",
+         {"evt.rawtime": 1700000000123456789, "evt.time.iso8601": "2023-11-14T22:13:20.123456789+0000"}),
+    ],
+)  # fmt: skip
+def test_a_message_is(tmp_path: Path, e: Event, template: str, text: str, fields: dict[str, object]) -> None:
+    file = tmp_path / "rules.yaml"
+    quoted = template.replace("'", "''")
+    file.write_text(
+        f"- rule: r\n  desc: d\n  condition: proc.name exists\n  output: '{quoted}'\n  priority: ERROR\n  tags: [t]\n"
+    )
+    loaded = load_rules([file])
+    found = Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="first", hostname="web1", new_id=lambda: "i")
+    (alert,) = found.match(e)
+    assert (alert.output, dict(alert.fields)) == (text, fields)
+    assert (alert.hostname, alert.rule, alert.priority, alert.tags) == ("web1", "r", Priority.ERROR, ("t",))
+    assert alert.ts_ns == e.ts_ns
+    assert not found.errors
