@@ -83,7 +83,17 @@ def argument(e: Event, key: str | int) -> str | None:
         return None
     if not isinstance(value, int):
         return str(_as_field(value))
+    if param.type is ParamType.UID:
+        return _account_text(e, param.name, value)
     return _text_of(param, value)
+
+
+def _account_text(e: Event, name: str, value: int) -> str | None:
+    """The name of a user or group as Falco shows it where the event knows it, else its number; -1 is nobody."""
+    if value in (-1, 0xFFFFFFFF):
+        return None
+    known = (e.process.group,) if "gid" in name else (e.process.user, e.process.login)
+    return next((a.name for a in known if a is not None and a.id == value and a.name is not None), str(value))
 
 
 def _text_of(param: Param, value: int) -> str:

@@ -290,10 +290,10 @@ def _holds(expr: Expr, e: Event) -> bool:
 def test_nesting_beyond_what_python_parses(tmp_path: Path) -> None:
     """Macros in macros nest deeper than any one text may; the code does not."""
     head = "- macro: m0\n  condition: proc.name = cat\n" + "".join(
-        f"- macro: m{i}\n  condition: (not (proc.name = x{i} or not (m{i - 1} and fd.num = 3)))\n" for i in range(1, 22)
+        f"- macro: m{i}\n  condition: (not (proc.name = x{i} or not (m{i - 1} and fd.num = 3)))\n" for i in range(1, 30)
     )
     assert holds(tmp_path, "evt.type = openat", CAT)
-    found = ruleset(rules_of(tmp_path, "evt.type = openat and m21", head=head))
+    found = ruleset(rules_of(tmp_path, "evt.type = openat and m29", head=head))
     assert found.match(CAT)
     assert not found.match(FAILED)
     assert not found.errors

@@ -1,0 +1,107 @@
+"""Names and types, by the catalogue.
+
+Comes in: checks and operands with lists in place. Goes out: whether they hold up. Every mistake goes to the report at
+the place of the word that is wrong.
+"""
+
+from __future__ import annotations
+
+from appliance.catalog.events import PARAM_NAMES
+from appliance.catalog.fields import FIELDS
+from appliance.catalog.lookup import find_field, value_type
+from appliance.catalog.operators import LISTS, convert, operators_of
+from appliance.lang.reader import near
+from appliance.lang.source import Report
+from appliance.model.diagnostic import Span
+from appliance.model.event import EventType
+from appliance.model.expr import Call, Check, FieldRef, Operand, Word
+from appliance.model.field import ArgKind, Field, Operator
+
+_CONDITION = "LOAD_ERR_COMPILE_CONDITION"
+_MAX_INDEX = 255
+
+
+class Checker:
+    """Holds checks and operands against the catalogue."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def _fail(self, name: str, message: str, span: Span, hint: str | None = None) -> bool:
+        self._report.add(name, message, span, hint, code=_CONDITION)
+        return False
+
+    def operand(self, operand: Operand, code: str = _CONDITION) -> bool:
+        """Whether the field exists and has the argument it needs."""
+        if isinstance(operand, Call):
+            return self._fail("not-supported", f"the transformer `{operand.name}` is not supported yet", operand.span)
+        found = find_field(operand)
+        span = operand.span
+        if found is None:
+            self._report.add(
+                "unknown-field", f"no field is called `{operand.name}`", span,
+                near(operand.name, FIELDS) or "`tercel list` shows all fields", code=code,
+            )  # fmt: skip
+            return False
+        row, argument = found
+        if argument is None:
+            if row.arg_required:
+                self._report.add(
+                    "missing-argument", f"`{row.name}` needs an argument", span, f"write `{row.name}[...]`", code=code
+                )
+                return False
+            return True
+        problem = None
+        if row.arg is ArgKind.NONE:
+            problem = f"`{row.name}` takes no argument"
+        elif row.arg is ArgKind.INDEX and (not isinstance(argument, int) or argument > _MAX_INDEX):
+            problem = f"the argument of `{row.name}` must be a number up to {_MAX_INDEX}, not `{argument}`"
+        elif row.name in ("evt.arg", "evt.rawarg") and isinstance(argument, str) and argument not in PARAM_NAMES:
+            self._report.add(
+                "unknown-argument",
+                f"no event has an argument `{argument}`",
+                span,
+                near(argument, PARAM_NAMES),
+                code=code,
+            )
+            return False
+        if problem:
+            self._report.add("bad-argument", problem, span, code=code)
+        return problem is None
+
+    def check(self, check: Check) -> bool:
+        """Whether the check's names, operator and values go together."""
+        if not self.operand(check.left) or not isinstance(check.left, FieldRef):
+            return False
+        if check.quantifier is not None:
+            return self._fail("not-supported", f"`{check.quantifier.value}` is not supported yet", check.op_span)
+        if isinstance(check.right, FieldRef | Call):
+            return self._fail("not-supported", "comparison with another field is not supported yet", check.right.span)
+        found = find_field(check.left)
+        assert found is not None  # noqa: S101  (operand() has seen it)
+        row = found[0]
+        if check.op not in operators_of(row.type):
+            allowed = " ".join(op.value for op in Operator if op in operators_of(row.type))
+            return self._fail("operator-type", f"`{check.op.value}` does not go with `{check.left}`, a field of type "
+                              f"{row.type.value}", check.op_span, f"operators for it: {allowed}")  # fmt: skip
+        words = check.right if isinstance(check.right, tuple) else () if check.right is None else (check.right,)
+        good = [self._word(row, check, word) for word in words]  # all of them: each mistake is told
+        return all(good)
+
+    def _word(self, row: Field, check: Check, word: Word) -> bool:
+        try:
+            convert(value_type(row, check.op, word.text), check.op, word.text)
+        except ValueError as error:
+            return self._fail("bad-value", f"{error}, as `{check.left}` needs", word.span)
+        if row.name == "evt.type" and check.op in (Operator.EQ, Operator.NE, *LISTS) and word.text not in _TYPES:
+            return self._fail("unknown-event", f"no event type is called `{word.text}`", word.span,
+                              near(word.text, _TYPES) or "`tercel list` shows all event types")  # fmt: skip
+        if word.text == "<NA>":
+            self._report.warn(
+                "unsafe-na", "an absent value never equals `<NA>`", word.span, f"write `{check.left} exists`",
+                "LOAD_UNSAFE_NA_CHECK",
+            )  # fmt: skip
+        return True
+
+
+_TYPES = {t.value for t in EventType}

@@ -1,0 +1,199 @@
+"""The front door: files -> rules and diagnostics.
+
+Comes in: paths or texts. Goes out: `LoadedRules`, with all that is wrong in all of them. Never: an exception for what
+an author wrote, and no rule that has an error in it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.catalog.narrow import ORDINARY, event_types
+from appliance.lang.check import Checker
+from appliance.lang.collector import RuleBook, collect
+from appliance.lang.lexer import Unreadable
+from appliance.lang.parser import parse_output
+from appliance.lang.reader import Item, read_items
+from appliance.lang.resolve import Resolver
+from appliance.lang.source import Report, Source, read_documents
+from appliance.model.diagnostic import Diagnostic, Severity, Span
+from appliance.model.expr import Expr
+from appliance.model.rule import Output, Rule, RuleDef
+
+MAX_BYTES = 4 << 20
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_FILE = "LOAD_ERR_FILE_READ"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRules:
+    """All rules that hold up, in load order, and all diagnostics by place."""
+
+    rules: tuple[Rule, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    macros: int = 0
+    lists: int = 0
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """The diagnostics that refuse the rules."""
+        return tuple(d for d in self.diagnostics if d.severity is Severity.ERROR)
+
+
+def load_rules(files: Sequence[Path]) -> LoadedRules:
+    """Read rule files, and the `.yml` and `.yaml` files of folders by name, in the given order."""
+    report = Report()
+    names: list[str] = []
+    sources: list[Source] = []
+    for path in files:
+        for file in _expand(path, report):
+            names.append(str(file))
+            source = _read(file, report)
+            if source is not None:
+                sources.append(source)
+    return _load(sources, names, report)
+
+
+def load_texts(texts: Sequence[tuple[str, str]]) -> LoadedRules:
+    """The same for (name, text) pairs that are in memory already."""
+    return _load([Source(name, text) for name, text in texts], [name for name, _ in texts], Report())
+
+
+def _expand(path: Path, report: Report) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    try:
+        found = sorted(p for p in path.iterdir() if p.suffix in (".yml", ".yaml"))
+    except OSError as error:
+        report.add("unreadable-file", f"cannot read the folder: {error.strerror}", Span(str(path), 1, 1), code=_FILE)
+        return []
+    if not found:
+        report.warn("empty-folder", "no `.yml` or `.yaml` file is in this folder", Span(str(path), 1, 1))
+    return found
+
+
+def _read(path: Path, report: Report) -> Source | None:
+    start = Span(str(path), 1, 1)
+    try:
+        if path.exists() and not path.is_file():
+            report.add("unreadable-file", "not a regular file", start, code=_FILE)
+            return None
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        hint = "check the path, or `rules_files` in the configuration" if isinstance(error, FileNotFoundError) else None
+        report.add("unreadable-file", f"cannot read the file: {error.strerror}", start, hint, code=_FILE)
+        return None
+    if len(data) > MAX_BYTES:
+        report.add(
+            "file-too-large", f"the file has {size} bytes; a rules file may have {MAX_BYTES}", start,
+            "split it into several files", code=_FILE,
+        )  # fmt: skip
+        return None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        report.add(
+            "not-utf-8", "the file is not UTF-8 text", Span(str(path), line, column),
+            "is this a rules file? save it as UTF-8", code=_FILE,
+        )  # fmt: skip
+        return None
+    return Source(str(path), text)
+
+
+def _load(sources: Sequence[Source], names: Sequence[str], report: Report) -> LoadedRules:
+    items: list[Item] = []
+    for source in sources:
+        report.know(source)
+        control = _CONTROL.search(source.text)
+        if control is not None:
+            at = control.start()
+            report.add(
+                "binary-file", f"a control character (code {ord(control.group())}) stands in the file",
+                source.span(at, at + 1), "is this a text file? remove the character", code="LOAD_ERR_YAML_PARSE",
+            )  # fmt: skip
+            continue
+        items += read_items(read_documents(source, report), report)
+    book = collect(items, report)
+    rules = _Compiler(book, report).rules()
+    return LoadedRules(rules, report.sorted(names), len(book.macros), len(book.lists))
+
+
+class _Compiler:
+    def __init__(self, book: RuleBook, report: Report) -> None:
+        self._book = book
+        self._report = report
+        self._checker = Checker(report)
+        self._resolver = Resolver(book, report, self._checker.check)
+
+    def rules(self) -> tuple[Rule, ...]:
+        made = [self._rule(rule) for rule in self._book.rules.values()]
+        used_macros, used_lists = set(self._resolver.used_macros), set(self._resolver.used_lists)
+        for macro in self._book.macros.values():
+            self._resolver.macro(macro)  # what nobody uses may be wrong too
+        if not self._book.broken_rules:
+            self._unused(used_macros, used_lists)
+        return tuple(rule for rule in made if rule is not None)
+
+    def _unused(self, macros: set[str], lists: set[str]) -> None:
+        lists = lists | {i.value for d in self._book.lists.values() for i in d.items} | self._resolver.used_lists
+        macros = macros | self._resolver.used_macros
+        for name, macro in self._book.macros.items():
+            if name not in macros:
+                self._report.warn(
+                    "unused-macro", f"no rule uses the macro `{name}`", macro.name.span(), None, "LOAD_UNUSED_MACRO"
+                )
+        for name, listed in self._book.lists.items():
+            if name not in lists:
+                self._report.warn(
+                    "unused-list", f"nothing uses the list `{name}`", listed.name.span(), None, "LOAD_UNUSED_LIST"
+                )
+
+    def _rule(self, rule: RuleDef) -> Rule | None:
+        name = rule.name.value
+        if rule.source != "syscall":
+            self._report.warn(
+                "unknown-source", f"rule `{name}` is for the source `{rule.source}`, which is not here; it is left out",
+                rule.name.span(), "the source here is `syscall`", "LOAD_UNKNOWN_SOURCE",
+            )  # fmt: skip
+            return None
+        condition = self._resolver.condition(rule.condition)
+        output = self._output(rule)
+        if condition is None or output is None:
+            return None
+        types = event_types(condition)
+        self._types(rule, condition, types)
+        return Rule(
+            name, rule.desc.value, condition, output, rule.priority, rule.source, rule.tags, rule.enabled, types,
+            rule.name.span(), rule.warn_evttypes,
+        )  # fmt: skip
+
+    def _types(self, rule: RuleDef, condition: Expr, types: frozenset[object]) -> None:
+        if not types:
+            self._report.warn(
+                "never-holds", f"the condition of `{rule.name.value}` can hold on no event type", rule.condition.span(),
+                "two checks of `evt.type` joined by `and` exclude each other",
+            )  # fmt: skip
+        elif len(types) * 2 > len(ORDINARY) and rule.warn_evttypes:
+            self._report.warn(
+                "no-evttype", f"rule `{rule.name.value}` is judged on {len(types)} event types", rule.condition.span(),
+                "restrict it by `evt.type in (...)`, or set `warn_evttypes: false`", "LOAD_NO_EVTTYPE",
+            )  # fmt: skip
+
+    def _output(self, rule: RuleDef) -> Output | None:
+        text = rule.output
+        code = "LOAD_ERR_COMPILE_OUTPUT"
+        try:
+            parts = parse_output(text.value, text)
+        except Unreadable as error:
+            self._report.add(error.name, error.message, text.span(error.start, error.end), error.hint, code=code)
+            return None
+        good = [self._checker.operand(p, code) for p in parts if not isinstance(p, str)]
+        return Output(text.value, parts) if all(good) else None
