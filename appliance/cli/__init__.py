@@ -1,1 +1,1 @@
-"""(being built)"""
+"""The command: one module for each verb, and what they print."""

@@ -1,1 +1,1 @@
-"""(being built)"""
+"""Checked rules to code, as text: predicates and message formatters."""

@@ -1,1 +1,1 @@
-"""(being built)"""
+"""Where alerts go: one module for each kind of output, and the dispatcher before them."""

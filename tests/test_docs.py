@@ -1,0 +1,86 @@
+"""Documents that are made of tables and schemas say what these say. `pytest --accept` writes them anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.catalog.events import EVENTS, Category
+from appliance.catalog.fields import CLASSES
+from appliance.catalog.operators import operators_of
+from appliance.model.field import ArgKind, FieldType, Operator
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_CONFIGURATION = """\
+# Configuration
+
+One YAML file, `tercel.yaml`. Its keys are those of Falco's `falco.yaml` where both have the thing. It is checked
+against `schemas/config.schema.json` before anything starts: an unknown key, a wrong type or a missing rules file is an
+error with line, column and a hint. `tercel check -c FILE` does the same and nothing else; it needs no root.
+
+Which file: `-c FILE`, else `/etc/tercel/tercel.yaml` if it exists, else the one that is shipped. `-o KEY=VALUE` sets
+one key over the file, nested ones with a dot: `-o file_output.enabled=true`.
+
+"""
+
+_FIELDS = """\
+# Fields, operators, events
+
+What conditions and outputs can ask for, as this version has it. An absent value prints as `<NA>`, and every check on it
+is false, `!=` included.
+
+"""
+
+
+def configuration() -> str:
+    schema = json.loads((ROOT / "schemas/config.schema.json").read_text())
+    return _CONFIGURATION + "\n".join(_keys(schema, schema["properties"], "", 2)) + "\n"
+
+
+def _keys(schema: dict[str, Any], properties: dict[str, Any], above: str, level: int) -> Iterator[str]:
+    for name, spec in properties.items():
+        if "properties" in spec:
+            yield f"{'#' * level} {name}\n\n{spec['description']}\n"
+            yield from _keys(schema, spec["properties"], f"{name}.", level + 1)
+            yield ""
+        else:
+            default = json.dumps(spec["default"]) if "default" in spec else "none"
+            choices = f" One of {', '.join(f'`{c}`' for c in spec['enum'])}." if "enum" in spec else ""
+            yield f"- **`{above}{name}`** (default `{default}`): {spec['description']}{choices}"
+            if not above:
+                yield ""
+
+
+def fields() -> str:
+    lines = [_FIELDS + "## Fields\n"]
+    for name, rows in CLASSES.items():
+        lines += [f"### {name}\n", "| field | type | meaning |", "|---|---|---|"]
+        for row in rows:
+            argument = {ArgKind.NONE: "", ArgKind.INDEX: "[number]", ArgKind.KEY: "[name]"}.get(
+                row.arg, "[number or name]"
+            )
+            lines.append(f"| `{row.name}{argument}` | {row.type.value} | {row.doc.replace('|', '/')} |")
+        lines.append("")
+    lines += ["## Operators\n", "| operator | goes with |", "|---|---|"]
+    for op in Operator:
+        types = [t.value for t in FieldType if op in operators_of(t)]
+        lines.append(f"| `{op.value}` | {'all' if len(types) == len(FieldType) else ', '.join(types)} |")
+    lines += ["", "## Events\n", "| event | category | arguments |", "|---|---|---|"]
+    for type_, spec in EVENTS.items():
+        if spec.category is not Category.INTERNAL:
+            names = ", ".join(p.name for p in spec.params if not p.internal)
+            lines.append(f"| `{type_.value}` | {spec.category.value} | {names} |")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(("name", "made"), [("configuration.md", configuration), ("fields.md", fields)])
+def test_documents_made_of_tables(name: str, made: Any, request: pytest.FixtureRequest) -> None:
+    file = ROOT / "docs" / name
+    if request.config.getoption("--accept", default=False):
+        file.write_text(made())
+    assert file.read_text() == made(), "run `pytest --accept tests/test_docs.py` and read the difference"
