@@ -1,0 +1,56 @@
+# Two commands do everything: `make run` and `make test`. Both call `make setup`, the only place that installs.
+# Debian 12 or newer, as root (or with sudo).
+
+SHELL := /bin/bash
+PYTHON := /usr/bin/python3
+VENV := .venv
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+# What the appliance runs on. bcc's Python half belongs to the machine's libbcc: it is not on PyPI.
+PACKAGES := python3-bpfcc python3-systemd python3-venv ca-certificates
+# What its tests and benchmarks run against: real parts.
+TEST_PACKAGES := docker.io mmdebstrap rsyslog gcc libc6-dev openssl jq util-linux procps iproute2 git
+
+.PHONY: run test setup setup-test clean
+.SILENT:
+
+run: setup
+	exec $(VENV)/bin/tercel run $(ARGS)
+
+test: setup-test
+	exec $(VENV)/bin/python -m pytest $(ARGS)
+
+setup: $(VENV)/.ready
+
+setup-test: $(VENV)/.ready-test
+
+$(VENV)/.ready: pyproject.toml
+	$(call install_missing,$(PACKAGES))
+	[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv --system-site-packages $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --editable .
+	$(VENV)/bin/python -c 'import bcc, systemd.journal'
+	touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	$(call install_missing,$(TEST_PACKAGES))
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+# Install what is not installed; start no service by it (this may be a machine without systemd, and tests start their
+# own). policy-rc.d is Debian's own way to say so, and is put back as it was.
+define install_missing
+missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+if [ -n "$$missing" ]; then \
+	echo "installing" $$missing >&2; \
+	policy=/usr/sbin/policy-rc.d; \
+	[ -e $$policy ] || { made=1; printf '#!/bin/sh\nexit 101\n' | $(SUDO) tee $$policy >/dev/null; $(SUDO) chmod 755 $$policy; }; \
+	log=$$(mktemp); status=0; \
+	{ $(SUDO) apt-get update && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+		apt-get install --yes --no-install-recommends $$missing; } </dev/null >$$log 2>&1 || { status=1; cat $$log >&2; }; \
+	rm -f $$log; [ -z "$$made" ] || $(SUDO) rm -f $$policy; \
+	[ $$status = 0 ]; \
+fi
+endef
