@@ -73,10 +73,9 @@ class HttpOutput:
 
 @dataclass(frozen=True, slots=True)
 class JournaldOutput:
-    """Alerts to the journal with native fields. `socket` is journald's; other values are for tests."""
+    """Alerts to the journal with native fields."""
 
     enabled: bool = False
-    socket: Path = Path("/run/systemd/journal/socket")
 
 
 @dataclass(frozen=True, slots=True)

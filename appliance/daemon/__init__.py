@@ -1,1 +1,1 @@
-"""(being built)"""
+"""Assembly: the room that knows all the wings and joins them."""

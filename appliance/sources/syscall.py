@@ -13,7 +13,7 @@ from collections.abc import Callable
 from appliance.kernel.arch import this_arch
 from appliance.kernel.btf import read_btf
 from appliance.kernel.loader import Books, Program, load
-from appliance.kernel.probe import require_platform
+from appliance.kernel.probe import describe_machine, require_platform
 from appliance.kernel.program import ProgramSpec, program_spec
 from appliance.kernel.ring import Ring
 from appliance.model.event import RawEvent
@@ -56,6 +56,11 @@ class SyscallSource:
         self._program.want_wakeup()
         if self._ring.empty:
             self._poll.poll(_NAP_S)
+
+    def describe(self) -> str:
+        """What was chosen, for the start banner."""
+        tracepoints = ", ".join(self.spec.tracepoints)
+        return f"raw tracepoints {tracepoints}; {len(self.spec.handlers)} system calls; {describe_machine()}"
 
     def books(self) -> Books:
         """The kernel's own counts since start."""

@@ -1,0 +1,68 @@
+"""`tercel check`: configuration and rules, without root and without the kernel.
+
+Comes in: files. Goes out: every diagnostic of all of them, and a verdict. Never: a change to anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from appliance.cli.terminal import print_diagnostics, say
+from appliance.config.files import default_config
+from appliance.config.load import load_config
+from appliance.lang.load import load_rules
+from appliance.model.diagnostic import ConfigError, Diagnostic, Severity
+from appliance.model.text import json_safe
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the verb."""
+    parser = subparsers.add_parser(
+        "check",
+        help="check configuration and rules; needs no root",
+        description="Check a configuration and the rules it names, or rules alone. Prints everything that is wrong,"
+        " each with file, line and column. Exit status 0: all is well, perhaps with warnings; 1: something is refused.",
+    )
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration file")
+    parser.add_argument(
+        "-o", "--option", action="append", default=[], metavar="KEY=VALUE", help="set a configuration key"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    parser.add_argument("rules", nargs="*", type=Path, metavar="RULES", help="rules files or folders, checked together")
+    parser.set_defaults(verb=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check; 1 if anything is refused."""
+    diagnostics: tuple[Diagnostic, ...] = ()
+    files: tuple[Path, ...] = tuple(args.rules)
+    checked = []
+    try:
+        if args.config or args.option or not files:
+            config_file = args.config or default_config()
+            config = load_config(config_file, overrides=args.option)
+            checked.append(f"configuration {config_file}")
+            files = files or config.rules_files
+    except ConfigError as error:
+        diagnostics += error.diagnostics
+    if files:
+        loaded = load_rules(files)
+        diagnostics += loaded.diagnostics
+        checked.append(f"{len(loaded.rules)} rules of {', '.join(map(str, files))}")
+    errors = sum(d.severity is Severity.ERROR for d in diagnostics)
+    if args.json:
+        print(json.dumps({"ok": not errors, "diagnostics": [_plain(d) for d in diagnostics]}, indent=2))
+    else:
+        print_diagnostics(diagnostics)
+        verdict = f"{errors} error{'s' * (errors != 1)}, {len(diagnostics) - errors} warnings"
+        say(f"{'refused' if errors else 'ok'}: {'; '.join(checked) or 'nothing'}: {verdict}")
+    return 1 if errors else 0
+
+
+def _plain(diagnostic: Diagnostic) -> dict[str, Any]:
+    facts = asdict(diagnostic) | {"severity": diagnostic.severity.value}
+    return {key: json_safe(value) if isinstance(value, str) else value for key, value in facts.items()}

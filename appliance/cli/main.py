@@ -1,0 +1,41 @@
+"""`tercel`: one command, one file per verb.
+
+Comes in: arguments. Goes out: an exit status. Never: work of its own; a verb's module does it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from appliance import __version__
+from appliance.cli import check, run, version
+
+_VERBS = (run, check, version)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All verbs with their options: also what the manual pages are made of."""
+    parser = argparse.ArgumentParser(
+        prog="tercel",
+        description="Runtime security for Linux hosts and containers: watches system calls through eBPF, judges them by"
+        " rules in Falco's language, writes alerts where operators read.",
+        epilog="Each verb explains itself: tercel VERB --help",
+    )
+    parser.add_argument("--version", action="version", version=f"tercel {__version__}")
+    subparsers = parser.add_subparsers(metavar="VERB", required=True)
+    for verb in _VERBS:
+        verb.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb. The exit status: 0 done, 1 refused or failed, 2 wrong usage."""
+    args = make_parser().parse_args(argv)
+    status: int = args.verb(args)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

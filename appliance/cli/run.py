@@ -1,0 +1,147 @@
+"""`tercel run`: the appliance in the foreground.
+
+Comes in: a configuration. Goes out: alerts to the sinks, a banner and a summary on standard error. Never: a start
+with a rule file or a setting that is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from appliance import __version__
+from appliance.cli.terminal import print_diagnostics, printable_lines, say
+from appliance.config.files import default_config
+from appliance.config.load import load_config
+from appliance.config.settings import Config
+from appliance.daemon.generation import Generation, build_generation
+from appliance.daemon.identity import hostname, id_maker
+from appliance.daemon.loop import Summary
+from appliance.model.diagnostic import DiagnosticsError, KernelError
+from appliance.model.text import printable
+from appliance.sinks.base import Sink
+from appliance.sinks.build import build_sinks
+from appliance.sinks.dispatch import Dispatcher, SinkStats
+
+_LABEL_WIDTH = 10
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the verb."""
+    parser = subparsers.add_parser(
+        "run",
+        help="watch this machine and write alerts, until interrupted",
+        description="Watch the system calls of this machine and write alerts to the configured outputs. Needs root.",
+    )
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration file")
+    parser.add_argument(
+        "-r",
+        "--rules",
+        type=Path,
+        action="append",
+        metavar="PATH",
+        help="rules file or folder, in place of rules_files",
+    )
+    parser.add_argument(
+        "-o", "--option", action="append", default=[], metavar="KEY=VALUE", help="set a configuration key"
+    )
+    parser.set_defaults(verb=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until SIGINT or SIGTERM. 0 after a clean end, 1 where nothing could start."""
+    # from appliance.daemon.assemble: it reaches the kernel room, which other verbs never import
+    from appliance.daemon.assemble import arm
+
+    host = hostname()
+    new_id = id_maker(host)
+    try:
+        config = load_config(args.config or default_config(), overrides=args.option, rules_files=args.rules)
+        _start_log(config)
+        generation = build_generation(config, hostname=host, new_id=new_id)
+    except DiagnosticsError as error:
+        print_diagnostics(error.diagnostics)
+        return 1
+    print_diagnostics(generation.warnings)
+    sinks = build_sinks(config, sys.stdout)
+    dispatcher = Dispatcher(sinks, capacity=config.outputs_queue.capacity)
+    try:
+        appliance = arm(generation, dispatcher, hostname=host, new_id=new_id)
+    except KernelError as error:
+        say(f"error: {printable_lines(str(error))}")
+        dispatcher.close(timeout_s=1)
+        return 1
+    _stop_on_signals(appliance.stop)
+    _banner(generation, sinks, appliance.source.describe())
+    summary = appliance.run()
+    stats = dispatcher.close(timeout_s=max(1.0, config.output_timeout_ms / 1000))
+    _account(summary, stats)
+    return 0
+
+
+def _start_log(config: Config) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=config.log_level.upper(), format="tercel: %(levelname)s: %(message)s", force=True
+    )
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def _stop_on_signals(stop: object) -> None:
+    assert callable(stop)  # noqa: S101
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+
+
+def _banner(generation: Generation, sinks: list[Sink], hooks: str) -> None:
+    config, loaded = generation.config, generation.loaded
+    enabled = sum(rule.enabled for rule in loaded.rules)
+    lines = [
+        ("config", str(config.path) if config.path else "built-in defaults"),
+        (
+            "rules",
+            f"{enabled} of {len(loaded.rules)} enabled, from {', '.join(map(str, config.rules_files)) or 'none'}",
+        ),
+        ("hooks", hooks),
+        ("sinks", ", ".join(sink.describe() for sink in sinks) or "none: alerts are only counted"),
+    ]
+    say(f"Tercel {__version__}")
+    for label, text in lines:
+        say(f"  {label:<{_LABEL_WIDTH}}{printable(text)}")
+    say("armed; end with ^C")
+
+
+def _account(summary: Summary, sinks: list[SinkStats]) -> None:
+    counts, books = summary.counts, summary.books
+    rate = books.produced / summary.seconds if summary.seconds else 0.0
+    say("")
+    say(f"ended after {summary.seconds:.1f} s")
+    say(f"  events    produced {books.produced} ({rate:.0f}/s), judged {counts.judged}, lost {books.lost}")
+    if summary.difference or summary.undecodable:
+        say(f"            undecodable {summary.undecodable}, unaccounted for {summary.difference}")
+    if books.compat:
+        say(f"            {books.compat} calls of 32-bit programs were not decoded")
+    total = sum(counts.by_rule.values())
+    priorities = ", ".join(f"{p.label} {n}" for p, n in sorted(counts.by_priority.items()))
+    say(f"  alerts    {total}{f' ({priorities})' if priorities else ''}")
+    for rule, count in counts.by_rule.most_common():
+        say(f"            {count:>6}  {printable(rule)}")
+    for sink in sinks:
+        reasons = "; ".join(f"{n} {printable(why)}" for why, n in sink.reasons.items())
+        say(
+            f"  sink      {sink.name}: delivered {sink.delivered}, lost {sink.lost}{f' ({reasons})' if reasons else ''}"
+        )
+    if summary.missing:
+        why = ", ".join(f"{printable(reason)} {n}" for reason, n in sorted(summary.missing.items()))
+        say(f"  missing   {why}")
+    if summary.waited_too_long or summary.pen_overflow:
+        say(f"            {summary.waited_too_long + summary.pen_overflow} events judged without container facts")
+    for rule, count in summary.errors.items():
+        say(f"  errors    {count} in rule {printable(rule)}: please report them")

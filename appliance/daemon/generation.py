@@ -1,0 +1,39 @@
+"""One loaded state of the daemon: configuration and rules, built whole or not at all.
+
+Comes in: a checked `Config`. Goes out: a `Generation`. Never: half of one; a mistake in any rule file refuses it all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from appliance.config.settings import Config
+from appliance.engine.ruleset import Ruleset
+from appliance.lang.load import LoadedRules, load_rules
+from appliance.model.diagnostic import Diagnostic, RuleError, Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What the loop works by. `warnings` are the diagnostics that did not refuse it."""
+
+    config: Config
+    loaded: LoadedRules
+    ruleset: Ruleset
+    warnings: tuple[Diagnostic, ...]
+
+
+def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str]) -> Generation:
+    """Load the rules that the configuration names. Raises `RuleError` with all diagnostics of the run."""
+    loaded = load_rules(config.rules_files)
+    if any(d.severity is Severity.ERROR for d in loaded.diagnostics):
+        raise RuleError(loaded.diagnostics)
+    ruleset = Ruleset.build(
+        loaded.rules,
+        minimum=config.priority,
+        matching=config.rule_matching,
+        hostname=hostname,
+        new_id=new_id,
+    )
+    return Generation(config, loaded, ruleset, loaded.diagnostics)

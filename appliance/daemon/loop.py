@@ -1,0 +1,228 @@
+"""The loop: source -> state -> ruleset -> dispatch.
+
+Comes in: a source, the state, a ruleset, the dispatcher. Goes out: alerts to the dispatcher, a `Summary` at the end.
+Never: a wait for a disk, a network or a lock between reading a record and handing its alert over.
+
+The books: every record that the kernel made is judged here, or counted as lost by the kernel's own C, or counted as
+undecodable. At the end `produced == judged + lost` or the summary says by how much not.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from appliance.daemon.pen import Pen, is_waiting
+from appliance.engine.ruleset import Ruleset
+from appliance.engine.state import State
+from appliance.kernel.loader import Books
+from appliance.model.alert import Alert, Priority
+from appliance.model.event import Event, EventType, RawEvent
+
+log = logging.getLogger(__name__)
+
+_BATCH = 2048
+_BOOKKEEPING_NS = 500_000_000
+LOSS_RULE = "Tercel internal: events lost"
+COMPAT_RULE = "Tercel internal: 32-bit calls not seen"
+
+
+class Source(Protocol):
+    """Where raw events come from: `sources.syscall.SyscallSource` in life."""
+
+    def read(self, limit: int) -> list[RawEvent]:
+        """The oldest events, at most `limit`, without waiting."""
+
+    def wait(self) -> None:
+        """Wait a little for more."""
+
+    def books(self) -> Books:
+        """The kernel's counts since start."""
+
+    def stop(self, take: Callable[[list[RawEvent]], None]) -> Books:
+        """Stop, hand over what is left, give the final counts."""
+
+    @property
+    def undecodable(self) -> int:
+        """Records that did not fit their layout."""
+
+
+class ContainerFacts(Protocol):
+    """What container engines tell, as events: `sources.container.ContainerSource` in life."""
+
+    def take(self) -> list[RawEvent]:
+        """What was told since the last call, without waiting."""
+
+
+class AlertTaker(Protocol):
+    """Where alerts go: `sinks.dispatch.Dispatcher` in life. Never waits."""
+
+    def submit(self, alert: Alert) -> None:
+        """Take an alert."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the loop saw and said. `judged` counts records of the kernel, of whatever type."""
+
+    judged: int = 0
+    by_type: Counter[EventType] = field(default_factory=Counter)
+    by_rule: Counter[str] = field(default_factory=Counter)
+    by_priority: Counter[Priority] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The account of a run. `difference` is produced - judged - lost - undecodable: zero, or a bug."""
+
+    counts: Counts
+    books: Books
+    undecodable: int
+    seconds: float
+    missing: Mapping[str, int]  # why facts were absent -> how often
+    waited_too_long: int
+    pen_overflow: int
+    errors: Mapping[str, int]  # rule -> errors of its predicate
+
+    @property
+    def difference(self) -> int:
+        """What neither was judged nor is known to be lost."""
+        return self.books.produced + self.books.busy - self.counts.judged - self.books.lost - self.undecodable
+
+
+class Loop:
+    """One run. `run` returns when `stop` was called."""
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        state: State,
+        ruleset: Ruleset,
+        alerts: AlertTaker,
+        containers: ContainerFacts,
+        wall_offset_ns: Callable[[], int],
+        make_alert: Callable[[str, Priority, str, Mapping[str, int | str]], Alert],
+        wait_ns: int,
+    ) -> None:
+        """`wall_offset_ns` gives wall clock minus the records' clock; `make_alert` an alert of our own."""
+        self._source = source
+        self._state = state
+        self._ruleset = ruleset
+        self._alerts = alerts
+        self._containers = containers
+        self._wall_offset_ns = wall_offset_ns
+        self._make_alert = make_alert
+        self._pen = Pen(wait_ns=wait_ns)
+        self._stopping = False
+        self._lost_told: Counter[str] = Counter()
+        self._compat_told = 0
+        self._next_bookkeeping_ns = 0
+        self.counts = Counts()
+
+    def stop(self) -> None:
+        """Ask `run` to return. Safe to call from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> Summary:
+        """Judge until `stop`, then what is left, and account for all of it."""
+        started = time.monotonic()
+        while not self._stopping:
+            batch = self._source.read(_BATCH)
+            self._take(batch)
+            self._listen_to_containers()
+            if time.monotonic_ns() >= self._next_bookkeeping_ns:
+                self._keep_books(self._source.books())
+            if not batch:
+                self._source.wait()
+        books = self._source.stop(self._take)
+        self._listen_to_containers()
+        for event in self._pen.release(self._state.container, now_ns=2**63):
+            self._judge(event)
+        self._keep_books(books)
+        return Summary(
+            counts=self.counts,
+            books=books,
+            undecodable=self._source.undecodable,
+            seconds=time.monotonic() - started,
+            missing=dict(self._state.missing),
+            waited_too_long=self._pen.late,
+            pen_overflow=self._pen.overflow,
+            errors=dict(self._ruleset.errors),
+        )
+
+    def _take(self, batch: Sequence[RawEvent]) -> None:
+        apply, types = self._state.apply, self._ruleset.event_types
+        judge, by_type = self._judge, self.counts.by_type
+        for raw in batch:
+            event = apply(raw)
+            by_type[raw.type] += 1
+            if event is None or raw.type not in types:
+                continue
+            container = event.container
+            if container.missing is not None and is_waiting(container):
+                event = self._state.freeze(event)
+                if self._pen.put(event, time.monotonic_ns()):
+                    continue
+            judge(event)
+        self.counts.judged += len(batch)
+
+    def _judge(self, event: Event) -> None:
+        for alert in self._ruleset.match(event):
+            self._submit(alert)
+
+    def _listen_to_containers(self) -> None:
+        for raw in self._containers.take():
+            self._state.apply(raw)
+        if len(self._pen):
+            for event in self._pen.release(self._state.container, time.monotonic_ns()):
+                self._judge(event)
+
+    def _keep_books(self, books: Books) -> None:
+        """Follow the wall clock, and tell what was lost since the last look."""
+        self._next_bookkeeping_ns = time.monotonic_ns() + _BOOKKEEPING_NS
+        self._state.wall_offset_ns = self._wall_offset_ns()
+        lost = Counter({t.value: book.lost for t, book in books.by_type.items()})
+        lost["record in use"] = books.busy
+        lost["undecodable"] = self._source.undecodable
+        new = lost - self._lost_told
+        if new:
+            self._lost_told = lost
+            self._tell_loss(new, books)
+        if books.compat > 2 * self._compat_told:
+            self._compat_told = books.compat
+            self._tell_compat(books.compat)
+
+    def _tell_loss(self, new: Counter[str], books: Books) -> None:
+        total = sum(new.values())
+        classes = ", ".join(f"{name} {count}" for name, count in new.most_common())
+        log.warning("events were lost", extra={"count": total, "classes": classes})
+        self._submit(
+            self._make_alert(
+                LOSS_RULE,
+                Priority.CRITICAL,
+                f"{total} events were lost before they could be judged: {classes}",
+                {"lost": total, "lost.classes": classes, "lost.total": books.lost, "produced.total": books.produced},
+            )
+        )
+
+    def _tell_compat(self, count: int) -> None:
+        """Told at the first call and whenever their number has doubled: a program that makes them makes millions."""
+        log.warning("32-bit system calls are not decoded", extra={"count": count})
+        self._submit(
+            self._make_alert(
+                COMPAT_RULE,
+                Priority.WARNING,
+                f"{count} system calls of 32-bit programs were not judged: they are not decoded yet",
+                {"calls.total": count},
+            )
+        )
+
+    def _submit(self, alert: Alert) -> None:
+        self.counts.by_rule[alert.rule] += 1
+        self.counts.by_priority[alert.priority] += 1
+        self._alerts.submit(alert)

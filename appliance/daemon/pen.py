@@ -1,0 +1,64 @@
+"""Events that wait for the facts of their container.
+
+Comes in: an event whose container is not yet known. Goes out: the same events in order, when the facts have come or
+their time is up. Never: more than its bounds; an event that finds no room is judged as it is, and counted.
+
+A rule may ask for a container's image, and only the engine can tell it. Nearly always it has told it before the
+container's first process runs (we listen to its events); the pen is for the others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from appliance.model.event import Container, Event
+
+
+class Pen:
+    """Events in waiting, by container. `overflow` counts those that found no room, `late` those judged without."""
+
+    def __init__(self, *, wait_ns: int, room: int = 8192) -> None:
+        """`wait_ns`: how long an event may wait at most; `room`: how many may, over all containers."""
+        self._wait_ns = wait_ns
+        self._room = room
+        self._waiting: dict[str, deque[tuple[int, Event]]] = {}
+        self._count = 0
+        self.overflow = 0
+        self.late = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, event: Event, now_ns: int) -> bool:
+        """Keep an event until its container is known; False where there is no room."""
+        if self._count >= self._room:
+            self.overflow += 1
+            return False
+        self._waiting.setdefault(event.container.full_id, deque()).append((now_ns + self._wait_ns, event))
+        self._count += 1
+        return True
+
+    def release(self, find: Callable[[str], Container | None], now_ns: int) -> Iterator[Event]:
+        """The events whose container is known by now, or whose time is up, oldest first within a container.
+
+        `find` tells what is known of a container by its full id.
+        """
+        for full_id in list(self._waiting):
+            container = find(full_id)
+            known = container is not None and not is_waiting(container)
+            queue = self._waiting[full_id]
+            while queue and (known or queue[0][0] <= now_ns):
+                _, event = queue.popleft()
+                self._count -= 1
+                if container is not None:
+                    event = event._replace(container=container)
+                self.late += not known
+                yield event
+            if not queue:
+                del self._waiting[full_id]
+
+
+def is_waiting(container: Container) -> bool:
+    """True while an engine may still tell the container's facts."""
+    return container.missing is not None and container.missing.startswith("waiting")

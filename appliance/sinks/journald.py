@@ -1,0 +1,72 @@
+"""Alerts to the journal with native fields: `journalctl -t tercel TERCEL_RULE='...'`.
+
+Comes in: alerts. Goes out: entries, through libsystemd (sd_journal_sendv(3)), which frames values by their length: no
+text of the host's can become a field. Never: a text that is not UTF-8, or a control character.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from systemd import journal
+
+from appliance.model.alert import Alert, FieldValue
+from appliance.model.diagnostic import DeliveryError
+from appliance.model.text import printable
+from appliance.sinks.base import Sink
+
+MESSAGE_ID = "8d4f3f2c64a64f0f9d6c7f0b5f2a7c1e"
+"""Of every alert (sd-id128, made once for Tercel): `journalctl MESSAGE_ID=...` finds all of them."""
+
+SOCKET = Path("/run/systemd/journal/socket")
+_NAME = re.compile(r"[^A-Z0-9]+")
+_MAX_NAME = 64  # journald drops fields with longer names
+
+
+class JournaldSink(Sink):
+    """Sends to the journal of this machine."""
+
+    name = "journald_output"
+
+    def deliver(self, alert: Alert) -> None:
+        """Send one entry."""
+        if not SOCKET.exists():  # the library would say nothing
+            raise DeliveryError(f"{SOCKET}: no journal runs here", retry=True)
+        try:
+            journal.sendv(*(f"{name}={value}".encode() for name, value in entry(alert)))
+        except OSError as error:
+            raise DeliveryError(f"{SOCKET}: {error.strerror}", retry=True) from error
+
+    def close(self) -> None:
+        """The library holds the socket."""
+
+    def describe(self) -> str:
+        """As for the banner."""
+        return "journal"
+
+
+def entry(alert: Alert) -> list[tuple[str, str]]:
+    """The fields of an alert's entry, in order; `TERCEL_TAGS` once for each tag."""
+    return [
+        ("MESSAGE", printable(alert.output)),
+        ("MESSAGE_ID", MESSAGE_ID),
+        ("PRIORITY", str(int(alert.priority))),
+        ("SYSLOG_IDENTIFIER", "tercel"),
+        ("TERCEL_ID", printable(alert.id)),
+        ("TERCEL_RULE", printable(alert.rule)),
+        ("TERCEL_SOURCE", printable(alert.source)),
+        *(("TERCEL_TAGS", printable(tag)) for tag in alert.tags),
+        *((field_name(name), _text(value)) for name, value in alert.fields.items() if value is not None),
+    ]
+
+
+def field_name(name: str) -> str:
+    """The journal's name of an output field: `proc.aname[2]` is `TERCEL_F_PROC_ANAME_2`."""
+    return f"TERCEL_F_{_NAME.sub('_', name.upper()).strip('_')}"[:_MAX_NAME]
+
+
+def _text(value: FieldValue) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return printable(str(value))

@@ -1,0 +1,115 @@
+"""Alerts to the standard input of a program, one line each.
+
+Comes in: alerts. Goes out: lines to a process that runs in a session of its own. Never: a shell, or a wait longer than
+the deadline for a program that does not read; it is ended then.
+
+Its standard output goes to our standard error, so that it does not stand among alerts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+
+from appliance.model.alert import Alert
+from appliance.model.diagnostic import DeliveryError
+from appliance.model.text import printable
+from appliance.model.wire import Format, line
+from appliance.sinks.base import Sink
+
+_GRACE_S = 1.0  # between asking a program to end and forcing it
+_STDERR = 2
+
+
+class ProgramSink(Sink):
+    """Starts the program for each alert; with `keep_alive` once, and again when it has ended."""
+
+    name = "program_output"
+
+    def __init__(self, argv: Sequence[str], options: Format, *, keep_alive: bool, timeout_s: float) -> None:
+        """`timeout_s`: how long the program may take to read an alert and, without `keep_alive`, to end."""
+        self._argv = tuple(argv)
+        self._options = options
+        self._keep_alive = keep_alive
+        self._timeout_s = timeout_s
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def deliver(self, alert: Alert) -> None:
+        """Write one line; without `keep_alive` the program must then end with status 0."""
+        data = line(alert, self._options).encode() + b"\n"
+        deadline = time.monotonic() + self._timeout_s
+        process = self._running()
+        try:
+            self._write(process, data, deadline)
+        except OSError as error:
+            self._end(0)
+            raise DeliveryError(f"{self._argv[0]}: {error.strerror or error}", retry=True) from error
+        if not self._keep_alive:
+            self._finish(deadline)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is not None:
+            self._end(0)
+        if self._process is None:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603  (the operator's own, from the configuration)
+                    self._argv, stdin=subprocess.PIPE, stdout=_STDERR, start_new_session=True, bufsize=0
+                )
+            except (OSError, ValueError) as error:
+                raise DeliveryError(f"cannot start {printable(self._argv[0])}: {error}", retry=False) from error
+            assert self._process.stdin is not None  # noqa: S101
+            os.set_blocking(self._process.stdin.fileno(), False)
+        return self._process
+
+    def _write(self, process: subprocess.Popen[bytes], data: bytes, deadline: float) -> None:
+        assert process.stdin is not None  # noqa: S101
+        fd = process.stdin.fileno()
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        while data:
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError(f"the program did not read within {self._timeout_s:g} s")
+            with contextlib.suppress(BlockingIOError):
+                data = data[os.write(fd, data) :]
+
+    def _finish(self, deadline: float) -> None:
+        """Wait for the end of a program that has its alert."""
+        process = self._process
+        assert process is not None and process.stdin is not None  # noqa: S101
+        process.stdin.close()
+        try:
+            status = process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired as error:
+            self._end(0)
+            raise DeliveryError(f"{self._argv[0]}: not ended within {self._timeout_s:g} s", retry=False) from error
+        self._process = None
+        if status != 0:
+            raise DeliveryError(f"{self._argv[0]}: ended with status {status}", retry=False)
+
+    def _end(self, patience_s: float) -> None:
+        """Let the program go: its input is closed, then it is asked to end, then it is made to."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None  # noqa: S101
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        for number, wait_s in ((0, patience_s), (signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)  # it is the leader of its group; the group may outlive it
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(wait_s)
+                return
+
+    def close(self) -> None:
+        """Close the program's input and wait a moment for its end."""
+        self._end(self._timeout_s)
+
+    def describe(self) -> str:
+        """As for the banner."""
+        return f"program {' '.join(self._argv)}"
