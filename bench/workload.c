@@ -1,5 +1,6 @@
-/* The loads of bench/overhead: each mode makes COUNT calls as fast as it can and prints the nanoseconds it took.
- * usage: workload getppid|open|read|forkexec|connect COUNT */
+/* The loads of the benchmarks: each mode makes COUNT calls and prints how many it made and the nanoseconds it took.
+ * As fast as it can, or RATE a second; it ends after SECONDS if that comes first.
+ * usage: workload getppid|open|read|forkexec|connect COUNT [SECONDS [RATE]] */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -38,10 +39,12 @@ static void forkexec(void)
 
 int main(int argc, char **argv)
 {
-    if (argc != 3)
+    if (argc < 3 || argc > 5)
         return 2;
     const char *mode = argv[1];
     long count = atol(argv[2]);
+    long long limit = argc > 3 ? atol(argv[3]) * 1000000000LL : 0;
+    long rate = argc > 4 ? atol(argv[4]) : 0;
     char byte;
     int zero = open("/dev/zero", O_RDONLY), server = -1;
     struct sockaddr_in a = {.sin_family = AF_INET};
@@ -53,7 +56,12 @@ int main(int argc, char **argv)
             fail("bind");
     }
     long long start = now();
-    for (long i = 0; i < count; i++) {
+    long i;
+    for (i = 0; i < count; i++) {
+        if (limit && i % 64 == 0 && now() - start >= limit)
+            break;
+        while (rate && (now() - start) * rate < i * 1000000000LL)
+            usleep(200);
         if (!strcmp(mode, "getppid")) {
             syscall(SYS_getppid);
         } else if (!strcmp(mode, "open")) {
@@ -75,6 +83,6 @@ int main(int argc, char **argv)
             return 2;
         }
     }
-    printf("%lld\n", now() - start);
+    printf("%ld %lld\n", i, now() - start);
     return 0;
 }

@@ -202,8 +202,8 @@ def mount_text(mount: Mount) -> str:
 
 
 def mounts_text(mounts: tuple[Mount, ...]) -> str:
-    """All mounts, `[a,b]`."""
-    return "[" + ",".join(mount_text(m) for m in mounts) + "]"
+    """All mounts, joined by blanks."""
+    return " ".join(map(mount_text, mounts))
 
 
 def mount_part(mounts: tuple[Mount, ...], key: str | int, part: str, *, by_source: bool = False) -> str | None:
@@ -229,6 +229,13 @@ def _find_mount(mounts: tuple[Mount, ...], key: str | int, by_source: bool) -> M
     return None
 
 
+def paths_text(e: Event) -> str | None:
+    """The path that an event is about, of whatever kind it is; `source -> target` where there are two."""
+    if e.target_path is not None:
+        return f"{e.source_path} -> {e.target_path}"
+    return e.path if e.path is not None else e.fd.name
+
+
 def either(a: FieldValue, b: FieldValue) -> tuple[FieldValue, ...]:
     """Both sides of a connection, without the absent ones."""
     return tuple(v for v in (a, b) if v is not None)
@@ -239,7 +246,7 @@ NAMES: Mapping[str, object] = MappingProxyType(
         f.__name__: f
         for f in (
             result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
-            ancestors, capabilities, iso_time, clock_time, mounts_text, mount_part, either,
+            ancestors, capabilities, iso_time, clock_time, mounts_text, mount_part, paths_text, either,
         )
     }
     | {"EVENTS": EVENTS}

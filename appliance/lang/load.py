@@ -189,11 +189,12 @@ class _Compiler:
 
     def _output(self, rule: RuleDef) -> Output | None:
         text = rule.output
+        written = text.value.rstrip()  # a folded block ends in a line end
         code = "LOAD_ERR_COMPILE_OUTPUT"
         try:
-            parts = parse_output(text.value, text)
+            parts = parse_output(written, text)
         except Unreadable as error:
             self._report.add(error.name, error.message, text.span(error.start, error.end), error.hint, code=code)
             return None
         good = [self._checker.operand(p, code) for p in parts if not isinstance(p, str)]
-        return Output(text.value, parts) if all(good) else None
+        return Output(written, parts) if all(good) else None

@@ -23,15 +23,15 @@ ROWS = (
     Field(
         "container.mounts",
         T.TEXT,
-        "all mounts, `[source:dest:mode:rdwr:propagation,...]`",
+        "all mounts, `source:dest:mode:rdwr:propagation` each, joined by blanks",
         "mounts_text(e.container.mounts)",
     ),
     *(
         Field(
             f"container.mount{suffix}",
             T.TEXT,
-            f"{what} of one mount, by place or by destination (a `*` may end it)",
-            f"mount_part(e.container.mounts, {{arg}}, '{part}')",
+            f"{what} of one mount, by place or by {'destination' if part == 'source' else 'source'} (a `*` may end it)",
+            f"mount_part(e.container.mounts, {{arg}}, '{part}', by_source={part != 'source'})",
             A.INDEX_OR_KEY,
             arg_required=True,
         )

@@ -23,4 +23,10 @@ ROWS = (
         "e.target_path if e.res >= 0 else None",
     ),
     Field("fs.path.targetraw", T.PATH, "the same as the caller gave it", "e.target_path_raw if e.res >= 0 else None"),
+    Field(
+        "fs.paths",
+        T.TEXT,
+        "the path an event is about, of whatever kind; `source -> target` where there are two (not in Falco)",
+        "paths_text(e)",
+    ),
 )
