@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """How many events one core judges in a second with the default rules, stage by stage.
 
-Real records are needed to be fair: it records a mix of system calls of this machine (opens, forks and execs, connects),
-and replays them through decoding, state and rules. Prints each stage's time for an event, its share, and the rate of all
-of them together; shares are comparable between machines, rates are not. Needs root.
+Real records are needed to be fair: it records a mix of system calls of this machine (opens, forks and execs, connects)
+and replays them through decoding, state and rules. Prints each stage's time for an event, its share, and the rate of
+all of them together; shares are comparable between machines, rates are not. Needs root.
 
 usage: bench/throughput.py [--rounds N]
 """

@@ -1,0 +1,234 @@
+"""The container source against a real engine, and against ends that misbehave."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from appliance.engine.containers import read_container
+from appliance.model.event import Container, EventType
+from appliance.sources.container import (
+    ContainerSource,
+    Engine,
+    EngineError,
+    ImageName,
+    container_event,
+    parse_image,
+    read_answer,
+)
+from tests.support.docker import DockerEngine
+
+DIGEST = "sha256:" + "ab" * 32
+UNKNOWN = "0123456789ab" + "c" * 52
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("nginx", ("nginx", "latest", "")),
+        ("nginx:1.25", ("nginx", "1.25", "")),
+        ("library/nginx:1.25", ("library/nginx", "1.25", "")),
+        ("host:5000/a/b:tag", ("host:5000/a/b", "tag", "")),
+        ("host:5000/a/b", ("host:5000/a/b", "latest", "")),
+        (f"nginx@{DIGEST}", ("nginx", "", DIGEST)),
+        (f"host:5000/a/b:tag@{DIGEST}", ("host:5000/a/b", "tag", DIGEST)),
+        (f"host:5000/a/b@{DIGEST}", ("host:5000/a/b", "", DIGEST)),
+        (DIGEST, ("", "", "")),
+    ],
+)
+def test_image_names_come_apart(name: str, parts: tuple[str, str, str]) -> None:
+    assert parse_image(name) == ImageName(*parts)
+
+
+@contextmanager
+def source_of(*engines: Engine, timeout_s: float = 5.0) -> Iterator[ContainerSource]:
+    source = ContainerSource(engines, timeout_s=timeout_s, pause_s=0.05)
+    source.start()
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def wait_for(source: ContainerSource, wanted: Callable[[Container], bool], patience_s: float = 30) -> Container:
+    """The first container told that is as wanted; waits on the source's descriptor, as a poll loop does."""
+    deadline = time.monotonic() + patience_s
+    seen = []
+    while time.monotonic() < deadline:
+        select.select([source.fileno()], [], [], 0.5)
+        for raw in source.take():
+            assert raw.type is EventType.CONTAINER
+            text = raw.params[0]
+            assert isinstance(text, str)
+            told = read_container(text)
+            if wanted(told):
+                return told
+            seen.append(told)
+    raise AssertionError(f"nobody told of it; told: {seen}, losses: {source.losses}")
+
+
+@pytest.mark.docker
+def test_running_and_new_containers_are_told(docker_engine: DockerEngine, nginx_image: str, tmp_path: Path) -> None:
+    engine = Engine("docker", docker_engine.socket)
+    options = ("--privileged", f"--volume={tmp_path}:/data:ro", f"--volume={tmp_path}:/rw")
+    old = docker_engine.run(nginx_image, name="old", options=options)
+    try:
+        with source_of(engine) as source:
+            told = wait_for(source, lambda c: c.full_id == old)
+            assert (told.id, told.runtime, told.name) == (old[:12], "docker", "old")
+            assert (told.image, told.image_repository, told.image_tag) == (nginx_image, "nginx", "1.22")
+            assert told.image_id is not None and len(told.image_id) == 12
+            assert told.privileged is True and told.missing is None
+            mounts = {m.dest: m for m in told.mounts}
+            assert (mounts["/data"].source, mounts["/data"].rdwr) == (str(tmp_path), False)
+            assert mounts["/rw"].rdwr is True
+
+            created = docker_engine.client("create", "--network=none", "--name=new", nginx_image)
+            try:  # known before its first process runs: it has been created, not started
+                told = wait_for(source, lambda c: c.full_id == created)
+                assert (told.name, told.privileged, told.mounts) == ("new", False, ())
+                docker_engine.client("rename", "new", "newer")
+                assert wait_for(source, lambda c: c.full_id == created and c.name == "newer").id == created[:12]
+            finally:
+                docker_engine.remove(created)
+    finally:
+        docker_engine.remove(old)
+
+
+@pytest.mark.docker
+def test_a_question_is_answered_also_with_no(docker_engine: DockerEngine, nginx_image: str) -> None:
+    running = docker_engine.run(nginx_image)
+    try:
+        with source_of(Engine("docker", docker_engine.socket)) as source:
+            source.ask(UNKNOWN, 1)
+            assert wait_for(source, lambda c: c.full_id == UNKNOWN).missing == "no such container at docker"
+            source.ask(running, 1)
+            assert wait_for(source, lambda c: c.full_id == running).image == nginx_image
+    finally:
+        docker_engine.remove(running)
+
+
+@pytest.mark.docker
+def test_an_engine_that_hangs_and_returns(docker_engine: DockerEngine, nginx_image: str) -> None:
+    running = docker_engine.run(nginx_image)
+    try:
+        with source_of(Engine("docker", docker_engine.socket), timeout_s=0.3) as source:
+            wait_for(source, lambda c: c.full_id == running)
+            docker_engine.pause()
+            try:
+                source.ask(UNKNOWN, 1)
+                assert wait_for(source, lambda c: c.full_id == UNKNOWN).missing == "no container engine answered"
+            finally:
+                docker_engine.resume()
+        with source_of(Engine("docker", docker_engine.socket)) as source:
+            source.ask(running, 1)
+            assert wait_for(source, lambda c: c.full_id == running).missing is None
+    finally:
+        docker_engine.remove(running)
+
+
+def test_without_an_engine_the_answer_says_so(tmp_path: Path) -> None:
+    with source_of(Engine("docker", tmp_path / "none.sock"), Engine("podman", tmp_path / "none2.sock")) as source:
+        source.ask(UNKNOWN, 1)
+        told = wait_for(source, lambda c: True)
+    assert told == Container(UNKNOWN[:12], UNKNOWN, missing="no container engine answered")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\x00\xff\n" * 100,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n" + b'{"Id":[]}',
+        b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 200_000,
+        b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 5_000_000,
+    ],
+    ids=["closed", "garbage", "no json", "a list", "an id that is none", "error", "deep", "large"],
+)
+def test_nonsense_is_an_answer_too(tmp_path: Path, answer: bytes) -> None:
+    path = tmp_path / "engine.sock"
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+    server.settimeout(0.1)
+    done = threading.Event()
+
+    def serve() -> None:
+        while not done.is_set():
+            try:
+                peer, _ = server.accept()
+            except TimeoutError:
+                continue
+            with peer:
+                try:
+                    peer.recv(65_536)
+                    peer.sendall(answer)
+                except OSError:
+                    continue
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        with source_of(Engine("docker", path), timeout_s=2) as source:
+            source.ask(UNKNOWN, 1)
+            told = wait_for(source, lambda c: c.full_id == UNKNOWN)
+            assert told.missing == "no container engine answered"
+    finally:
+        done.set()
+        thread.join()
+        server.close()
+
+
+def test_the_queue_of_questions_is_bounded(tmp_path: Path) -> None:
+    source = ContainerSource([Engine("docker", tmp_path / "none.sock")])  # not started: nobody answers
+    for i in range(1025):
+        source.ask(f"{i:064}", 1)
+    told = [read_container(str(raw.params[0])) for raw in source.take()]
+    assert [c.missing for c in told] == ["too many questions at once"]
+    assert source.losses == {"question about a container dropped, queue full": 1}
+    source.close()
+
+
+def test_facts_survive_their_event() -> None:
+    told = read_answer(
+        {
+            "Id": UNKNOWN,
+            "Name": "/we\nb\x1b[31m",
+            "Image": DIGEST,
+            "Config": {"Image": "nginx:1.25"},
+            "HostConfig": {"Privileged": True},
+            "Mounts": [{"Source": "/", "Destination": "/host", "Mode": "rw", "RW": True, "Propagation": "rprivate"}],
+        },
+        "docker",
+    )
+    raw = container_event(told, 7)
+    assert raw.ts_ns == 7
+    assert read_container(str(raw.params[0])) == told
+    with pytest.raises(EngineError):
+        read_answer({"Id": UNKNOWN, "Mounts": ["x"]}, "docker")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"id":"a","full_id":"a","no":1}', json.dumps({"mounts": [1]})])
+def test_other_texts_are_no_containers(text: str) -> None:
+    with pytest.raises(ValueError):
+        read_container(text)
+
+
+def test_the_descriptor_is_quiet_when_there_is_nothing(tmp_path: Path) -> None:
+    source = ContainerSource([])
+    assert source.take() == []
+    assert select.select([source.fileno()], [], [], 0)[0] == []
+    assert os.get_blocking(source.fileno()) is False
+    source.close()
