@@ -6,26 +6,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from appliance.daemon.identity import wall_offset_ns
 from appliance.engine.ruleset import Ruleset
-from appliance.engine.state import State
 from appliance.lang.load import load_rules
 from appliance.model.alert import Priority
 from appliance.model.diagnostic import Severity
-from appliance.model.event import Event, EventType
-from appliance.sources.accounts import HostAccounts
-from appliance.sources.procfs import Procfs
-from appliance.sources.syscall import SyscallSource
+from appliance.model.event import Event
+from tests.support.capture import Capture
 from tests.support.shared import shared_falco
 
 pytestmark = pytest.mark.kernel
@@ -44,56 +38,24 @@ NOT_YET = {
 }  # fmt: skip
 
 
-def probe_events(folder: Path) -> list[Event]:
+def probe_events() -> list[Event]:
     """What state makes of one run of the probe."""
-    source = SyscallSource(8 << 20)
-    processes = Procfs()
-    state = State(
-        accounts=HostAccounts(),
-        read_process=processes.read_process,
-        ask_container=lambda *_: None,
-        wall_offset_ns=wall_offset_ns(),
-    )
-    for raw in processes.scan():
-        state.apply(raw)
-    events: list[Event] = []
-    ended: list[EventType] = []
-
-    def take(batch: list[Any]) -> None:
-        for raw in batch:
-            event = state.apply(raw)
-            if event is not None and event.process.name == "tprobe":
-                events.append(state.freeze(event))
-                ended.append(event.type)
-
-    try:
-        subprocess.run(
-            ["setsid", "/usr/bin/python3", "-c", "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)",
-             PROBE, FOLDER, str(PORT), "arg with space", "UPPER"],
-            check=True, stdin=subprocess.DEVNULL, cwd="/", env={"PATH": os.environ["PATH"]},
-        )  # fmt: skip
-        deadline = time.monotonic() + 20
-        while EventType.PROCEXIT not in ended and time.monotonic() < deadline:
-            batch = source.read(4096)
-            take(batch)
-            if not batch:
-                source.wait()
-        source.stop(take)
-    finally:
-        source.close()
-    return events
+    start = "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)"
+    argv = ["/usr/bin/python3", "-c", start, PROBE, FOLDER, str(PORT), "arg with space", "UPPER"]
+    with Capture() as capture:
+        _, events = capture.run(argv, stdin=subprocess.DEVNULL, cwd="/", start_new_session=True)
+    return [e for e in events if e.process.name == "tprobe"]
 
 
 @pytest.fixture(scope="module")
-def events(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
-    folder = tmp_path_factory.mktemp("probe")
+def events() -> list[Event]:
     source = shared_falco() / "tprobe.c"
     assert not FOLDER.exists() and not PROBE.exists(), "another run is using them"
     try:
         subprocess.run(["cc", "-o", PROBE, source], check=True)
         (FOLDER / "sub").mkdir(parents=True)
         with socket.create_server(("127.0.0.1", PORT)):
-            return probe_events(folder)
+            return probe_events()
     finally:
         PROBE.unlink(missing_ok=True)
         shutil.rmtree(FOLDER, ignore_errors=True)

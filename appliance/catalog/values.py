@@ -74,7 +74,7 @@ def _as_field(value: ParamValue) -> FieldValue:
 
 
 def argument(e: Event, key: str | int) -> str | None:
-    """The value of a parameter as text, the way Falco shows it: flags by name, modes in octal, results by name."""
+    """The value of a parameter as text, the way Falco shows it: flags and errors by name, modes in octal."""
     param = _param(e, key)
     if param is None:
         return None
@@ -99,7 +99,7 @@ def _account_text(e: Event, name: str, value: int) -> str | None:
 def _text_of(param: Param, value: int) -> str:
     match param.type:
         case ParamType.RES:
-            return "SUCCESS" if value >= 0 else errno.errorcode.get(-value, str(value))
+            return str(value) if value >= 0 else errno.errorcode.get(-value, str(value))
         case ParamType.MODE:
             return f"0{value:o}" if value else "0"
         case ParamType.FLAGS if param.flags is not None:

@@ -1,0 +1,65 @@
+"""Source and state on the real kernel, joined as the appliance joins them, without rules."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from appliance.daemon.identity import wall_offset_ns
+from appliance.engine.state import State
+from appliance.model.event import Event, EventType, RawEvent
+from appliance.sources.accounts import HostAccounts
+from appliance.sources.procfs import Procfs
+from appliance.sources.syscall import SyscallSource
+
+PATIENCE_S = 30
+
+
+class Capture:
+    """Use it in a `with`; `run` gives the events of a program."""
+
+    def __init__(self, ask_container: Callable[[str, int], None] = lambda full_id, pid: None) -> None:
+        self.source = SyscallSource(16 << 20)
+        processes = Procfs()
+        self.state = State(
+            accounts=HostAccounts(),
+            read_process=processes.read_process,
+            ask_container=ask_container,
+            wall_offset_ns=wall_offset_ns(),
+        )
+        for raw in processes.scan():
+            self.state.apply(raw)
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.source.stop(self.take)
+        self.source.close()
+
+    def take(self, batch: Sequence[RawEvent]) -> list[Event]:
+        """What state makes of records, each as it was at its moment."""
+        return [self.state.freeze(e) for raw in batch if (e := self.state.apply(raw)) is not None]
+
+    def until(self, done: Callable[[Event], bool]) -> list[Event]:
+        """All events up to the one that is waited for."""
+        events: list[Event] = []
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            batch = self.take(self.source.read(4096))
+            events += batch
+            if any(map(done, batch)):
+                return events
+            if not batch:
+                self.source.wait()
+        raise AssertionError(f"not seen within {PATIENCE_S} s among {len(events)} events")
+
+    def run(self, argv: Sequence[Any], **options: Any) -> tuple[int, list[Event]]:
+        """Run a program; its pid, and all events of the machine up to its exit."""
+        child = subprocess.Popen(argv, **options)
+        events = self.until(lambda e: e.type is EventType.PROCEXIT and e.process.pid == child.pid)
+        child.wait()
+        return child.pid, events
