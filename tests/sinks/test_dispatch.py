@@ -1,0 +1,84 @@
+"""A queue and a worker for each sink: nothing waits, nothing is lost without a count."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from appliance.sinks.dispatch import AT_END, ATTEMPTS, QUEUE_FULL, Dispatcher
+from tests.support.receivers import wait_until
+from tests.support.sinks import MemorySink, alert, failing
+
+
+def test_all_alerts_reach_all_sinks_in_order() -> None:
+    one, two = MemorySink("one"), MemorySink("two")
+    dispatcher = Dispatcher([one, two], capacity=1000)
+    for n in range(500):
+        dispatcher.submit(alert(n))
+    stats = dispatcher.close(timeout_s=30)
+    assert [s.delivered for s in stats] == [500, 500]
+    assert [a.id for a in one.alerts] == [a.id for a in two.alerts] == [f"web1:boot:{n}" for n in range(500)]
+    assert one.closed and two.closed
+
+
+def test_a_sink_that_hangs_delays_no_other_and_is_accounted_for(caplog: pytest.LogCaptureFixture) -> None:
+    hung, good = MemorySink("hung"), MemorySink("good")
+    hung.gate.clear()
+    dispatcher = Dispatcher([hung, good], capacity=100)
+    for n in range(10_000):
+        dispatcher.submit(alert(n))
+        if n % 50 == 0:
+            wait_until(lambda n=n: len(good.alerts) == n + 1, "the good sink")
+    wait_until(lambda: len(good.alerts) == 10_000, "the good sink")
+    of_hung, of_good = dispatcher.close(timeout_s=0.2)
+    hung.gate.set()
+    assert (of_good.delivered, of_good.lost) == (10_000, 0)
+    assert of_hung.delivered == 0
+    assert of_hung.reasons == {QUEUE_FULL: 10_000 - 101, AT_END: 101}  # one was in its hands
+    assert of_hung.lost == 10_000
+    told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "hung: alerts were lost: 1 so far" in told[0]
+    assert len(told) < 20, "at doublings only"
+
+
+@pytest.mark.parametrize(
+    ("errors", "retry", "delivered", "tries"),
+    [(1, True, 1, 2), (ATTEMPTS - 1, True, 1, ATTEMPTS), (ATTEMPTS, True, 0, ATTEMPTS), (1, False, 0, 1)],
+)
+def test_another_try_where_it_can_help(errors: int, retry: bool, delivered: int, tries: int) -> None:
+    sink = MemorySink(errors=failing(errors, retry=retry))
+    dispatcher = Dispatcher([sink], capacity=10)
+    dispatcher.submit(alert())
+    wait_until(lambda: sum((s := dispatcher.stats()[0]).reasons.values()) + s.delivered == 1, "the verdict")
+    (stats,) = dispatcher.close(timeout_s=10)
+    assert (stats.delivered, stats.lost, sink.tries) == (delivered, 1 - delivered, tries)
+    assert stats.reasons == ({} if delivered else {"the other end is away": 1})
+
+
+def test_an_error_of_ours_ends_no_worker(caplog: pytest.LogCaptureFixture) -> None:
+    sink = MemorySink(errors=[ZeroDivisionError()])
+    dispatcher = Dispatcher([sink], capacity=10)
+    dispatcher.submit(alert(1))
+    dispatcher.submit(alert(2))
+    (stats,) = dispatcher.close(timeout_s=30)
+    assert (stats.delivered, stats.reasons) == (1, {"internal error: ZeroDivisionError": 1})
+    assert "Traceback" in caplog.text
+
+
+def test_what_comes_after_the_end_is_counted() -> None:
+    dispatcher = Dispatcher([MemorySink()], capacity=10)
+    dispatcher.close(timeout_s=10)
+    dispatcher.submit(alert())
+    assert dispatcher.stats()[0].reasons == {AT_END: 1}
+
+
+def test_a_text_of_two_megabytes_takes_less_room() -> None:
+    sink = MemorySink()
+    dispatcher = Dispatcher([sink], capacity=10)
+    dispatcher.submit(alert(output="x" * 2_000_000, fields={"a": "y" * 2_000_000, "b": 1}))
+    dispatcher.close(timeout_s=30)
+    (kept,) = sink.alerts
+    assert len(kept.output) == 65_536 and kept.output.endswith("...[cut]")
+    assert len(str(kept.fields["a"])) == 65_536
+    assert kept.fields["b"] == 1
