@@ -32,6 +32,7 @@ KEEPERS = {
     "bcc": {"appliance/kernel/loader.py"},
     "systemd": {"appliance/sinks/journald.py", "appliance/daemon/systemd.py"},
     "requests": {"appliance/sinks/http.py"},
+    "re2": {"appliance/catalog/operators.py"},
     "jsonschema": {"appliance/config/load.py"},
 }
 

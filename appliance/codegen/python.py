@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from appliance.catalog.lookup import find_field, value_type
 from appliance.catalog.narrow import specialise
-from appliance.catalog.operators import Network, Value, convert
+from appliance.catalog.operators import Network, Value, convert, regex_matcher
 from appliance.catalog.values import NAMES as VALUE_NAMES
 from appliance.codegen import runtime
 from appliance.model.diagnostic import Span
@@ -265,7 +265,7 @@ _TEXT_TESTS: Mapping[Operator, Callable[[_Writer, str], str]] = MappingProxyType
         Operator.ENDSWITH: lambda w, text: f"{{v}}.endswith({_literal(text)})",
         Operator.GLOB: lambda w, text: w._glob(text),
         Operator.IGLOB: lambda w, text: w._glob(text, ignore_case=True),
-        Operator.REGEX: lambda w, text: f"{w._constant(re.compile(text, re.DOTALL).fullmatch)}({{v}}) is not None",
+        Operator.REGEX: lambda w, text: f"{w._constant(regex_matcher(text))}({{v}})",
     }
 )
 

@@ -40,7 +40,7 @@ class Checker:
         if found is None:
             self._report.add(
                 "unknown-field", f"no field is called `{operand.name}`", span,
-                near(operand.name, FIELDS) or "`tercel list` shows all fields", code=code,
+                near(operand.name, FIELDS) or "docs/fields.md lists all fields", code=code,
             )  # fmt: skip
             return False
         row, argument = found
@@ -92,10 +92,10 @@ class Checker:
         try:
             convert(value_type(row, check.op, word.text), check.op, word.text)
         except ValueError as error:
-            return self._fail("bad-value", f"{error}, as `{check.left}` needs", word.span)
+            return self._fail("bad-value", f"{error} (for `{check.left}`)", word.span)
         if row.name == "evt.type" and check.op in (Operator.EQ, Operator.NE, *LISTS) and word.text not in _TYPES:
             return self._fail("unknown-event", f"no event type is called `{word.text}`", word.span,
-                              near(word.text, _TYPES) or "`tercel list` shows all event types")  # fmt: skip
+                              near(word.text, _TYPES) or "docs/fields.md lists all event types")  # fmt: skip
         if word.text == "<NA>":
             self._report.warn(
                 "unsafe-na", "an absent value never equals `<NA>`", word.span, f"write `{check.left} exists`",

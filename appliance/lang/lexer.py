@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*")
 _BARE = re.compile(r"[^()\"'\s=,]+")
 _BARE_ARG = re.compile(r"[^()\"'\s\[\]]*")
 _SYMBOL = re.compile(r"==|!=|<=|>=|[=<>]")
-_ANYTHING = re.compile(r"[A-Za-z0-9_.]+|\S")
+_ANYTHING = re.compile(r"[A-Za-z0-9_.]+|&&|\|\||\S")
 
 
 class Token(NamedTuple):

@@ -243,6 +243,11 @@ class _Parser:
         if token is None:
             self._no_operator(left)
             raise AssertionError
+        if lexer.text.startswith("~", token.end):
+            sign = f"{token.value}~"
+            raise Unreadable(
+                f"no operator is called `{sign}`", token.start, token.end + 1, "write `regex`", "unknown-operator"
+            )
         op = _SYMBOLS.get(token.value) or _WORD_OPERATORS[token.value]
         quantifier, right = self._right(op)
         return Check(left, op, right, quantifier, left.span, self._span(start, token.end))

@@ -25,6 +25,7 @@ _KEYS = {
     ),
     "required_engine_version": ("required_engine_version",),
 }  # fmt: skip
+_TO_COME = frozenset({"append", "override", "exceptions", "capture", "capture_duration"})
 _REQUIRED = {"list": ("items",), "macro": ("condition",), "rule": ("condition", "output", "desc", "priority")}
 PRIORITIES = {p.name: p for p in Priority} | {"INFO": Priority.INFORMATIONAL}
 
@@ -91,6 +92,9 @@ class _Reader:
         kind = next((key.value for key, _ in node.pairs if key.value in _KEYS), None)
         if kind is None:
             first = node.pairs[0][0]
+            if first.value == "required_plugin_versions":
+                self._fail("not-supported", "plugins are not supported", first)
+                return None
             self._fail("unknown-item", f"no item is called `{first.value}`", first,
                        near(first.value, _KEYS) or f"items: {', '.join(_KEYS)}")  # fmt: skip
             return None
@@ -106,7 +110,7 @@ class _Reader:
         if kind == "rule" and {key.value for key, _ in node.pairs} == {"rule", "enabled"}:
             made = Switch(head, self._flag(node, "enabled", True))
         else:
-            for key in _REQUIRED[kind]:
+            for key in () if any(k.value in _TO_COME for k, _ in node.pairs) else _REQUIRED[kind]:
                 if node.get(key) is None and not self._misspelled(node, kind, key):
                     self._fail("missing-key", f"{kind} `{head.value}` has no `{key}`", head,
                                f"add a line `{key}: ...` to it")  # fmt: skip
@@ -124,7 +128,9 @@ class _Reader:
 
     def _known_keys(self, kind: str, node: Mapping, head: Text) -> None:
         for key, _ in node.pairs:
-            if key.value not in _KEYS[kind]:
+            if key.value in _TO_COME:
+                self._fail("not-supported", f"`{key.value}` is not supported yet", key)
+            elif key.value not in _KEYS[kind]:
                 self._fail("unknown-key", f"{kind} `{head.value}` has a key `{key.value}`, which no {kind} has", key,
                            near(key.value, _KEYS[kind]) or f"keys of a {kind}: {', '.join(_KEYS[kind])}")  # fmt: skip
 

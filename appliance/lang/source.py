@@ -18,6 +18,7 @@ import yaml
 
 from appliance.model.diagnostic import Diagnostic, Severity, Span
 
+_INDENTATION = re.compile(r"^[ \t]*\t[ \t]*", re.MULTILINE)
 MAX_DEPTH = 32
 MAX_ALIASES = 200
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -30,13 +31,22 @@ class Source:
         self.name = name
         self.text = text
         self._starts = [0, *(m.end() for m in re.finditer("\n", text))]
+        self._tabs: list[int] = []  # of each line's indentation, where they have been put by blanks
+
+    def without_tabs(self) -> Source:
+        """The same text with two blanks for each tab of an indentation; its places are still those of this one."""
+        made = Source(self.name, _INDENTATION.sub(lambda m: m[0].replace("\t", "  "), self.text))
+        made._tabs = [found[0].count("\t") if (found := _INDENTATION.match(line)) else 0
+                      for line in self.text.split("\n")]  # fmt: skip
+        return made
 
     def span(self, start: int, end: int) -> Span:
         """The place of `text[start:end]`, cut at the end of its first line."""
         index = bisect_right(self._starts, start) - 1
         begin = self._starts[index]
         stop = self._starts[index + 1] - 1 if index + 1 < len(self._starts) else len(self.text)
-        return Span(self.name, index + 1, start - begin + 1, max(1, min(end, stop) - start))
+        column = max(1, start - begin + 1 - (self._tabs[index] if self._tabs else 0))
+        return Span(self.name, index + 1, column, max(1, min(end, stop) - start))
 
     def line(self, number: int) -> str | None:
         """The line of that number (from 1), without its end."""
@@ -222,8 +232,10 @@ def read_documents(source: Source, report: Report) -> tuple[Node, ...]:
     try:
         _read(source, report, documents)
     except yaml.MarkedYAMLError as error:
-        _report_syntax(source, report, error)
-        return ()
+        if not _report_tabs(source, report, error):
+            _report_syntax(source, report, error)
+            return ()
+        return _read_without_tabs(source, report)  # so that what else is wrong is told at once
     except yaml.reader.ReaderError as error:
         at = min(int(error.position), max(0, len(source.text) - 1))
         report.add(
@@ -311,27 +323,51 @@ def _close(source: Source, report: Report, made: _Open) -> Node:
 _TAB_INDENT = re.compile(r"^ *\t", re.MULTILINE)
 
 
-def _report_syntax(source: Source, report: Report, error: yaml.MarkedYAMLError) -> None:
+def _mark_of(source: Source, error: yaml.MarkedYAMLError) -> int:
     mark = error.problem_mark or error.context_mark
-    at = min(mark.index, len(source.text)) if mark is not None else 0
+    return min(_at(mark), len(source.text)) if mark is not None else 0
+
+
+def _report_tabs(source: Source, report: Report, error: yaml.MarkedYAMLError) -> bool:
+    """Whether the error comes of tabs; it has been told then."""
+    at = _mark_of(source, error)
     tabs = [m.end() - 1 for m in _TAB_INDENT.finditer(source.text)]
     line_end = source.text.find("\n", at)
     before = [t for t in tabs if t <= (line_end if line_end >= 0 else len(source.text))]
-    if before:
-        span = source.span(before[0], before[0] + 1)
-        more = f" (and {len(tabs) - 1} more lines)" if len(tabs) > 1 else ""
-        report.add(
-            "tab-indentation",
-            f"line {span.line} is indented by a tab{more}; YAML forbids tabs for indentation",
-            span,
-            "replace each tab at the start of a line by spaces, two for each level",
-            code="LOAD_ERR_YAML_PARSE",
-        )
-        return
+    if not before:
+        return False
+    span = source.span(before[0], before[0] + 1)
+    more = f" (and {len(tabs) - 1} more lines)" if len(tabs) > 1 else ""
+    report.add(
+        "tab-indentation",
+        f"line {span.line} is indented by a tab{more}; YAML forbids tabs for indentation",
+        span,
+        "replace each tab at the start of a line by spaces, two for each level",
+        code="LOAD_ERR_YAML_PARSE",
+    )
+    return True
+
+
+def _read_without_tabs(source: Source, report: Report) -> tuple[Node, ...]:
+    documents: list[Node] = []
+    try:
+        _read(source.without_tabs(), report, documents)
+    except (yaml.MarkedYAMLError, yaml.reader.ReaderError, _Refused):
+        return ()
+    return tuple(documents)
+
+
+def _report_syntax(source: Source, report: Report, error: yaml.MarkedYAMLError) -> None:
+    at = _mark_of(source, error)
+    if error.context_mark is not None and at >= len(source.text.rstrip()):
+        at = _at(error.context_mark)  # the end of the file says nothing
     problem = (error.problem or error.context or "malformed YAML").replace("'", "`")
     hint = None
     if "mapping values are not allowed" in problem:
-        hint = "a `: ` inside a text needs quotes around the text, or a block (`key: >` with the text indented below)"
+        hint = (
+            "a `: ` inside a text needs quotes around the text, or a block (`key: >` with the text indented below); "
+            "keys of one item stand in one column"
+        )
     elif "expected" in problem and "block end" in problem:
         hint = "items of one sequence start in the same column, and so do the keys of one item"
     elif "found character `%`" in problem or "cannot start any token" in problem:

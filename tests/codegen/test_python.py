@@ -90,6 +90,9 @@ CASES = [
     (CAT, "fd.name pmatch (/e*)", True),
     (CAT, "fd.name pmatch (/usr, /*/Sh*)", True),
     (CAT, "fd.name pmatch (/*/*/File)", False),
+    (CAT, "fd.name regex '/etc/S[a-z]+ .*'", True),
+    (CAT, "fd.name regex Shadow", False),
+    (CAT, "fd.name regex '(?i)/ETC/.*'", True),
     (CAT, "fd.name exists", True),
     (CAT, "fd.directory = /etc and fd.filename = 'Shadow File'", True),
     # numbers, flags, modes
@@ -321,6 +324,11 @@ PATTERNS = ["*", "a*", "*a", "a*b*c", "?", "a?c", "[ab]*", "[!a]b", "", "**", "a
 def test_globs_are_the_shells(pattern: str, text: str) -> None:
     expected = text == "*a" if "\\" in pattern else fnmatch.fnmatchcase(text, pattern)
     assert bool(globber([pattern])(text)) is expected
+
+
+def test_a_regex_takes_no_time_that_grows_with_its_groups(tmp_path: Path) -> None:
+    long = CAT._replace(fd=CAT.fd._replace(name="a" * 5000 + "\udcff"))
+    assert not holds(tmp_path, "fd.name regex '(a+)+b'", long)
 
 
 def test_a_glob_takes_no_time_that_grows_with_its_stars() -> None:
