@@ -67,7 +67,7 @@ def _expand(path: Path, report: Report) -> list[Path]:
     if not path.is_dir():
         return [path]
     try:
-        found = sorted(p for p in path.iterdir() if p.suffix in (".yml", ".yaml"))
+        found = sorted(p for p in path.iterdir() if p.suffix in (".yml", ".yaml") and not p.is_dir())
     except OSError as error:
         report.add("unreadable-file", f"cannot read the folder: {error.strerror}", Span(str(path), 1, 1), code=_FILE)
         return []

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from appliance.model.text import printable
+
 
 class Severity(Enum):
     """An error refuses the input; a warning lets it pass and is shown."""
@@ -45,16 +47,19 @@ class Diagnostic:
     code: str | None = None
 
     def render(self) -> str:
-        """The text for people: `file:line:col: error[name]: message`, the line, a caret under the place, the hint."""
-        head = f"{self.severity.value}[{self.name}]: {self.message}"
+        """The text for people: `file:line:col: error[name]: message`, the line, a caret under the place, the hint.
+
+        Each of them stays on a line of its own, whatever a file is called.
+        """
+        head = f"{self.severity.value}[{self.name}]: {printable(self.message)}"
         if self.span is None:
             lines = [head]
         else:
-            lines = [f"{self.span.file}:{self.span.line}:{self.span.column}: {head}"]
+            lines = [f"{printable(self.span.file)}:{self.span.line}:{self.span.column}: {head}"]
             if self.source_line is not None:
                 lines += _excerpt(self.source_line, self.span)
         if self.hint:
-            lines.append(f"   hint: {self.hint}")
+            lines.append(f"   hint: {printable(self.hint)}")
         return "\n".join(lines)
 
 

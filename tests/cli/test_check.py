@@ -1,0 +1,132 @@
+"""`tercel check` as its user runs it: the installed command, without root, read as people and as programs read it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import COMMAND, ROOT
+
+GOOD = "- {rule: good, desc: d, condition: evt.type = fork, output: o, priority: INFO}\n"
+BAD = "- {rule: bad, desc: d, condition: evt.type = frok, output: o, priority: INFO}\n"
+
+
+def nobody() -> None:
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One that any user may read; and so may the folders above it."""
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    return tmp_path
+
+
+def check(*argv: str | Path, cwd: Path = Path("/")) -> subprocess.CompletedProcess[str]:
+    readable = os.access(COMMAND, os.X_OK) and (ROOT.stat().st_mode & 0o5) == 0o5
+    done = subprocess.run(
+        [COMMAND, "check", *argv],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        cwd=cwd,
+        preexec_fn=nobody if readable else None,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_the_shipped_configuration_and_rules() -> None:
+    done = check("-c", ROOT / "tercel.yaml")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith(f"ok: configuration {ROOT}/tercel.yaml; 18 rules of")
+    assert done.stderr.endswith("0 errors, 0 warnings\n")
+
+
+def test_rules_alone(folder: Path) -> None:
+    (folder / "a.yaml").write_text(GOOD)
+    (folder / "b.yaml").write_text(BAD)
+    assert check(folder / "a.yaml").returncode == 0
+    done = check(folder)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"{folder}/b.yaml:1:46: error[unknown-event]: no event type is called `frok`",
+        "    1 | - {rule: bad, desc: d, condition: evt.type = frok, output: o, priority: INFO}",
+        "      |                                              ^^^^",
+        "   hint: did you mean `fork`?",
+        f"refused: 1 rules of {folder}: 1 error, 0 warnings",
+    ]
+
+
+def test_configuration_and_its_rules_are_told_together(folder: Path) -> None:
+    (folder / "r.yaml").write_text(BAD)
+    config = folder / "tercel.yaml"
+    config.write_text("rules_files: [r.yaml]\njson_output: maybe\n")
+    done = check("-c", config)
+    assert done.returncode == 1
+    assert f"{config}:2:14: error[" in done.stderr
+    config.write_text("rules_files: [r.yaml]\n")
+    assert "`frok`" in check("-c", config).stderr
+    assert "json_outptu" in check("-c", config, "-o", "json_outptu=true").stderr
+
+
+def test_json_for_programs(folder: Path) -> None:
+    (folder / "b.yaml").write_text(BAD)
+    done = check("--json", folder / "b.yaml")
+    assert (done.returncode, done.stderr) == (1, "")
+    document = json.loads(done.stdout)
+    assert document["ok"] is False
+    (diagnostic,) = document["diagnostics"]
+    assert diagnostic["name"] == "unknown-event"
+    assert diagnostic["span"] == {"file": f"{folder}/b.yaml", "line": 1, "column": 46, "length": 4}
+    assert diagnostic["severity"] == "error"
+    assert diagnostic["code"] == "LOAD_ERR_COMPILE_CONDITION"
+    (folder / "a.yaml").write_text(GOOD)
+    assert json.loads(check("--json", folder / "a.yaml").stdout) == {"ok": True, "diagnostics": []}
+
+
+def test_hostile_names_and_texts_give_no_orders(folder: Path) -> None:
+    name = "x\x1b[2J\ny\udcff.yaml"
+    (folder / name).write_text(
+        '- {rule: "\x1b[31mred\\u202e", desc: d, condition: evt.type = frok, output: o, priority: INFO}'
+    )
+    (folder / ("z" + name)).write_text(BAD.replace("frok", "fr\u202eok\u009b"))
+    done = check(folder)
+    assert done.returncode == 1
+    assert not any(c in done.stderr for c in "\x1b\u202e\u009b\udcff")
+    assert r"x\x1b[2J\ny\xff.yaml" in done.stderr
+    shutil.rmtree(folder)
+
+
+def test_files_that_nobody_may_read(folder: Path) -> None:
+    file = folder / "r.yaml"
+    file.write_text(GOOD)
+    file.chmod(0)
+    done = check(file)
+    if os.geteuid() == 0 and (ROOT.stat().st_mode & 0o5) == 0o5:
+        assert done.returncode == 1
+        assert "cannot read the file: Permission denied" in done.stderr
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["check", "--help"], ["version"], ["--version"]])
+def test_help_and_version(argv: list[str]) -> None:
+    done = subprocess.run([COMMAND, *argv], capture_output=True, text=True, check=True)
+    assert "tercel" in done.stdout and done.stderr == ""
+
+
+@pytest.mark.parametrize("argv", [[], ["watch"], ["run", "--nonsense"]])
+def test_wrong_usage(argv: list[str]) -> None:
+    done = subprocess.run([COMMAND, *argv], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "usage: tercel" in done.stderr
