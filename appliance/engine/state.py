@@ -451,9 +451,9 @@ class State:
         argv = cast("tuple[str, ...]", value["args"] or ())
         size = cast("int | None", value["args_size"]) or 0
         cwd = cast("str | None", value["cwd"])
-        if not cwd:
-            self._missing["working directory not readable"] += 1
         exepath = cast("str | None", value["trusted_exepath"])
+        if not cwd and exepath:  # a process that has ended and was not waited for has neither
+            self._missing["working directory not readable"] += 1
         process = Process(
             pid=raw.pid,
             ppid=cast("int | None", value["ptid"]),

@@ -1,0 +1,72 @@
+"""Where containers are found by their cgroup: every engine's way to name them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.engine.cgroup import container_of
+
+ID = "0123456789abcdef" * 4
+POD = "pod12345678_1234_1234_1234_123456789012"
+KUBEPODS = "/kubepods.slice/kubepods-burstable.slice"
+
+
+@pytest.mark.parametrize(
+    ("path", "runtime", "full_id"),
+    [
+        (f"/docker/{ID}", "docker", ID),
+        (f"/docker/{ID}/init.scope", "docker", ID),
+        (f"/system.slice/docker-{ID}.scope", "docker", ID),
+        (f"/user.slice/user-1000.slice/user@1000.service/app.slice/docker-{ID}.scope", "docker", ID),
+        (f"/kubepods/burstable/{POD}/{ID}", "containerd", ID),
+        (f"{KUBEPODS}/kubepods-burstable-{POD}.slice/cri-containerd-{ID}.scope", "containerd", ID),
+        (f"/kubepods-besteffort.slice:cri-containerd:{ID}", "containerd", ID),
+        (f"/default/{ID}", "containerd", ID),
+        ("/default/web", "containerd", "web"),
+        (f"/machine.slice/libpod-{ID}.scope", "podman", ID),
+        (f"/machine.slice/libpod-{ID}.scope/container", "podman", ID),
+        (f"/libpod_parent/libpod-{ID}", "podman", ID),
+        (f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container", "podman", ID),
+        (f"/kubepods.slice/kubepods-{POD}.slice/crio-{ID}.scope", "cri-o", ID),
+        (f"/kubepods/{POD}/crio-{ID}", "cri-o", ID),
+        ("/machine.slice/systemd-nspawn@web.service/payload", "systemd-nspawn", "web"),
+        (r"/machine.slice/machine-my\x2dweb.scope", "systemd-nspawn", "my-web"),
+        ("/lxc.payload.web", "lxc", "web"),
+        ("/lxc/web", "lxc", "web"),
+        ("/lxc/web/system.slice/nginx.service", "lxc", "web"),
+        # one in another: the inner one
+        (f"/docker/{ID}/docker/{'f' * 64}", "docker", "f" * 64),
+    ],
+)  # fmt: skip
+def test_a_container(path: str, runtime: str, full_id: str) -> None:
+    found = container_of(path)
+    assert found is not None
+    assert (found.runtime, found.full_id) == (runtime, full_id)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/init.scope",
+        "/system.slice/docker.service",
+        "/system.slice/nginx.service",
+        "/user.slice/user-1000.slice/session-2.scope",
+        f"/machine.slice/libpod-conmon-{ID}.scope",
+        r"/machine.slice/machine-qemu\x2d1\x2dvm.scope",
+        f"/system.slice/docker-{ID[:-1]}.scope",
+        f"/system.slice/docker-{ID.upper()}.scope",
+        f"/x{ID}",
+        "/lxc.monitor.web",
+    ],
+)
+def test_no_container(path: str) -> None:
+    assert container_of(path) is None
+
+
+@given(st.text(alphabet="/docker-lxc.payload:machine\\x2d0123456789abcdef\n\udcff", max_size=200))
+def test_any_path_has_an_answer(path: str) -> None:
+    container_of(path)

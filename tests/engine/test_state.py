@@ -1,0 +1,210 @@
+"""The engine's memory: bounded, and honest about what it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from appliance.catalog.events import EVENTS
+from appliance.engine.state import State
+from appliance.model.event import Account, Container, Event, EventType, RawEvent
+
+E = EventType
+BOOT = 1_000_000_000
+
+
+class Names:
+    """Every number has a name."""
+
+    def user(self, uid: int, container: Container, pid: int) -> Account:
+        return Account(uid, f"user{uid}")
+
+    def group(self, gid: int, container: Container, pid: int) -> Account:
+        return Account(gid, f"group{gid}")
+
+
+def raw(type_: E, pid: int, start_ns: int = BOOT, *, res: int = 0, tid: int | None = None, **params: Any) -> RawEvent:
+    """A record; parameters that are not given are empty."""
+    index = EVENTS[type_].index
+    values: list[Any] = [None] * len(index)
+    for name, value in params.items():
+        values[index[name]] = value
+    return RawEvent(type_, 10, 0, pid, pid if tid is None else tid, start_ns, 0, 0, res, tuple(values))
+
+
+FACTS: dict[str, Any] = {
+    "args": ("prog",), "ptid": 1, "cwd": "/", "comm": "prog", "cgroups": "/", "cgroups_v1": "", "tty": 0, "sid": 1,
+    "pgid": 1, "vpid": 1, "loginuid": 1000, "new_uid": 0, "new_gid": 0, "new_suid": 0, "new_sgid": 0, "new_euid": 0,
+    "new_egid": 0, "cap_inheritable": 0, "cap_permitted": 0, "cap_effective": 0, "trusted_exepath": "/usr/bin/prog",
+    "filename": "/usr/bin/prog", "args_size": 5,
+}  # fmt: skip
+
+
+def known(pid: int, start_ns: int = BOOT, **facts: Any) -> RawEvent:
+    return raw(E.PROCINFO, pid, start_ns, **(FACTS | {"vpid": pid} | facts))
+
+
+def execed(pid: int, start_ns: int = BOOT, **facts: Any) -> RawEvent:
+    return raw(E.EXECVE, pid, start_ns, **(FACTS | {"vpid": pid} | facts))
+
+
+def forked(parent: int, child: int, start_ns: int, parent_start_ns: int = BOOT, tid: int | None = None) -> RawEvent:
+    return raw(
+        E.CLONE, parent, parent_start_ns, res=child, flags=0, child_pid=child, child_tid=child if tid is None else tid,
+        child_vpid=child, child_ppid=parent, child_start_ns=start_ns,
+    )  # fmt: skip
+
+
+def ended(pid: int, start_ns: int = BOOT) -> RawEvent:
+    return raw(E.PROCEXIT, pid, start_ns)
+
+
+def opened(pid: int, start_ns: int = BOOT) -> RawEvent:
+    return raw(E.OPENAT, pid, start_ns, res=3, dirfd=-100, name="x", flags=0, mode=0, base="/")
+
+
+Make = Callable[..., State]
+
+
+@pytest.fixture
+def make() -> Make:
+    def made(read: Callable[[int], RawEvent | None] = lambda pid: None, **limits: int) -> State:
+        asked: list[str] = []
+        return State(
+            accounts=Names(),
+            read_process=read,
+            ask_container=lambda full_id, pid: asked.append(full_id),
+            wall_offset_ns=0,
+            **limits,
+        )
+
+    return made
+
+
+def apply(state: State, event: RawEvent) -> Event:
+    made = state.apply(event)
+    assert made is not None
+    return made
+
+
+def test_a_child_is_its_parent_until_it_execs(make: Make) -> None:
+    state = make()
+    state.apply(known(50, comm="shell"))
+    state.apply(forked(50, 60, BOOT + 5))
+    child = apply(state, opened(60, BOOT + 5))
+    assert (child.process.name, child.process.ppid, child.process.vpid) == ("shell", 50, 60)
+    assert child.ancestor(1).pid == 50
+    state.apply(execed(60, BOOT + 5, comm="ls", args=("ls", "-l"), ptid=50))
+    child = apply(state, opened(60, BOOT + 5))
+    assert (child.process.name, child.process.cmdline, child.ancestor(1).name) == ("ls", "ls -l", "shell")
+    assert child.process.user == Account(0, "user0")
+    assert child.process.login == Account(1000, "user1000")
+
+
+def test_an_ancestor_that_has_ended_is_still_known_to_its_descendants(make: Make) -> None:
+    state = make()
+    state.apply(known(50, comm="first"))
+    state.apply(forked(50, 60, BOOT + 5))
+    state.apply(execed(60, BOOT + 5, comm="second", ptid=50))
+    state.apply(forked(60, 70, BOOT + 9, BOOT + 5))
+    state.apply(ended(60, BOOT + 5))
+    for n in range(2000):  # others come and go
+        state.apply(forked(50, 1000 + n, BOOT + 100 + n))
+        state.apply(ended(1000 + n, BOOT + 100 + n))
+    event = apply(state, opened(70, BOOT + 9))
+    assert [event.ancestor(n).name for n in (1, 2)] == ["second", "first"]
+
+
+def test_a_pid_used_again_is_another_process(make: Make) -> None:
+    state = make()
+    state.apply(known(50))
+    state.apply(forked(50, 60, BOOT + 5))
+    state.apply(execed(60, BOOT + 5, comm="old"))
+    state.apply(ended(60, BOOT + 5))
+    state.apply(forked(50, 60, BOOT + 99))
+    state.apply(execed(60, BOOT + 99, comm="new"))
+    assert apply(state, opened(60, BOOT + 99)).process.name == "new"
+    assert apply(state, opened(60, BOOT + 5)).process.name == "old", "an event that came late"
+    assert not state.missing
+
+
+def test_a_thread_is_no_process(make: Make) -> None:
+    state = make()
+    state.apply(known(50))
+    before = state.processes
+    state.apply(forked(50, 50, BOOT, tid=51))
+    assert state.processes == before
+
+
+def test_a_process_that_nobody_announced_is_read_and_counted(make: Make) -> None:
+    state = make(read=lambda pid: known(pid, comm="late"))
+    assert apply(state, opened(77)).process.name == "late"
+    assert state.missing == {"process not known, read from /proc": 1}
+    apply(state, opened(77))
+    assert state.missing == {"process not known, read from /proc": 1}
+
+
+def test_one_that_is_gone_has_what_the_event_carries(make: Make) -> None:
+    state = make()
+    event = apply(state, opened(77))
+    assert (event.process.pid, event.process.name, event.process.cmdline) == (77, None, None)
+    assert event.process.user == Account(0, "user0")
+    assert event.ancestor(1).pid == -1
+    assert state.missing == {"process not known, ended before it could be read": 1}
+
+
+def test_another_process_in_proc_is_not_taken_for_it(make: Make) -> None:
+    """The pid was used again before it could be read."""
+    state = make(read=lambda pid: known(pid, BOOT + 10**9, comm="other"))
+    assert apply(state, opened(77)).process.name is None
+
+
+def test_an_exit_that_was_lost(make: Make) -> None:
+    state = make()
+    state.apply(known(50))
+    state.apply(forked(50, 60, BOOT + 5))
+    state.apply(forked(50, 60, BOOT + 99))
+    assert state.missing == {"end of a process not seen": 1}
+    assert state.processes == 2
+
+
+def test_a_hundred_thousand_processes_take_bounded_room(make: Make) -> None:
+    state = make(max_processes=1000, max_ended=500)
+    state.apply(known(1))
+    for n in range(100_000):
+        state.apply(forked(1, 10 + n, BOOT + n))
+    assert state.processes <= 1000
+    assert state.missing["process table full"] >= 99_000
+    sizes = {name: len(table) for name in ("_live", "_ended", "_recent") if (table := getattr(state, name)) is not None}
+    assert sizes["_live"] <= 1000 and sizes["_ended"] <= 500 + 1 and sizes["_recent"] <= 513
+
+
+def test_containers_are_bounded_and_told_once_they_are_known(make: Make) -> None:
+    asked: list[str] = []
+    state = State(
+        accounts=Names(), read_process=lambda pid: None, ask_container=lambda full_id, pid: asked.append(full_id),
+        wall_offset_ns=0, max_containers=10,
+    )  # fmt: skip
+    full_id = "ab" * 32
+    state.apply(known(50, cgroups=f"/docker/{full_id}"))
+    event = apply(state, opened(50))
+    assert asked == [full_id]
+    assert (event.container.id, event.container.full_id, event.container.runtime) == (full_id[:12], full_id, "docker")
+    assert event.container.name is None and str(event.container.missing).startswith("waiting")
+    told = f'{{"id": "{full_id[:12]}", "full_id": "{full_id}", "name": "web", "image": "nginx"}}'
+    state.apply(RawEvent(E.CONTAINER, 0, 0, 0, 0, 0, 0, 0, 0, (told,)))
+    event = apply(state, opened(50))
+    assert (event.container.name, event.container.image, event.container.runtime) == ("web", "nginx", "docker")
+    for n in range(100):
+        state.apply(known(100 + n, cgroups=f"/docker/{n:064x}"))
+        state.apply(ended(100 + n))
+    assert state.containers <= 11
+
+
+def test_what_an_engine_says_may_be_nonsense(make: Make) -> None:
+    state = make()
+    for text in ("", "{", "[]", '{"id": 1}', '{"nothing": 2}', '{"mounts": [{}]}'):
+        assert state.apply(RawEvent(E.CONTAINER, 0, 0, 0, 0, 0, 0, 0, 0, (text,))) is None
+    assert state.missing == {"facts of a container not readable": 6}
