@@ -16,10 +16,13 @@ from appliance.model.diagnostic import NotSupportedError
 _CAP_SYS_ADMIN = 21
 _CAP_PERFMON = 38
 _CAP_BPF = 39
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
-def require_platform(status: Path = Path("/proc/self/status"), btf: Path = VMLINUX) -> None:
-    """Raise `NotSupportedError` for the first thing that is missing: Linux, the architecture, rights, BTF."""
+def require_platform(
+    status: Path = Path("/proc/self/status"), btf: Path = VMLINUX, pid_namespace: Path = Path("/proc/self/ns/pid")
+) -> None:
+    """Raise `NotSupportedError` for the first thing that is missing: Linux, rights, the host's processes, BTF."""
     if platform.system() != "Linux":
         raise NotSupportedError(f"operating system `{platform.system()}`", "Tercel watches Linux kernels")
     this_arch()
@@ -29,6 +32,11 @@ def require_platform(status: Path = Path("/proc/self/status"), btf: Path = VMLIN
         raise NotSupportedError(
             f"uid {os.geteuid()} may not load programs into the kernel (CAP_BPF and CAP_PERFMON are missing)",
             "run as root: `sudo tercel run`; checking rules (`tercel check`) needs no root",
+        )
+    if pid_namespace.stat().st_ino != _FIRST_PID_NAMESPACE:
+        raise NotSupportedError(
+            "this is not the host's pid namespace: what the kernel tells of processes could not be matched with /proc",
+            "in a container, start it with the host's: `docker run --pid=host --privileged`",
         )
     if not btf.exists():
         raise NotSupportedError(

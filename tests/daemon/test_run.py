@@ -228,6 +228,12 @@ def test_without_btf(rules: Path) -> None:
     assert "CONFIG_DEBUG_INFO_BTF" in said
 
 
+def test_in_a_pid_namespace_of_its_own(rules: Path) -> None:
+    said = refused("-r", rules, prefix=("unshare", "--pid", "--fork", "--mount-proc"))
+    assert "not the host's pid namespace" in said
+    assert "--pid=host" in said
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [

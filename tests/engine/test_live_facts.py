@@ -159,7 +159,7 @@ def test_names_are_absolute(capture: Capture, tmp_path: Path) -> None:
         "os.mkdir('m', 0o750)\n"
         "os.rmdir('m')\n"
         "os.unlink('sub/v')\n"
-        "os.chmod('sub/w', 0o4711)\n"
+        "os.chmod('sub/w', 0o104711)\n"
         "os.chown('sub/w', 3, 4)\n"
         "os.open('link/w', os.O_RDONLY)\n"
     )

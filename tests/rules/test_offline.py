@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,8 +46,8 @@ def test_each_rule_is_whole(rule: Rule) -> None:
 
 
 def opened(path: str, *, write: bool = False, **rest: object) -> Event:
-    flags = 0x41 if write else 0
-    return event("openat", fd=file_fd(path), path=path, name=path, flags=flags, mode=0o644, **{"res": 3, **rest})  # type: ignore[arg-type]
+    facts: dict[str, Any] = {"res": 3, "flags": 0x41 if write else 0, "mode": 0o644, **rest}
+    return event("openat", fd=file_fd(path), path=path, name=path, **facts)
 
 
 def started(name: str, *args: str, parent: str = "bash", **rest: object) -> Event:
@@ -94,6 +95,7 @@ CASES = [
     (opened("/root/.ssh/known_hosts", write=True, process=process("ssh")), []),
     (opened("/root/.ssh/authorized_keys", write=True, process=process("sh")), [live.ROOT_DIR]),
     (opened("/payload", write=True, process=process("sh")), [live.ROOT_DIR]),
+    (opened("/tmp", write=True, flags=0x410041, process=process("sh")), []),  # a file without a name
     (opened("/srv/payload", write=True, process=process("sh")), []),
     (opened("/home/x/root/y", write=True, process=process("sh")), []),
     (event("creat", process=process("cp"), fd=file_fd("/sbin/x"), path="/sbin/x", mode=0o755, res=3), [live.PROGRAMS]),

@@ -23,6 +23,9 @@ struct call {
     bpf_probe_read_kernel(c.args, sizeof(c.args), (const void *)(ctx->args[0] + ARGS_FROM));      \
     struct rec_##name *e = (struct rec_##name *)s->data
 
+/* What the kernel takes of a mode (S_IALLUGO): programs hand over the file's type beside it. */
+#define MODE_OF(mode) ((mode) & 07777)
+
 #define HANDLER(name) int on_##name(struct bpf_raw_tracepoint_args *ctx)
 
 #define DONE()   \

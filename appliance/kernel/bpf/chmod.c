@@ -3,7 +3,7 @@
 HANDLER(chmod)
 {
     CALL(CHMOD, chmod);
-    e->mode = (u16)ARG(c, 1);
+    e->mode = MODE_OF(ARG(c, 1));
     PUT_PATH(filename, base, ARG(c, 0), AT_FDCWD_);
     DONE();
 }
@@ -12,7 +12,7 @@ HANDLER(fchmod)
 {
     CALL(FCHMOD, fchmod);
     e->fd = ARG(c, 0);
-    e->mode = (u16)ARG(c, 1);
+    e->mode = MODE_OF(ARG(c, 1));
     PUT_FD_FACTS(e->fd);
     DONE();
 }
@@ -21,7 +21,7 @@ HANDLER(fchmodat)
 {
     CALL(FCHMODAT, fchmodat);
     e->dirfd = ARG(c, 0);
-    e->mode = (u16)ARG(c, 2);
+    e->mode = MODE_OF(ARG(c, 2));
     PUT_PATH(filename, base, ARG(c, 1), e->dirfd);
     DONE();
 }
@@ -30,7 +30,7 @@ HANDLER(fchmodat2)
 {
     CALL(FCHMODAT2, fchmodat2);
     e->dirfd = ARG(c, 0);
-    e->mode = (u16)ARG(c, 2);
+    e->mode = MODE_OF(ARG(c, 2));
     e->flags = ARG(c, 3);
     PUT_PATH(filename, base, ARG(c, 1), e->dirfd);
     DONE();

@@ -26,7 +26,7 @@ HANDLER(rmdir)
 HANDLER(mkdir)
 {
     CALL(MKDIR, mkdir);
-    e->mode = (u16)ARG(c, 1);
+    e->mode = MODE_OF(ARG(c, 1));
     PUT_PATH(path, base, ARG(c, 0), AT_FDCWD_);
     DONE();
 }
@@ -35,7 +35,7 @@ HANDLER(mkdirat)
 {
     CALL(MKDIRAT, mkdirat);
     e->dirfd = ARG(c, 0);
-    e->mode = (u16)ARG(c, 2);
+    e->mode = MODE_OF(ARG(c, 2));
     PUT_PATH(path, base, ARG(c, 1), e->dirfd);
     DONE();
 }

@@ -7,7 +7,7 @@ HANDLER(open)
 {
     CALL(OPEN, open);
     e->flags = ARG(c, 1);
-    e->mode = e->flags & (O_CREAT_ | O_TMPFILE_) ? ARG(c, 2) : 0;
+    e->mode = e->flags & (O_CREAT_ | O_TMPFILE_) ? MODE_OF(ARG(c, 2)) : 0;
     PUT_PATH(name, base, ARG(c, 0), AT_FDCWD_);
     DONE();
 }
@@ -17,7 +17,7 @@ HANDLER(openat)
     CALL(OPENAT, openat);
     e->dirfd = ARG(c, 0);
     e->flags = ARG(c, 2);
-    e->mode = e->flags & (O_CREAT_ | O_TMPFILE_) ? ARG(c, 3) : 0;
+    e->mode = e->flags & (O_CREAT_ | O_TMPFILE_) ? MODE_OF(ARG(c, 3)) : 0;
     PUT_PATH(name, base, ARG(c, 1), e->dirfd);
     DONE();
 }
@@ -33,7 +33,7 @@ HANDLER(openat2)
     bpf_probe_read_user(&how, sizeof(how), (const void *)ARG(c, 2)); /* struct open_how, first version */
     e->dirfd = ARG(c, 0);
     e->flags = how.flags;
-    e->mode = how.mode;
+    e->mode = MODE_OF(how.mode);
     e->resolve = how.resolve;
     PUT_PATH(name, base, ARG(c, 1), e->dirfd);
     DONE();
@@ -42,7 +42,7 @@ HANDLER(openat2)
 HANDLER(creat)
 {
     CALL(CREAT, creat);
-    e->mode = ARG(c, 1);
+    e->mode = MODE_OF(ARG(c, 1));
     PUT_PATH(name, base, ARG(c, 0), AT_FDCWD_);
     DONE();
 }
