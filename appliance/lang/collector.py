@@ -1,18 +1,18 @@
 """Definitions in file order -> one `RuleBook`.
 
-Comes in: the items of all files. Goes out: the last definition of every name, at the place of its first. A name whose
-definition was refused is known as broken, so that its uses are not reported too.
+Comes in: the items of all files. Goes out: the last definition of every name, at the place of its first, with the
+changes that follow it. A name whose definition was refused is known as broken, so that its uses are not reported too.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
-from appliance.lang.reader import Broken, Item, Switch, near
-from appliance.lang.source import Report
-from appliance.model.rule import ListDef, MacroDef, RuleDef
+from appliance.lang.reader import Broken, Change, Item, Switch, near
+from appliance.lang.source import Report, Text
+from appliance.model.rule import ExceptionDef, ListDef, MacroDef, Placed, RuleDef
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -45,6 +45,8 @@ def collect(items: Iterable[Item], report: Report) -> RuleBook:
                 book.macros[item.name.value] = item
             case RuleDef():
                 book.rules[item.name.value] = item
+            case Change():
+                _change(book, item, report)
             case Switch(name, enabled):
                 known = book.rules.get(name.value)
                 if known is not None:
@@ -56,6 +58,102 @@ def collect(items: Iterable[Item], report: Report) -> RuleBook:
                         code="LOAD_ERR_VALIDATE",
                     )  # fmt: skip
     return book
+
+
+def _change(book: RuleBook, change: Change, report: Report) -> None:
+    kind, name = change.kind, change.name.value
+    known: Collection[str] = {"list": [*book.lists], "macro": [*book.macros], "rule": [*book.rules]}[kind]
+    if name not in known:
+        if name not in {"list": book.broken_lists, "macro": book.broken_macros, "rule": book.broken_rules}[kind]:
+            report.add(
+                f"unknown-{kind}", f"no {kind} before this one is called `{name}`, so there is nothing to change",
+                change.name.span(), near(name, known) or "is the file that defines it loaded before this one?",
+                code="LOAD_ERR_VALIDATE",
+            )  # fmt: skip
+        return
+    match change.part:
+        case ListDef(_, items):
+            before = book.lists[name]
+            appended = change.operations.get("items") == "append"
+            book.lists[name] = replace(before, items=before.items + items if appended else items)
+        case MacroDef(_, condition):
+            macro = book.macros[name]
+            appended = change.operations.get("condition") == "append"
+            book.macros[name] = replace(macro, condition=_joined(macro.condition, condition) if appended else condition)
+        case RuleDef():
+            book.rules[name] = _changed(book.rules[name], change.part, change, report)
+
+
+def _changed(rule: RuleDef, part: RuleDef, change: Change, report: Report) -> RuleDef:
+    for key, operation in change.operations.items():
+        appended = operation == "append"
+        match key:
+            case "condition":
+                rule = replace(rule, condition=_joined(rule.condition, part.condition) if appended else part.condition)
+            case "output":
+                rule = replace(rule, output=_joined(rule.output, part.output) if appended else part.output)
+            case "desc":
+                rule = replace(rule, desc=_joined(rule.desc, part.desc) if appended else part.desc)
+            case "tags":
+                rule = replace(rule, tags=rule.tags + part.tags if appended else part.tags)
+            case "exceptions":
+                before = rule.exceptions if appended else ()
+                rule = replace(rule, exceptions=_with_exceptions(before, part.exceptions, report))
+            case "priority":
+                rule = replace(rule, priority=part.priority)
+            case "enabled":
+                rule = replace(rule, enabled=part.enabled)
+            case "warn_evttypes":
+                rule = replace(rule, warn_evttypes=part.warn_evttypes)
+            case "skip-if-unknown-filter":
+                rule = replace(rule, skip_if_unknown_filter=part.skip_if_unknown_filter)
+    return rule
+
+
+def _joined(first: Placed, second: Placed) -> Placed:
+    assert isinstance(first, Text) and isinstance(second, Text)  # noqa: S101  (the reader makes no others)
+    return Text.joined(first, second)
+
+
+def _with_exceptions(
+    before: tuple[ExceptionDef, ...], added: tuple[ExceptionDef, ...], report: Report
+) -> tuple[ExceptionDef, ...]:
+    """Values are added to an exception of the same name; another name is a new exception."""
+    found = {e.name.value: e for e in before}
+    for new in added:
+        known = found.get(new.name.value)
+        if known is None:
+            found[new.name.value] = new
+            continue
+        if new.values is None:
+            report.warn(
+                "no-values", f"nothing is appended to the exception `{new.name.value}`: it has no values",
+                new.name.span(), None, "LOAD_APPEND_NO_VALUES",
+            )  # fmt: skip
+            continue
+        if (new.fields is not None and _texts(new.fields) != _texts(known.fields)) or (
+            new.comps is not None and _texts(new.comps) != _texts(known.comps)
+        ):
+            report.add(
+                "exception-differs", f"the exception `{new.name.value}` has other fields or comps than it had before",
+                new.name.span(), "leave `fields` and `comps` out to append values", code="LOAD_ERR_VALIDATE",
+            )  # fmt: skip
+            continue
+        found[new.name.value] = replace(known, values=_more(known, new))
+    return tuple(found.values())
+
+
+def _more(known: ExceptionDef, new: ExceptionDef) -> tuple[tuple[Placed | tuple[Placed, ...], ...], ...]:
+    before, added = known.values or (), new.values or ()
+    if known.single and len(before) == 1 and len(added) == 1:
+        (one,), (other,) = before[0], added[0]
+        if isinstance(one, tuple) and isinstance(other, tuple):
+            return ((one + other,),)
+    return before + added
+
+
+def _texts(placed: tuple[Placed, ...] | None) -> tuple[str, ...]:
+    return tuple(p.value for p in placed or ())
 
 
 def _check_name(kind: str, item: ListDef | MacroDef, report: Report) -> None:

@@ -15,13 +15,14 @@ from pathlib import Path
 from appliance.catalog.narrow import ORDINARY, event_types
 from appliance.lang.check import Checker
 from appliance.lang.collector import RuleBook, collect
+from appliance.lang.exceptions import excused
 from appliance.lang.lexer import Unreadable
 from appliance.lang.parser import parse_output
 from appliance.lang.reader import Item, read_items
 from appliance.lang.resolve import Resolver
 from appliance.lang.source import Report, Source, read_documents
 from appliance.model.diagnostic import Diagnostic, Severity, Span
-from appliance.model.expr import Expr
+from appliance.model.expr import And, Expr
 from appliance.model.rule import Output, Rule, RuleDef
 
 MAX_BYTES = 4 << 20
@@ -164,7 +165,7 @@ class _Compiler:
                 rule.name.span(), "the source here is `syscall`", "LOAD_UNKNOWN_SOURCE",
             )  # fmt: skip
             return None
-        condition = self._resolver.condition(rule.condition)
+        condition = self._condition(rule)
         output = self._output(rule)
         if condition is None or output is None:
             return None
@@ -174,6 +175,23 @@ class _Compiler:
             name, rule.desc.value, condition, output, rule.priority, rule.source, rule.tags, rule.enabled, types,
             rule.name.span(), rule.warn_evttypes,
         )  # fmt: skip
+
+    def _condition(self, rule: RuleDef) -> Expr | None:
+        """The condition and, behind it, what its exceptions excuse."""
+        condition = self._resolver.condition(rule.condition)
+        parts = []
+        errors = len(self._report.errors)
+        for exception in rule.exceptions:
+            group = excused(exception, self._report)
+            expanded = None if group is None else self._resolver.expand(group)
+            if expanded is not None:
+                parts.append(expanded)
+        if condition is None or len(self._report.errors) > errors:
+            return None
+        if not parts:
+            return condition
+        before_them = condition.parts if isinstance(condition, And) else (condition,)
+        return And((*before_them, *parts), condition.span)
 
     def _types(self, rule: RuleDef, condition: Expr, types: frozenset[object]) -> None:
         if not types:

@@ -65,6 +65,11 @@ def parse_output(text: str, placed: Placed | None = None) -> tuple[str | Operand
     return tuple(parts)
 
 
+def parse_operand(text: str, placed: Placed | None = None) -> Operand:
+    """A field or a transformer that stands alone."""
+    return _Parser(text, placed).operand_alone()
+
+
 class _Parser:
     def __init__(self, text: str, placed: Placed | None, at: int = 0) -> None:
         self._lexer = Lexer(text)
@@ -85,6 +90,17 @@ class _Parser:
         if not self._lexer.ended:
             self._unexpected()
         return expr
+
+    def operand_alone(self) -> Operand:
+        name = self._lexer.name()
+        if name is None:
+            found = self._lexer.rest()
+            raise Unreadable(f"expected a field, found `{found.value}`", found.start, max(found.end, found.start + 1))
+        operand = self._operand(name)
+        if not self._lexer.ended:
+            found = self._lexer.rest()
+            raise Unreadable(f"expected the end of the field, found `{found.value}`", found.start, found.end)
+        return operand
 
     def _unexpected(self) -> None:
         """A whole expression was read and something else stands behind it."""

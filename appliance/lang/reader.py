@@ -2,30 +2,48 @@
 
 Comes in: the documents of one file. Goes out: `Item`s in file order. What is wrong with an item goes to the report and
 the item is left out; its name is still told, so that its absence is not reported a second time.
+
+An item with `append: true` or `override` changes one that was defined before it: it becomes a `Change`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Mapping as Table
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from appliance.lang.source import Mapping, Node, Report, Sequence, Text
 from appliance.model.alert import Priority
-from appliance.model.rule import ListDef, MacroDef, RuleDef
+from appliance.model.rule import ExceptionDef, ListDef, MacroDef, RuleDef
 
 ENGINE_VERSION = (0, 62, 0)
 _STRUCTURE = "LOAD_ERR_YAML_VALIDATE"
 _KEYS = {
-    "list": ("list", "items"),
-    "macro": ("macro", "condition"),
+    "list": ("list", "items", "append", "override"),
+    "macro": ("macro", "condition", "append", "override"),
     "rule": (
-        "rule", "desc", "condition", "output", "priority", "source", "enabled", "tags", "warn_evttypes",
-        "skip-if-unknown-filter",
+        "rule", "desc", "condition", "output", "priority", "source", "enabled", "tags", "exceptions", "warn_evttypes",
+        "skip-if-unknown-filter", "capture", "capture_duration", "append", "override",
     ),
     "required_engine_version": ("required_engine_version",),
+    "required_plugin_versions": ("required_plugin_versions",),
 }  # fmt: skip
-_TO_COME = frozenset({"append", "override", "exceptions", "capture", "capture_duration"})
+_APPENDED = {"list": ("items",), "macro": ("condition",), "rule": ("condition", "exceptions")}  # by `append: true`
+_CAN_APPEND = {
+    "list": frozenset({"items"}),
+    "macro": frozenset({"condition"}),
+    "rule": frozenset({"condition", "output", "desc", "tags", "exceptions"}),
+}
+_CAN_REPLACE = {
+    "list": frozenset({"items"}),
+    "macro": frozenset({"condition"}),
+    "rule": _CAN_APPEND["rule"]
+    | {"priority", "enabled", "capture", "capture_duration", "warn_evttypes", "skip-if-unknown-filter"},
+}
+_EXCEPTION_KEYS = ("name", "fields", "comps", "values")
+# What plugins bring and is built in here.
+_PLUGINS = frozenset({"container", "json", "k8saudit", "k8saudit-aks", "k8saudit-eks", "k8saudit-gke", "k8saudit-ovh"})
 _REQUIRED = {"list": ("items",), "macro": ("condition",), "rule": ("condition", "output", "desc", "priority")}
 PRIORITIES = {p.name: p for p in Priority} | {"INFO": Priority.INFORMATIONAL}
 
@@ -39,6 +57,19 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What an item changes of one that was defined before: key -> `append` or `replace`.
+
+    `part` holds the new values; what it does not change in it is of no account. `kind` is list, macro or rule.
+    """
+
+    kind: str
+    name: Text
+    operations: Table[str, str]
+    part: ListDef | MacroDef | RuleDef
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """A definition that was refused: `kind` is list, macro or rule."""
 
@@ -46,7 +77,7 @@ class Broken:
     name: Text
 
 
-Item = ListDef | MacroDef | RuleDef | Switch | Broken
+Item = ListDef | MacroDef | RuleDef | Switch | Change | Broken
 
 
 def near(word: str, known: Iterable[str]) -> str | None:
@@ -92,13 +123,13 @@ class _Reader:
         kind = next((key.value for key, _ in node.pairs if key.value in _KEYS), None)
         if kind is None:
             first = node.pairs[0][0]
-            if first.value == "required_plugin_versions":
-                self._fail("not-supported", "plugins are not supported", first)
-                return None
             self._fail("unknown-item", f"no item is called `{first.value}`", first,
                        near(first.value, _KEYS) or f"items: {', '.join(_KEYS)}")  # fmt: skip
             return None
         head = node.get(kind)
+        if kind == "required_plugin_versions":
+            self._plugins(head)
+            return None
         if not isinstance(head, Text) or not head.value:
             self._fail("missing-name", f"the {kind} has no name", node.pairs[0][0])
             return None
@@ -106,21 +137,91 @@ class _Reader:
         if kind == "required_engine_version":
             self._engine(head)
             return None
-        made: Item | None = None
-        if kind == "rule" and {key.value for key, _ in node.pairs} == {"rule", "enabled"}:
-            made = Switch(head, self._flag(node, "enabled", True))
-        else:
-            for key in () if any(k.value in _TO_COME for k, _ in node.pairs) else _REQUIRED[kind]:
+        operations = self._operations(kind, node, head)
+        if operations is None:
+            if kind == "rule" and {key.value for key, _ in node.pairs} == {"rule", "enabled"}:
+                made: Item = Switch(head, self._flag(node, "enabled", True))
+                return Broken(kind, head) if self._failed else made
+            for key in _REQUIRED[kind]:
                 if node.get(key) is None and not self._misspelled(node, kind, key):
                     self._fail("missing-key", f"{kind} `{head.value}` has no `{key}`", head,
                                f"add a line `{key}: ...` to it")  # fmt: skip
-            if kind == "list":
-                made = ListDef(head, self._texts(node, "items"))
-            elif kind == "macro":
-                made = MacroDef(head, self._text(node, "condition", head))
-            else:
-                made = self._rule(node, head)
+        part: ListDef | MacroDef | RuleDef
+        if kind == "list":
+            part = ListDef(head, self._texts(node, "items"))
+        elif kind == "macro":
+            part = MacroDef(head, self._text(node, "condition", head))
+        else:
+            part = self._rule(node, head)
+        made = part if operations is None else Change(kind, head, operations, part)
         return Broken(kind, head) if self._failed else made
+
+    def _operations(self, kind: str, node: Mapping, head: Text) -> dict[str, str] | None:
+        """What an item does to each key of an earlier one; None for a definition."""
+        override = node.get("override")
+        appends = self._flag(node, "append", False)
+        if override is None and not appends:
+            return None
+        key = next(k for k, _ in node.pairs if k.value == ("append" if override is None else "override"))
+        if override is None:
+            self._report.warn(
+                "deprecated-append", "`append: true` is an older way to write `override`", key.span(),
+                f"write `override: {{{_APPENDED[kind][0]}: append}}`", "LOAD_DEPRECATED_ITEM",
+            )  # fmt: skip
+            found = {k: "append" for k in _APPENDED[kind] if node.get(k) is not None}
+            if not found:
+                self._fail("nothing-to-append", f"{kind} `{head.value}` appends nothing", key,
+                           f"give it {' or '.join(f'`{k}`' for k in _APPENDED[kind])}")  # fmt: skip
+            return found
+        if appends:
+            self._fail("append-and-override", "`append` and `override` do not go together", key, "keep `override`")
+        return self._overrides(kind, node, head, override)
+
+    def _overrides(self, kind: str, node: Mapping, head: Text, override: Node) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if not isinstance(override, Mapping):
+            self._fail("wrong-type", "`override` must be a mapping", override, "write `override: {condition: append}`")
+            return found
+        can = {"append": _CAN_APPEND[kind], "replace": _CAN_REPLACE[kind]}
+        for key, operation in override.pairs:
+            name = key.value
+            if name not in can["replace"]:
+                hint = near(name, can["replace"]) or f"keys that can: {', '.join(sorted(can['replace']))}"
+                self._fail("unknown-key", f"`{name}` of a {kind} cannot be overridden", key, hint)
+            elif not isinstance(operation, Text) or operation.value not in can:
+                self._fail("unknown-operation", "an override is `append` or `replace`", operation)
+            elif name not in can[operation.value]:
+                self._fail("cannot-append", f"nothing can be appended to `{name}`", operation, "write `replace`")
+            elif node.get(name) is None:
+                self._fail("missing-key", f"{kind} `{head.value}` overrides `{name}` and gives no `{name}`", key,
+                           f"add a line `{name}: ...`, or take it off `override`")  # fmt: skip
+            else:
+                found[name] = operation.value
+        for key, _ in () if self._failed else node.pairs:
+            listed = override.get(key.value) is not None or key.value in (kind, "override", "append")
+            if not listed and key.value in _KEYS[kind]:
+                self._fail("not-overridden", f"`{key.value}` is given and not listed in `override`", key,
+                           f"add `{key.value}: replace` to `override`, or take the line out")  # fmt: skip
+        return found
+
+    def _plugins(self, node: Node | None) -> None:
+        for entry in node.items if isinstance(node, Sequence) else ():
+            name = entry.get("name") if isinstance(entry, Mapping) else None
+            others = entry.get("alternatives") if isinstance(entry, Mapping) else None
+            if not isinstance(entry, Mapping) or not isinstance(name, Text) or entry.get("version") is None:
+                self._fail("wrong-type", "a plugin needs `name` and `version`", entry)
+                continue
+            names = [name.value]
+            for other in others.items if isinstance(others, Sequence) else ():
+                told = other.get("name") if isinstance(other, Mapping) else None
+                names += [told.value] if isinstance(told, Text) else []
+            if not _PLUGINS & set(names):
+                self._report.add(
+                    "unknown-plugin", f"these rules need the plugin `{name.value}`, which is not here", name.span(),
+                    f"built in are: {', '.join(sorted(_PLUGINS))}", code="LOAD_ERR_VALIDATE",
+                )  # fmt: skip
+        if not isinstance(node, Sequence) and node is not None:
+            self._fail("wrong-type", "`required_plugin_versions` must be a sequence", node)
 
     def _misspelled(self, node: Mapping, kind: str, key: str) -> bool:
         """An unknown key that is near this one has been reported already."""
@@ -128,9 +229,7 @@ class _Reader:
 
     def _known_keys(self, kind: str, node: Mapping, head: Text) -> None:
         for key, _ in node.pairs:
-            if key.value in _TO_COME:
-                self._fail("not-supported", f"`{key.value}` is not supported yet", key)
-            elif key.value not in _KEYS[kind]:
+            if key.value not in _KEYS[kind]:
                 self._fail("unknown-key", f"{kind} `{head.value}` has a key `{key.value}`, which no {kind} has", key,
                            near(key.value, _KEYS[kind]) or f"keys of a {kind}: {', '.join(_KEYS[kind])}")  # fmt: skip
 
@@ -151,7 +250,7 @@ class _Reader:
     def _text(self, node: Mapping, key: str, head: Text) -> Text:
         value = node.get(key)
         if value is None:
-            return head  # reported as missing
+            return head  # reported as missing, or of no account
         if not isinstance(value, Text):
             self._fail("wrong-type", f"`{key}` must be a text", value)
             return head
@@ -196,6 +295,79 @@ class _Reader:
             self._fail("wrong-type", "`priority` must be a name", value)
         return Priority.DEBUG
 
+    def _exceptions(self, node: Mapping) -> tuple[ExceptionDef, ...]:
+        value = node.get("exceptions")
+        if value is None or (isinstance(value, Text) and not value.value and value.plain):
+            return ()
+        if not isinstance(value, Sequence):
+            self._fail("wrong-type", "`exceptions` must be a sequence", value, "start each by `- name: ...`")
+            return ()
+        found: dict[str, ExceptionDef] = {}
+        for entry in value.items:
+            made = self._exception(entry)
+            if made is not None and made.name.value in found:
+                self._report.warn(
+                    "exception-twice", f"the exception `{made.name.value}` is given twice", made.name.span(), None,
+                    "LOAD_EXCEPTION_NAME_NOT_UNIQUE",
+                )  # fmt: skip
+            if made is not None:
+                found[made.name.value] = made
+        return tuple(found.values())
+
+    def _exception(self, entry: Node) -> ExceptionDef | None:
+        name = entry.get("name") if isinstance(entry, Mapping) else None
+        if not isinstance(entry, Mapping) or not isinstance(name, Text) or not name.value:
+            self._fail("missing-name", "an exception needs a `name`", entry)
+            return None
+        for key, _ in entry.pairs:
+            if key.value not in _EXCEPTION_KEYS:
+                self._fail("unknown-key", f"an exception has no key `{key.value}`", key,
+                           near(key.value, _EXCEPTION_KEYS) or f"its keys: {', '.join(_EXCEPTION_KEYS)}")  # fmt: skip
+        fields = entry.get("fields")
+        single = isinstance(fields, Text)
+        return ExceptionDef(
+            name=name,
+            fields=self._one_or_more(entry, "fields"),
+            comps=self._one_or_more(entry, "comps"),
+            values=self._values(entry, single),
+            single=single,
+        )
+
+    def _one_or_more(self, entry: Mapping, key: str) -> tuple[Text, ...] | None:
+        value = entry.get(key)
+        if value is None:
+            return None
+        return (value,) if isinstance(value, Text) else self._texts(entry, key)
+
+    def _values(self, entry: Mapping, single: bool) -> tuple[tuple[Text | tuple[Text, ...], ...], ...] | None:
+        """The tuples of an exception; where `fields` is one name, one tuple with all values of one list."""
+        value = entry.get("values")
+        if value is None or (isinstance(value, Text) and not value.value and value.plain):
+            return None
+        if not isinstance(value, Sequence):
+            self._fail("wrong-type", "`values` must be a sequence", value)
+            return None
+        tuples: list[tuple[Text | tuple[Text, ...], ...]] = []
+        if all(isinstance(item, Text) for item in value.items):
+            texts = tuple(item for item in value.items if isinstance(item, Text))
+            if single or entry.get("fields") is None:  # with values alone it adds to an earlier exception of its name
+                return ((texts,),)
+        for item in value.items:
+            if not isinstance(item, Sequence):
+                self._fail("wrong-type", "each entry of `values` must be a sequence, a value for each field", item,
+                           "write `values: [[a, b], [c, d]]`")  # fmt: skip
+                continue
+            parts: list[Text | tuple[Text, ...]] = []
+            for part in item.items:
+                if isinstance(part, Sequence) and all(isinstance(p, Text) for p in part.items):
+                    parts.append(tuple(p for p in part.items if isinstance(p, Text)))
+                elif isinstance(part, Text):
+                    parts.append(part)
+                else:
+                    self._fail("wrong-type", "a value must be a text or a sequence of texts", part)
+            tuples.append(tuple(parts))
+        return tuple(tuples)
+
     def _rule(self, node: Mapping, head: Text) -> RuleDef:
         source = node.get("source")
         return RuleDef(
@@ -209,4 +381,5 @@ class _Reader:
             enabled=self._flag(node, "enabled", True),
             warn_evttypes=self._flag(node, "warn_evttypes", True),
             skip_if_unknown_filter=self._flag(node, "skip-if-unknown-filter", False),
+            exceptions=self._exceptions(node),
         )

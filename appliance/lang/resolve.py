@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from appliance.lang.collector import RuleBook
+from appliance.lang.exceptions import word_of
 from appliance.lang.lexer import Unreadable
 from appliance.lang.parser import parse
 from appliance.lang.reader import near
@@ -40,6 +41,10 @@ class Resolver:
     def condition(self, text: Placed) -> Expr | None:
         """The expanded tree of a condition, or None where a mistake in it (or in what it uses) was reported."""
         return self._sized(text)[0]
+
+    def expand(self, expr: Expr) -> Expr | None:
+        """A tree with lists and macros in place and checked, or None where a mistake in it was reported."""
+        return self._expand(expr, [0])
 
     def macro(self, macro: MacroDef) -> Expr | None:
         """The expanded tree of a macro, or None."""
@@ -152,8 +157,8 @@ class Resolver:
             elif text in self._book.lists:
                 words += self.items(text)
             else:
-                inner = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
-                words.append(Word.of(inner, item.span()))
+                inner = word_of(item)
+                words.append(Word.of(inner.text, inner.span))
             if len(words) > MAX_ITEMS:
                 break
         self._open_lists.pop()

@@ -89,6 +89,11 @@ class Report:
         """One thing that may be wrong."""
         self.add(name, message, span, hint, code=code, severity=Severity.WARNING)
 
+    @property
+    def errors(self) -> list[Diagnostic]:
+        """What refuses the input so far."""
+        return [d for d in self._found if d.severity is Severity.ERROR]
+
     def sorted(self, files: Iterable[str]) -> tuple[Diagnostic, ...]:
         """All of them by file (in load order) and place."""
         order = {name: i for i, name in enumerate(files)}
