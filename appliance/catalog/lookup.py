@@ -1,13 +1,18 @@
 """From what a rule's author wrote to a row of the table.
 
-Comes in: a field as written. Goes out: its row and argument. Asked by the rule checker and by the code generators.
+Comes in: a field or a transformer as written. Goes out: its row, its type, the code of its value. Asked by the rule
+checker and by the code generators.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from appliance.catalog.fields import FIELDS
 from appliance.catalog.operators import ORDER, convert
-from appliance.model.expr import FieldRef
+from appliance.catalog.transformers import TRANSFORMERS
+from appliance.model.expr import Call, FieldRef, Operand, Word
 from appliance.model.field import ArgKind, Field, FieldType, Operator
 
 
@@ -24,6 +29,51 @@ def find_field(ref: FieldRef) -> tuple[Field, str | int | None] | None:
     if argument is not None and argument.isascii() and argument.isdigit() and row.arg is not ArgKind.KEY:
         return row, int(argument[:9])
     return row, argument
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What an operand gives: `code` is an expression over `e`, None where absent, a list of values with `several`."""
+
+    code: str
+    row: Field
+    several: bool
+
+
+def value_of(operand: Operand) -> Value | None:
+    """What a checked operand gives; None where a field is unknown. A transformer has a row of its own making."""
+    if isinstance(operand, FieldRef):
+        found = find_field(operand)
+        if found is None:
+            return None
+        row, argument = found
+        if argument is None and row.get_all is not None:
+            return Value(row.get_all, row, True)
+        return Value(row.get.replace("{arg}", repr(argument)), row, row.is_list)
+    transformer = TRANSFORMERS[operand.name]
+    codes, several = [], False
+    for arg in operand.args:
+        if isinstance(arg, Word):
+            codes.append(repr(arg.text))
+            continue
+        inner = value_of(arg)
+        if inner is None:
+            return None
+        codes.append(inner.code)
+        several = several or inner.several
+    code = f"{transformer.function}({', '.join(codes)})"
+    row = Field(str(operand), transformer.type, transformer.doc, code)
+    return Value(code, row, several and not transformer.gathers)
+
+
+def fields_of(operand: Operand) -> Iterator[FieldRef]:
+    """The fields that an operand looks at."""
+    if isinstance(operand, FieldRef):
+        yield operand
+        return
+    for arg in operand.args:
+        if isinstance(arg, FieldRef | Call):
+            yield from fields_of(arg)
 
 
 def value_type(row: Field, op: Operator, text: str) -> FieldType:

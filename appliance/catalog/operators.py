@@ -30,10 +30,28 @@ _TEXT = _EVERY | {
 }  # fmt: skip
 
 
+WITH_FIELD = frozenset(
+    {
+        Operator.EQ, Operator.NE, *ORDER, Operator.CONTAINS, Operator.ICONTAINS, Operator.STARTSWITH,
+        Operator.ENDSWITH, Operator.IN, Operator.INTERSECTS,
+    }
+)  # fmt: skip
+"""The operators whose right side may be another field, `val(...)`."""
+
+
+def comparable(one: FieldType, other: FieldType) -> bool:
+    """Whether values of two types can be held against each other."""
+    kinds = (TEXTS, NUMBERS, {FieldType.ADDRESS, FieldType.NET}, {FieldType.BOOL})
+    return any(one in kind and other in kind for kind in kinds)
+
+
 def operators_of(type_: FieldType) -> frozenset[Operator]:
-    """The operators that a field of this type can be checked with."""
+    """The operators that a field of this type can be checked with.
+
+    Texts are ordered too, byte by byte: Falco takes that, for a number on the right.
+    """
     if type_ in TEXTS:
-        return _TEXT
+        return _TEXT | ORDER
     return _EVERY | ORDER if type_ in NUMBERS else _EVERY
 
 
@@ -44,6 +62,8 @@ _FRACTION = re.compile(r"[+-]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][+-]?\d+)?")
 def convert(type_: FieldType, op: Operator, text: str) -> Value:
     """The value that `text` stands for beside a field of this type. Raises ValueError."""
     if type_ in TEXTS:
+        if op in ORDER:
+            _number(text)
         return _regex(text) if op is Operator.REGEX else text
     if type_ is FieldType.BOOL:
         if text not in ("true", "false"):

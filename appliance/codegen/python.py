@@ -15,20 +15,26 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import assert_never
 
-from appliance.catalog.lookup import find_field, value_type
+from appliance.catalog.lookup import Value as OperandValue
+from appliance.catalog.lookup import value_of, value_type
 from appliance.catalog.narrow import specialise
-from appliance.catalog.operators import Network, Value, convert, regex_matcher
+from appliance.catalog.operators import ORDER, TEXTS, Network, Value, convert, regex_matcher
 from appliance.catalog.values import NAMES as VALUE_NAMES
 from appliance.codegen import runtime
 from appliance.model.diagnostic import Span
 from appliance.model.event import EventType
-from appliance.model.expr import FALSE, And, Check, Const, Expr, FieldRef, Not, Or, Word
+from appliance.model.expr import FALSE, And, Call, Check, Const, Expr, FieldRef, Not, Operand, Or, Quantifier, Word
 from appliance.model.field import Field, FieldType, Operator
 from appliance.model.rule import Rule
 from appliance.model.text import printable
 
-_CALLED = (runtime.ascii_lower, runtime.below, runtime.in_networks, runtime.text_of, runtime.field_value)
+_CALLED = (
+    runtime.ascii_lower, runtime.below, runtime.in_networks, runtime.text_of, runtime.field_value, runtime.related,
+    runtime.lowered, runtime.uppered, runtime.unbase64, runtime.base_name, runtime.length, runtime.concatenated,
+    runtime.joined,
+)  # fmt: skip
 NAMES: Mapping[str, object] = MappingProxyType({**VALUE_NAMES, **{f.__name__: f for f in _CALLED}})
 """What generated code may name besides its own constants and Python's built-ins."""
 
@@ -68,7 +74,7 @@ class _Shared:
     def _count(self, expr: Expr) -> None:
         costly = False
         if isinstance(expr, Check):
-            text, _, _ = _value(expr.left)
+            text = _value(expr.left).code
             costly = is_costly(text)
             if costly and not self._nodes[expr]:
                 self._values[text] += 1
@@ -172,26 +178,44 @@ class _Writer:
     # -- checks
 
     def _check(self, check: Check) -> str:
-        text, row, several = _value(check.left)
+        value = _value(check.left)
+        text, row = value.code, value.row
+        if isinstance(check.right, FieldRef | Call):
+            return f"related({check.op.value!r}, {self._cell(text)}, {self._cell(_value(check.right).code)})"
         words = check.right if isinstance(check.right, tuple) else (check.right,)
-        if several:
+        if value.several:
             return self._check_several(check, text, row, words)
         if check.op is Operator.EXISTS:
             return f"{self._cell(text)} is not None"
-        test, safe = self._test(row, check.op, words)
-        value = self._cell(text)
+        test, safe = self._quantified(row, check, words)
+        cell = self._cell(text)
         if safe:
-            return f"({test.format(v=value)})"
-        if ":=" in value:  # a cell is a plain local once it has been read
-            return f"({value} is not None and {test.format(v=self._shared.values[text])})"
-        return f"((x := {value}) is not None and {test.format(v='x')})"
+            return f"({test.format(v=cell)})"
+        if ":=" in cell:  # a plain local once it has been read
+            return f"({cell} is not None and {test.format(v=self._shared.values[text])})"
+        return f"((x := {cell}) is not None and {test.format(v='x')})"
+
+    def _quantified(self, row: Field, check: Check, words: Sequence[object]) -> tuple[str, bool]:
+        """The test of a check with one right side, or with several and a word before them."""
+        if check.quantifier is None:
+            return self._test(row, check.op, words)
+        tests = [f"({self._test(row, check.op, [word])[0]})" for word in words]
+        match check.quantifier:
+            case Quantifier.ANY:
+                return f"({' or '.join(tests) or 'False'})", False
+            case Quantifier.ALL:
+                return f"({' and '.join(tests) or 'True'})", False
+            case Quantifier.ONE:
+                return f"(sum(map(bool, ({''.join(t + ', ' for t in tests)}))) == 1)", False
+            case _:
+                assert_never(check.quantifier)
 
     def _check_several(self, check: Check, text: str, row: Field, words: Sequence[object]) -> str:
         """A check of several values: as a comprehension's iterable may bind no name, they are bound before."""
         head = f"bool(w := {self._cell(text)})"
         if check.op is Operator.EXISTS:
             return head
-        test, _ = self._test(row, check.op, words)
+        test, _ = self._quantified(row, check, words)
         every = (row.both and check.op is Operator.NE) or (row.is_list and check.op is Operator.IN)
         if not every and test.startswith("{v} == "):
             return f"({head} and {test.removeprefix('{v} == ')} in w)"
@@ -221,6 +245,8 @@ class _Writer:
             return _TEXT_TESTS[op](self, texts[0]), False
         if op is Operator.PMATCH:
             return self._pmatch(texts), False
+        if op in ORDER and row.type in TEXTS:
+            return f"{{v}} {op.value} {_literal(texts[0])}", False
         values = [convert(value_type(row, op, t), op, t) for t in texts]
         if row.name == "evt.rawarg":  # a text argument may look like a number
             values += [t for t, v in zip(texts, values, strict=True) if not isinstance(v, str)]
@@ -278,20 +304,15 @@ class _Unset:
 _UNSET = _Unset()
 
 
-def value_code(operand: FieldRef) -> str:
-    """The expression over `e` of a field's value (a tuple of them where it has several), None where absent."""
-    return _value(operand)[0]
+def value_code(operand: Operand) -> str:
+    """The expression over `e` of an operand's value (a list of them where it has several), None where absent."""
+    return _value(operand).code
 
 
-def _value(operand: object) -> tuple[str, Field, bool]:
-    """The expression, the row, and whether the expression gives several values."""
-    assert isinstance(operand, FieldRef)  # noqa: S101  (the checker lets nothing else pass)
-    found = find_field(operand)
-    assert found is not None  # noqa: S101
-    row, argument = found
-    if argument is None and row.get_all is not None:
-        return row.get_all, row, True
-    return row.get.replace("{arg}", _brace_safe(repr(argument))), row, row.is_list
+def _value(operand: Operand) -> OperandValue:
+    found = value_of(operand)
+    assert found is not None, "the checker lets no unknown field pass"  # noqa: S101
+    return found
 
 
 def _literal(value: Value | Network) -> str:

@@ -6,15 +6,18 @@ whatever the value, or a time that grows faster than the value's length: values 
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from appliance.catalog.operators import Network
 from appliance.model.alert import FieldValue
 
 ABSENT = "<NA>"
+_UPPER = {code: code - 32 for code in range(ord("a"), ord("z") + 1)}
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
@@ -45,6 +48,87 @@ def in_networks(text: str, networks: tuple[Network, ...]) -> bool:
     """Whether an address lies in one of the networks."""
     address = _address(text)
     return address is not None and any(address in network for network in networks)
+
+
+_RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "=": lambda a, b: bool(a == b),
+    "!=": lambda a, b: bool(a != b),
+    "<": lambda a, b: bool(a < b),
+    "<=": lambda a, b: bool(a <= b),
+    ">": lambda a, b: bool(a > b),
+    ">=": lambda a, b: bool(a >= b),
+    "contains": lambda a, b: b in a,
+    "icontains": lambda a, b: ascii_lower(b) in ascii_lower(a),
+    "startswith": lambda a, b: bool(a.startswith(b)),
+    "endswith": lambda a, b: bool(a.endswith(b)),
+    "in": lambda a, b: bool(a == b),
+    "intersects": lambda a, b: bool(a == b),
+}
+
+
+def related(op: str, left: object, right: object) -> bool:
+    """A check of one value, or of any of several, against those of another field; false where one is absent."""
+    relation = _RELATIONS[op]
+    return any(relation(a, b) for a in several(left) for b in several(right))
+
+
+def several(value: object) -> Sequence[Any]:
+    """A value as a sequence: empty where it is absent."""
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _each(value: object, change: Callable[[str], str | None]) -> Any:
+    if isinstance(value, list | tuple):
+        return [changed for v in value if (changed := change(str(v))) is not None]
+    return None if value is None else change(str(value))
+
+
+def lowered(value: object) -> Any:
+    """Transformer `tolower`."""
+    return _each(value, ascii_lower)
+
+
+def uppered(value: object) -> Any:
+    """Transformer `toupper`."""
+    return _each(value, lambda text: text.upper() if text.isascii() else text.translate(_UPPER))
+
+
+def unbase64(value: object) -> Any:
+    """Transformer `b64`: what a Base64 text stands for; absent where it is none."""
+    return _each(value, _unbase64)
+
+
+def _unbase64(text: str) -> str | None:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode("utf-8", "surrogateescape")
+    except ValueError:  # not ASCII, not the alphabet, not the length
+        return None
+
+
+def base_name(value: object) -> Any:
+    """Transformer `basename`."""
+    return _each(value, lambda text: text.rpartition("/")[2])
+
+
+def length(value: object) -> int | None:
+    """Transformer `len`: bytes of a text, number of several values."""
+    if value is None:
+        return None
+    return len(value) if isinstance(value, list | tuple) else len(str(value).encode("utf-8", "surrogateescape"))
+
+
+def concatenated(*values: object) -> str | None:
+    """Transformer `concat`."""
+    return joined("", *values)
+
+
+def joined(separator: object, *values: object) -> str | None:
+    """Transformer `join`: absent where one of the values is."""
+    if separator is None or any(value is None for value in values):
+        return None
+    return str(separator).join(text_of(v) for value in values for v in several(value))
 
 
 def text_of(value: object) -> str:

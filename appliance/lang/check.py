@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from appliance.catalog.events import PARAM_NAMES
 from appliance.catalog.fields import FIELDS
-from appliance.catalog.lookup import find_field, value_type
-from appliance.catalog.operators import LISTS, convert, operators_of
+from appliance.catalog.lookup import find_field, value_of, value_type
+from appliance.catalog.operators import LISTS, ORDER, TEXTS, WITH_FIELD, comparable, convert, operators_of
+from appliance.catalog.transformers import TRANSFORMERS
 from appliance.lang.reader import near
 from appliance.lang.source import Report
 from appliance.model.diagnostic import Span
@@ -34,7 +35,7 @@ class Checker:
     def operand(self, operand: Operand, code: str = _CONDITION) -> bool:
         """Whether the field exists and has the argument it needs."""
         if isinstance(operand, Call):
-            return self._fail("not-supported", f"the transformer `{operand.name}` is not supported yet", operand.span)
+            return self._call(operand, code)
         found = find_field(operand)
         span = operand.span
         if found is None:
@@ -69,24 +70,60 @@ class Checker:
             self._report.add("bad-argument", problem, span, code=code)
         return problem is None
 
+    def _call(self, call: Call, code: str) -> bool:
+        row = TRANSFORMERS.get(call.name)
+        if row is None:
+            return self._fail("not-supported", f"the transformer `{call.name}` is not supported yet", call.span)
+        if call.index is not None:
+            return self._fail("bad-argument", f"`{call.name}(...)` takes no argument in brackets", call.span)
+        if not row.least <= len(call.args) <= row.most:
+            wants = str(row.least) if row.least == row.most else f"at least {row.least}"
+            return self._fail("bad-argument", f"`{call.name}` takes {wants} arguments, not {len(call.args)}", call.span)
+        good = []
+        for arg in call.args:
+            if isinstance(arg, Word):
+                good.append(row.literals or self._fail("bad-argument", f"`{call.name}` takes a field", arg.span))
+            elif not self.operand(arg, code):
+                good.append(False)
+            elif row.texts_only and (value := value_of(arg)) is not None and value.row.type not in TEXTS:
+                message = f"`{call.name}` takes texts, and `{arg}` is of type {value.row.type.value}"
+                good.append(self._fail("bad-argument", message, arg.span))
+        return all(good)
+
     def check(self, check: Check) -> bool:
         """Whether the check's names, operator and values go together."""
-        if not self.operand(check.left) or not isinstance(check.left, FieldRef):
+        if not self.operand(check.left):
             return False
-        if check.quantifier is not None:
-            return self._fail("not-supported", f"`{check.quantifier.value}` is not supported yet", check.op_span)
-        if isinstance(check.right, FieldRef | Call):
-            return self._fail("not-supported", "comparison with another field is not supported yet", check.right.span)
-        found = find_field(check.left)
-        assert found is not None  # noqa: S101  (operand() has seen it)
-        row = found[0]
+        value = value_of(check.left)
+        assert value is not None  # noqa: S101  (operand() has seen it)
+        row = value.row
         if check.op not in operators_of(row.type):
             allowed = " ".join(op.value for op in Operator if op in operators_of(row.type))
             return self._fail("operator-type", f"`{check.op.value}` does not go with `{check.left}`, a field of type "
                               f"{row.type.value}", check.op_span, f"operators for it: {allowed}")  # fmt: skip
+        if isinstance(check.right, FieldRef | Call):
+            return self._other(check, row, check.right)
         words = check.right if isinstance(check.right, tuple) else () if check.right is None else (check.right,)
         good = [self._word(row, check, word) for word in words]  # all of them: each mistake is told
+        if all(good) and check.op in ORDER and row.type in TEXTS:
+            self._report.warn(
+                "order-of-texts", f"`{check.left}` is a text: it is compared letter by letter, not as a number",
+                check.op_span, "a field with a number for a value is meant, perhaps",
+            )  # fmt: skip
         return all(good)
+
+    def _other(self, check: Check, row: Field, right: Operand) -> bool:
+        """A check against another field."""
+        if not self.operand(right):
+            return False
+        if check.op not in WITH_FIELD:
+            return self._fail("operator-field", f"`{check.op.value}` takes no field on its right", check.op_span)
+        other = value_of(right)
+        if other is None or not comparable(row.type, other.row.type):
+            kind = other.row.type.value if other is not None else "unknown"
+            message = f"`{check.left}` is of type {row.type.value} and `{right}` of type {kind}"
+            return self._fail("operand-types", message, right.span)
+        return True
 
     def _word(self, row: Field, check: Check, word: Word) -> bool:
         try:
