@@ -1,7 +1,7 @@
 """Real container engines for tests: started here with folders of their own, ended by pid, cleaned up whatever happens.
 
-`docker_engine` (one for the session) and `nginx_image` are fixtures; `podman_engine` likewise. The image is made from
-Debian packages and kept as a tar below `$XDG_CACHE_HOME/tercel-tests`; the cache is never required.
+`docker_engine` (one for the session) and `nginx_image` are fixtures. The image is made from Debian packages and kept as
+a tar below `$XDG_CACHE_HOME/tercel-tests`; the cache is never required.
 """
 
 from __future__ import annotations
