@@ -102,13 +102,10 @@ def _stop_on_signals(stop: object) -> None:
 
 def _banner(generation: Generation, sinks: list[Sink], hooks: str) -> None:
     config, loaded = generation.config, generation.loaded
-    enabled = sum(rule.enabled for rule in loaded.rules)
+    files = ", ".join(map(str, config.rules_files)) or "no file"
     lines = [
         ("config", str(config.path) if config.path else "built-in defaults"),
-        (
-            "rules",
-            f"{enabled} of {len(loaded.rules)} enabled, from {', '.join(map(str, config.rules_files)) or 'none'}",
-        ),
+        ("rules", f"{len(generation.ruleset.rules)} of {len(loaded.rules)} enabled, from {files}"),
         ("hooks", hooks),
         ("sinks", ", ".join(sink.describe() for sink in sinks) or "none: alerts are only counted"),
     ]

@@ -21,7 +21,7 @@ import jsonschema
 import yaml
 
 from appliance.config.files import schema_file
-from appliance.config.settings import Config
+from appliance.config.settings import Config, RuleSwitch
 from appliance.model.alert import Priority
 from appliance.model.diagnostic import ConfigError, Diagnostic, Span
 
@@ -289,6 +289,12 @@ def _config(value: Mapping[str, Any], path: Path | None) -> Config:
     folder = path.parent if path is not None else Path()
     if "rules_files" in made:
         made["rules_files"] = tuple(folder / name for name in made["rules_files"])
+    if "rules" in made:
+        made["rules"] = tuple(
+            RuleSwitch(verb == "enable", target.get("rule"), target.get("tag"))
+            for entry in made["rules"]
+            for verb, target in entry.items()
+        )
     if "priority" in made:
         made["priority"] = _priority(made["priority"])
     return _fill(replace(Config(), path=path), made)
@@ -315,7 +321,7 @@ def _fill(default: _Settings, value: Mapping[str, Any]) -> _Settings:
         elif field.name == "program":
             changes[field.name] = tuple(shlex.split(new)) if isinstance(new, str) else tuple(new)
         elif isinstance(old, tuple):
-            changes[field.name] = tuple(Path(item) for item in new)
+            changes[field.name] = tuple(Path(item) if isinstance(item, str) else item for item in new)
         else:
             changes[field.name] = new
     return replace(default, **changes)

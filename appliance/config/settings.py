@@ -102,11 +102,21 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleSwitch:
+    """Switches on or off the rules whose name matches `rule` (`*` stands for any text) and that have `tag`."""
+
+    enable: bool
+    rule: str | None = None
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings of one run. `path` is the file they came from, None for the built-in defaults."""
 
     path: Path | None = None
     rules_files: tuple[Path, ...] = ()
+    rules: tuple[RuleSwitch, ...] = ()
     priority: Priority = Priority.DEBUG
     json_output: bool = False
     json_include_output_property: bool = True

@@ -5,13 +5,15 @@ Comes in: a checked `Config`. Goes out: a `Generation`. Never: half of one; a mi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
-from appliance.config.settings import Config
+from appliance.codegen.runtime import globber
+from appliance.config.settings import Config, RuleSwitch
 from appliance.engine.ruleset import Ruleset
 from appliance.lang.load import LoadedRules, load_rules
 from appliance.model.diagnostic import Diagnostic, RuleError, Severity
+from appliance.model.rule import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +26,28 @@ class Generation:
     warnings: tuple[Diagnostic, ...]
 
 
+def selected(rules: Iterable[Rule], switches: Iterable[RuleSwitch]) -> tuple[Rule, ...]:
+    """The rules with their `enabled` as the configuration has it; of two switches the later one counts."""
+    switches = tuple(switches)
+    return tuple(replace(rule, enabled=_enabled(rule, switches)) for rule in rules)
+
+
+def _enabled(rule: Rule, switches: Iterable[RuleSwitch]) -> bool:
+    enabled = rule.enabled
+    for switch in switches:
+        by_name = switch.rule is None or bool(globber([switch.rule])(rule.name))
+        if by_name and (switch.tag is None or switch.tag in rule.tags):
+            enabled = switch.enable
+    return enabled
+
+
 def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str]) -> Generation:
     """Load the rules that the configuration names. Raises `RuleError` with all diagnostics of the run."""
     loaded = load_rules(config.rules_files)
     if any(d.severity is Severity.ERROR for d in loaded.diagnostics):
         raise RuleError(loaded.diagnostics)
     ruleset = Ruleset.build(
-        loaded.rules,
+        selected(loaded.rules, config.rules),
         minimum=config.priority,
         matching=config.rule_matching,
         hostname=hostname,
