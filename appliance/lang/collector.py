@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
-from appliance.lang.reader import Broken, Change, Item, Switch, near
+from appliance.lang.reader import Broken, Change, Item, Switch
 from appliance.lang.source import Report, Text
 from appliance.model.rule import ExceptionDef, ListDef, MacroDef, Placed, RuleDef
 
@@ -54,7 +54,8 @@ def collect(items: Iterable[Item], report: Report) -> RuleBook:
                 elif name.value not in book.broken_rules:
                     report.add(
                         "unknown-rule", f"no rule before this one is called `{name.value}`", name.span(),
-                        near(name.value, book.rules) or "an item with `enabled` alone switches a rule defined earlier",
+                        report.near(name.value, book.rules)
+                        or "an item with `enabled` alone switches a rule defined earlier",
                         code="LOAD_ERR_VALIDATE",
                     )  # fmt: skip
     return book
@@ -67,7 +68,7 @@ def _change(book: RuleBook, change: Change, report: Report) -> None:
         if name not in {"list": book.broken_lists, "macro": book.broken_macros, "rule": book.broken_rules}[kind]:
             report.add(
                 f"unknown-{kind}", f"no {kind} before this one is called `{name}`, so there is nothing to change",
-                change.name.span(), near(name, known) or "is the file that defines it loaded before this one?",
+                change.name.span(), report.near(name, known) or "is the file that defines it loaded before this one?",
                 code="LOAD_ERR_VALIDATE",
             )  # fmt: skip
         return

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from appliance.lang.lexer import Unreadable
 from appliance.lang.parser import parse_operand
-from appliance.lang.reader import near
 from appliance.lang.source import Report
 from appliance.model.diagnostic import Span
 from appliance.model.expr import And, Check, Expr, Not, Operand, Or, Word
@@ -68,7 +67,7 @@ def _comps(exception: ExceptionDef, count: int, report: Report) -> list[tuple[Op
         if op is None:
             report.add(
                 "unknown-operator", f"no operator is called `{comp.value}`", comp.span(),
-                near(comp.value, _OPERATORS) or f"operators: {' '.join(_OPERATORS)}", code=_CODE,
+                report.near(comp.value, _OPERATORS) or f"operators: {' '.join(_OPERATORS)}", code=_CODE,
             )  # fmt: skip
         else:
             found.append((op, comp.span()))

@@ -139,7 +139,7 @@ class _Compiler:
         used_macros, used_lists = set(self._resolver.used_macros), set(self._resolver.used_lists)
         for macro in self._book.macros.values():
             self._resolver.macro(macro)  # what nobody uses may be wrong too
-        if not self._book.broken_rules:
+        if not self._report.error_count:  # what could not be read may use them
             self._unused(used_macros, used_lists)
         return tuple(rule for rule in made if rule is not None)
 
@@ -180,13 +180,13 @@ class _Compiler:
         """The condition and, behind it, what its exceptions excuse."""
         condition = self._resolver.condition(rule.condition)
         parts = []
-        errors = len(self._report.errors)
+        errors = self._report.error_count
         for exception in rule.exceptions:
             group = excused(exception, self._report)
             expanded = None if group is None else self._resolver.expand(group)
             if expanded is not None:
                 parts.append(expanded)
-        if condition is None or len(self._report.errors) > errors:
+        if condition is None or self._report.error_count > errors:
             return None
         if not parts:
             return condition

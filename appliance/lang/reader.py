@@ -124,7 +124,7 @@ class _Reader:
         if kind is None:
             first = node.pairs[0][0]
             self._fail("unknown-item", f"no item is called `{first.value}`", first,
-                       near(first.value, _KEYS) or f"items: {', '.join(_KEYS)}")  # fmt: skip
+                       self._report.near(first.value, _KEYS) or f"items: {', '.join(_KEYS)}")  # fmt: skip
             return None
         head = node.get(kind)
         if kind == "required_plugin_versions":
@@ -186,7 +186,7 @@ class _Reader:
         for key, operation in override.pairs:
             name = key.value
             if name not in can["replace"]:
-                hint = near(name, can["replace"]) or f"keys that can: {', '.join(sorted(can['replace']))}"
+                hint = self._report.near(name, can["replace"]) or f"keys that can: {', '.join(sorted(can['replace']))}"
                 self._fail("unknown-key", f"`{name}` of a {kind} cannot be overridden", key, hint)
             elif not isinstance(operation, Text) or operation.value not in can:
                 self._fail("unknown-operation", "an override is `append` or `replace`", operation)
@@ -230,8 +230,9 @@ class _Reader:
     def _known_keys(self, kind: str, node: Mapping, head: Text) -> None:
         for key, _ in node.pairs:
             if key.value not in _KEYS[kind]:
-                self._fail("unknown-key", f"{kind} `{head.value}` has a key `{key.value}`, which no {kind} has", key,
-                           near(key.value, _KEYS[kind]) or f"keys of a {kind}: {', '.join(_KEYS[kind])}")  # fmt: skip
+                hint = self._report.near(key.value, _KEYS[kind]) or f"keys of a {kind}: {', '.join(_KEYS[kind])}"
+                message = f"{kind} `{head.value}` has a key `{key.value}`, which no {kind} has"
+                self._fail("unknown-key", message, key, hint)
 
     def _engine(self, head: Text) -> None:
         parts = head.value.split("-")[0].split("+")[0].split(".")
@@ -288,7 +289,7 @@ class _Reader:
             if found is not None:
                 return found
             names = ", ".join(p.name for p in Priority)
-            guess = near(value.value.upper(), PRIORITIES)
+            guess = self._report.near(value.value.upper(), PRIORITIES)
             self._fail("unknown-priority", f"no priority is called `{value.value}`", value,
                        f"{guess} priorities: {names}" if guess else f"priorities: {names}")  # fmt: skip
         elif value is not None:
@@ -321,8 +322,8 @@ class _Reader:
             return None
         for key, _ in entry.pairs:
             if key.value not in _EXCEPTION_KEYS:
-                self._fail("unknown-key", f"an exception has no key `{key.value}`", key,
-                           near(key.value, _EXCEPTION_KEYS) or f"its keys: {', '.join(_EXCEPTION_KEYS)}")  # fmt: skip
+                hint = self._report.near(key.value, _EXCEPTION_KEYS) or f"its keys: {', '.join(_EXCEPTION_KEYS)}"
+                self._fail("unknown-key", f"an exception has no key `{key.value}`", key, hint)
         fields = entry.get("fields")
         single = isinstance(fields, Text)
         return ExceptionDef(

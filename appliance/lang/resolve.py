@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import assert_never
 
 from appliance.lang.collector import RuleBook
 from appliance.lang.exceptions import word_of
 from appliance.lang.lexer import Unreadable
 from appliance.lang.parser import parse
-from appliance.lang.reader import near
 from appliance.lang.source import Report
+from appliance.model.diagnostic import Span
 from appliance.model.expr import And, Check, Const, Expr, Macro, Not, Or, Word
 from appliance.model.rule import MacroDef, Placed
 
 MAX_NODES = 50_000
-MAX_DEPTH = 150  # of a tree with its macros in place; what comes after walks it by recursion
+MAX_DEPTH = 150  # of a tree with its macros in place, and of lists in lists; they are walked by recursion
 MAX_ITEMS = 200_000
 
 
@@ -30,17 +31,19 @@ class Resolver:
         self._book = book
         self._report = report
         self._check = check
+        self._parsed = {name: self._parse(macro.condition) for name, macro in book.macros.items()}
         self._macros: dict[str, Expr | None] = {}
         self._sizes: dict[str, int] = {}
         self._open: list[str] = []
-        self._items: dict[str, tuple[Word, ...]] = {}
+        self._level = 0
+        self._items: dict[str, tuple[Word, ...] | None] = {}
         self._open_lists: list[str] = []
         self.used_macros: set[str] = set()
         self.used_lists: set[str] = set()
 
     def condition(self, text: Placed) -> Expr | None:
         """The expanded tree of a condition, or None where a mistake in it (or in what it uses) was reported."""
-        return self._sized(text)[0]
+        return self._sized(self._parse(text), text)[0]
 
     def expand(self, expr: Expr) -> Expr | None:
         """A tree with lists and macros in place and checked, or None where a mistake in it was reported."""
@@ -51,23 +54,24 @@ class Resolver:
         name = macro.name.value
         if name not in self._macros:
             self._open.append(name)
-            self._macros[name], self._sizes[name] = self._sized(macro.condition)
+            self._macros[name], self._sizes[name] = self._sized(self._parsed[name], macro.condition)
             self._open.pop()
         return self._macros[name]
 
-    def _sized(self, text: Placed) -> tuple[Expr | None, int]:
+    def _parse(self, text: Placed) -> Expr | None:
         try:
-            tree = parse(text.value, text)
-            made = self._expand(tree, size := [0])
-        except RecursionError:  # a chain of macros, each nested deeply
-            self._too_deep(text)
-            return None, 0
+            return parse(text.value, text)
         except Unreadable as error:
             self._report.add(
                 error.name, error.message, text.span(error.start, error.end), error.hint,
                 code="LOAD_ERR_COMPILE_CONDITION",
             )  # fmt: skip
+            return None
+
+    def _sized(self, tree: Expr | None, text: Placed) -> tuple[Expr | None, int]:
+        if tree is None:
             return None, 0
+        made = self._expand(tree, size := [0])
         if size[0] > MAX_NODES:
             self._report.add(
                 "too-large", f"the condition has more than {MAX_NODES} checks after expansion", text.span(),
@@ -75,33 +79,42 @@ class Resolver:
             )  # fmt: skip
             return None, size[0]
         if made is not None and depth_of(made) > MAX_DEPTH:
-            self._too_deep(text)
+            self._too_deep(text.span())
             return None, size[0]
         return made, size[0]
 
-    def _too_deep(self, text: Placed) -> None:
+    def _too_deep(self, span: Span) -> None:
         self._report.add(
-            "too-deep", f"the condition is nested deeper than {MAX_DEPTH} levels with its macros in place", text.span(),
+            "too-deep", f"the condition is nested deeper than {MAX_DEPTH} levels with its macros in place", span,
             "a macro that uses a macro that uses a macro ... : join some of them", code="LOAD_ERR_VALIDATE",
         )  # fmt: skip
 
     def _expand(self, expr: Expr, size: list[int]) -> Expr | None:
+        if self._level >= MAX_DEPTH:
+            self._too_deep(expr.span)
+            return None
+        self._level += 1
+        whole: Expr | None
         match expr:
             case Const():
-                return expr
+                whole = expr
             case Check():
                 size[0] += 1
-                whole = self._with_lists(expr)
-                return whole if whole is not None and self._check(whole) else None
+                listed = self._with_lists(expr)
+                whole = listed if listed is not None and self._check(listed) else None
             case Not(part):
                 inner = self._expand(part, size)
-                return None if inner is None else replace(expr, part=inner)
+                whole = None if inner is None else replace(expr, part=inner)
             case And(parts) | Or(parts):
                 made = [self._expand(part, size) for part in parts]
                 kept = tuple(p for p in made if p is not None)
-                return replace(expr, parts=kept) if len(kept) == len(made) else None
+                whole = replace(expr, parts=kept) if len(kept) == len(made) else None
             case Macro():
-                return self._put(expr, size)
+                whole = self._put(expr, size)
+            case _:
+                assert_never(expr)
+        self._level -= 1
+        return whole
 
     def _put(self, use: Macro, size: list[int]) -> Expr | None:
         name = use.name
@@ -115,7 +128,7 @@ class Resolver:
             return None
         if macro is None:
             if name not in self._book.broken_macros:
-                hint = near(name, self._book.macros)
+                hint = self._report.near(name, self._book.macros)
                 if name in self._book.lists:
                     hint = f"`{name}` is a list; a list stands behind `in`: `proc.name in ({name})`"
                 self._report.add(
@@ -137,32 +150,45 @@ class Resolver:
                     return None
                 words.append(word)
             else:
-                words += self.items(word.text)
+                items = self.items(word.text)
+                if items is None:
+                    return None
+                words += items
         if len(words) > MAX_ITEMS:
             self._report.add("too-large", f"more than {MAX_ITEMS} items in a list", check.span)
             return None
         return replace(check, right=tuple(words))
 
-    def items(self, name: str) -> tuple[Word, ...]:
-        """All items of a list, names of lists within it in place; cycles are reported."""
+    def items(self, name: str) -> tuple[Word, ...] | None:
+        """All items of a list, names of lists within it in place; None where a mistake in them was reported."""
         self.used_lists.add(name)
         if name in self._items:
             return self._items[name]
         self._open_lists.append(name)
         words: list[Word] = []
+        good = True
         for item in self._book.lists[name].items:
             text = item.value
             if text in self._open_lists:
                 self._report.add("list-cycle", f"the list `{text}` holds itself", item.span(), code="LOAD_ERR_VALIDATE")
+                good = False
+            elif text in self._book.lists and len(self._open_lists) > MAX_DEPTH:
+                self._report.add(
+                    "too-deep", f"lists within lists are nested deeper than {MAX_DEPTH} levels", item.span(),
+                    code="LOAD_ERR_VALIDATE",
+                )  # fmt: skip
+                good = False
             elif text in self._book.lists:
-                words += self.items(text)
+                inner = self.items(text)
+                good = good and inner is not None
+                words += inner or ()
             else:
-                inner = word_of(item)
-                words.append(Word.of(inner.text, inner.span))
+                word = word_of(item)
+                words.append(Word.of(word.text, word.span))
             if len(words) > MAX_ITEMS:
                 break
         self._open_lists.pop()
-        self._items[name] = tuple(words)
+        self._items[name] = tuple(words) if good else None
         return self._items[name]
 
 

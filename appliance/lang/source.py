@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import yaml
@@ -20,6 +21,8 @@ from appliance.model.diagnostic import Diagnostic, Severity, Span
 
 _INDENTATION = re.compile(r"^[ \t]*\t[ \t]*", re.MULTILINE)
 MAX_DEPTH = 32
+MAX_TOLD = 1000  # errors, and as many warnings: nobody reads on
+MAX_GUESSES = 100_000  # words looked at for a near miss, about 20 microseconds each
 MAX_ALIASES = 200
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -58,11 +61,14 @@ class Source:
 
 
 class Report:
-    """All diagnostics of a run, with the lines they point into."""
+    """The diagnostics of a run, with the lines they point into. Of more than MAX_TOLD it keeps the number."""
 
     def __init__(self) -> None:
         self._sources: dict[str, Source] = {}
+        self._lines: dict[tuple[str, int], str | None] = {}  # shared by all that point into a line
         self._found: dict[Diagnostic, None] = {}
+        self._counts = dict.fromkeys(Severity, 0)
+        self._guesses = MAX_GUESSES
 
     def know(self, source: Source) -> None:
         """Lines of this source may be shown."""
@@ -79,9 +85,20 @@ class Report:
         severity: Severity = Severity.ERROR,
     ) -> None:
         """One thing that is wrong; the same thing at the same place is told once."""
-        source = self._sources.get(span.file) if span is not None else None
-        line = source.line(span.line) if source is not None and span is not None else None
-        self._found[Diagnostic(name, message, span, hint, severity, line, code)] = None
+        line = None if span is None or self._counts[severity] >= MAX_TOLD else self._line(span)
+        diagnostic = Diagnostic(name, message, span, hint, severity, line, code)
+        if diagnostic in self._found:
+            return
+        self._counts[severity] += 1
+        if self._counts[severity] <= MAX_TOLD:
+            self._found[diagnostic] = None
+
+    def _line(self, span: Span) -> str | None:
+        key = span.file, span.line
+        if key not in self._lines:
+            source = self._sources.get(span.file)
+            self._lines[key] = None if source is None else source.line(span.line)
+        return self._lines[key]
 
     def warn(
         self, name: str, message: str, span: Span | None, hint: str | None = None, code: str | None = None
@@ -90,18 +107,31 @@ class Report:
         self.add(name, message, span, hint, code=code, severity=Severity.WARNING)
 
     @property
-    def errors(self) -> list[Diagnostic]:
-        """What refuses the input so far."""
-        return [d for d in self._found if d.severity is Severity.ERROR]
+    def error_count(self) -> int:
+        """How many errors were added so far, with those that are only counted."""
+        return self._counts[Severity.ERROR]
+
+    def near(self, word: str, known: Collection[str]) -> str | None:
+        """`did you mean ...?` if something known is spelled alike; after MAX_GUESSES words it guesses no more."""
+        if self._guesses <= 0:
+            return None
+        self._guesses -= len(known)
+        found = get_close_matches(word, known, 1, 0.6)
+        return f"did you mean `{found[0]}`?" if found else None
 
     def sorted(self, files: Iterable[str]) -> tuple[Diagnostic, ...]:
-        """All of them by file (in load order) and place."""
+        """All of them by file (in load order) and place; behind them how many are left out."""
         order = {name: i for i, name in enumerate(files)}
 
         def key(d: Diagnostic) -> tuple[int, int, int]:
             return (order.get(d.span.file, -1), d.span.line, d.span.column) if d.span else (-1, 0, 0)
 
-        return tuple(sorted(self._found, key=key))
+        more = [
+            Diagnostic("too-many", f"{count - MAX_TOLD} more {severity.value}s are not shown", None,
+                       "mend those above and check again", severity)
+            for severity, count in self._counts.items() if count > MAX_TOLD
+        ]  # fmt: skip
+        return (*sorted(self._found, key=key), *more)
 
 
 class Text:
