@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from appliance.catalog import elsewhere
 from appliance.catalog.fields import FIELDS
 from appliance.catalog.operators import ORDER, convert
 from appliance.catalog.transformers import TRANSFORMERS
@@ -18,7 +19,7 @@ from appliance.model.field import ArgKind, Field, FieldType, Operator
 
 def find_field(ref: FieldRef) -> tuple[Field, str | int | None] | None:
     """The row of a field and its argument, or None where there is no such row; `evt.arg.x` is `evt.arg[x]`."""
-    row = FIELDS.get(ref.name)
+    row = FIELDS.get(ref.name) or elsewhere.FIELDS.get(ref.name)
     argument = ref.arg
     if row is None:
         for base in ("evt.arg.", "evt.rawarg."):

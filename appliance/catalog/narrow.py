@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from appliance.catalog import elsewhere
 from appliance.catalog.events import EVENTS, OPENS, Category
 from appliance.catalog.lookup import find_field
 from appliance.model.event import EventType
@@ -94,6 +95,8 @@ def _is_absent(check: Check, type_: EventType) -> bool:
     if not isinstance(check.left, FieldRef):
         return False
     name, spec = check.left.name, EVENTS[type_]
+    if name in elsewhere.FIELDS:
+        return True
     if name.startswith("fd."):
         return not spec.has_fd
     if name.startswith(("evt.arg", "evt.rawarg")):

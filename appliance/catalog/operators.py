@@ -16,14 +16,20 @@ import re2
 from appliance.model.field import FieldType, Operator
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Value = str | int | float | bool | Network
+Value = str | bytes | int | float | bool | Network
 
 TEXTS = frozenset({FieldType.TEXT, FieldType.PATH, FieldType.FLAGS})
-NUMBERS = frozenset({FieldType.INT, FieldType.UINT, FieldType.PORT, FieldType.RELTIME, FieldType.ABSTIME})
+NUMBERS = frozenset(
+    {FieldType.INT, FieldType.UINT, FieldType.PORT, FieldType.RELTIME, FieldType.ABSTIME, FieldType.DOUBLE}
+)
 
 ORDER = frozenset({Operator.LT, Operator.LE, Operator.GT, Operator.GE})
 LISTS = frozenset({Operator.IN, Operator.INTERSECTS, Operator.PMATCH})
 _EVERY = frozenset({Operator.EQ, Operator.NE, Operator.IN, Operator.INTERSECTS, Operator.EXISTS})
+_BYTES = frozenset(
+    {Operator.EQ, Operator.NE, Operator.CONTAINS, Operator.STARTSWITH, Operator.BCONTAINS, Operator.BSTARTSWITH,
+     Operator.EXISTS}
+)  # fmt: skip
 _TEXT = _EVERY | {
     Operator.CONTAINS, Operator.ICONTAINS, Operator.STARTSWITH, Operator.ENDSWITH, Operator.GLOB, Operator.IGLOB,
     Operator.REGEX, Operator.PMATCH,
@@ -50,6 +56,8 @@ def operators_of(type_: FieldType) -> frozenset[Operator]:
 
     Texts are ordered too, byte by byte: Falco takes that, for a number on the right.
     """
+    if type_ is FieldType.BYTES:
+        return _BYTES
     if type_ in TEXTS:
         return _TEXT | ORDER
     return _EVERY | ORDER if type_ in NUMBERS else _EVERY
@@ -65,6 +73,8 @@ def convert(type_: FieldType, op: Operator, text: str) -> Value:
         if op in ORDER:
             _number(text)
         return _regex(text) if op is Operator.REGEX else text
+    if type_ is FieldType.BYTES:
+        return _bytes(op, text)
     if type_ is FieldType.BOOL:
         if text not in ("true", "false"):
             raise ValueError(f"`{text}` is neither `true` nor `false`")
@@ -74,6 +84,15 @@ def convert(type_: FieldType, op: Operator, text: str) -> Value:
     if type_ in NUMBERS:
         return _number(text)
     return _network(text) if type_ is FieldType.NET else _address(text)
+
+
+def _bytes(op: Operator, text: str) -> bytes:
+    if op not in (Operator.BCONTAINS, Operator.BSTARTSWITH):
+        return text.encode("utf-8", "surrogateescape")
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ValueError(f"`{text}` is not a text of hexadecimal digits, two for each byte") from None
 
 
 def _regex(text: str) -> str:

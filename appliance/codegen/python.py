@@ -241,17 +241,19 @@ class _Writer:
     def _test(self, row: Field, op: Operator, words: Sequence[object]) -> tuple[str, bool]:
         """A test of `{v}`, and whether it is right (false) for None too."""
         texts = [w.text for w in words if isinstance(w, Word)]
-        if op in _TEXT_TESTS:
+        if op in _TEXT_TESTS and row.type is not FieldType.BYTES:
             return _TEXT_TESTS[op](self, texts[0]), False
         if op is Operator.PMATCH:
             return self._pmatch(texts), False
         if op in ORDER and row.type in TEXTS:
             return f"{{v}} {op.value} {_literal(texts[0])}", False
         values = [convert(value_type(row, op, t), op, t) for t in texts]
+        if row.type is FieldType.BYTES:
+            return _BYTES_TESTS[op].format(k=self._constant(values[0]), v="{v}"), False
         if row.name == "evt.rawarg":  # a text argument may look like a number
             values += [t for t, v in zip(texts, values, strict=True) if not isinstance(v, str)]
         if row.type is FieldType.NET:
-            networks = tuple(v for v in values if not isinstance(v, str | int | float | bool))
+            networks = tuple(v for v in values if not isinstance(v, str | bytes | int | float | bool))
             return f"{'not ' if op is Operator.NE else ''}in_networks({{v}}, {self._constant(networks)})", False
         return self._plain(row, op, values)
 
@@ -292,6 +294,18 @@ _TEXT_TESTS: Mapping[Operator, Callable[[_Writer, str], str]] = MappingProxyType
         Operator.GLOB: lambda w, text: w._glob(text),
         Operator.IGLOB: lambda w, text: w._glob(text, ignore_case=True),
         Operator.REGEX: lambda w, text: f"{w._constant(regex_matcher(text))}({{v}})",
+    }
+)
+
+
+_BYTES_TESTS: Mapping[Operator, str] = MappingProxyType(
+    {
+        Operator.EQ: "{v} == {k}",
+        Operator.NE: "{v} != {k}",
+        Operator.CONTAINS: "{k} in {v}",
+        Operator.BCONTAINS: "{k} in {v}",
+        Operator.STARTSWITH: "{v}.startswith({k})",
+        Operator.BSTARTSWITH: "{v}.startswith({k})",
     }
 )
 

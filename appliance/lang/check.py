@@ -6,6 +6,7 @@ the place of the word that is wrong.
 
 from __future__ import annotations
 
+from appliance.catalog import elsewhere
 from appliance.catalog.events import PARAM_NAMES
 from appliance.catalog.fields import FIELDS
 from appliance.catalog.lookup import find_field, value_of, value_type
@@ -41,10 +42,15 @@ class Checker:
         if found is None:
             self._report.add(
                 "unknown-field", f"no field is called `{operand.name}`", span,
-                near(operand.name, FIELDS) or "docs/fields.md lists all fields", code=code,
+                near(operand.name, [*FIELDS, *elsewhere.FIELDS]) or "docs/fields.md lists all fields", code=code,
             )  # fmt: skip
             return False
         row, argument = found
+        if row.name in elsewhere.FIELDS:
+            self._report.warn(
+                "not-told", f"`{row.name}` is never told by this version: a check on it is false", span,
+                "docs/fields.md lists what is told", "LOAD_UNKNOWN_FILTER",
+            )  # fmt: skip
         if argument is None:
             if row.arg_required:
                 self._report.add(
@@ -57,12 +63,12 @@ class Checker:
             problem = f"`{row.name}` takes no argument"
         elif row.arg is ArgKind.INDEX and (not isinstance(argument, int) or argument > _MAX_INDEX):
             problem = f"the argument of `{row.name}` must be a number up to {_MAX_INDEX}, not `{argument}`"
-        elif row.name in ("evt.arg", "evt.rawarg") and isinstance(argument, str) and argument not in PARAM_NAMES:
+        elif row.name in ("evt.arg", "evt.rawarg") and isinstance(argument, str) and argument not in _PARAMS:
             self._report.add(
                 "unknown-argument",
                 f"no event has an argument `{argument}`",
                 span,
-                near(argument, PARAM_NAMES),
+                near(argument, _PARAMS),
                 code=code,
             )
             return False
@@ -130,9 +136,15 @@ class Checker:
             convert(value_type(row, check.op, word.text), check.op, word.text)
         except ValueError as error:
             return self._fail("bad-value", f"{error} (for `{check.left}`)", word.span)
+        if row.name == "evt.type" and word.text in elsewhere.EVENT_NAMES:
+            self._report.warn(
+                "event-not-seen", f"`{word.text}` events are not seen by this version", word.span,
+                "docs/fields.md lists those that are",
+            )  # fmt: skip
+            return True
         if row.name == "evt.type" and check.op in (Operator.EQ, Operator.NE, *LISTS) and word.text not in _TYPES:
-            return self._fail("unknown-event", f"no event type is called `{word.text}`", word.span,
-                              near(word.text, _TYPES) or "docs/fields.md lists all event types")  # fmt: skip
+            hint = near(word.text, _TYPES | elsewhere.EVENT_NAMES) or "docs/fields.md lists all event types"
+            return self._fail("unknown-event", f"no event type is called `{word.text}`", word.span, hint)
         if word.text == "<NA>":
             self._report.warn(
                 "unsafe-na", "an absent value never equals `<NA>`", word.span, f"write `{check.left} exists`",
@@ -142,3 +154,4 @@ class Checker:
 
 
 _TYPES = {t.value for t in EventType}
+_PARAMS = PARAM_NAMES | elsewhere.PARAM_NAMES

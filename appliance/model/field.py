@@ -20,6 +20,8 @@ class FieldType(Enum):
     RELTIME = "RELTIME"  # int, nanoseconds
     ABSTIME = "ABSTIME"  # int, nanoseconds since the epoch
     FLAGS = "FLAGS32"  # str, names joined by `|`
+    BYTES = "BYTEBUF"  # bytes
+    DOUBLE = "DOUBLE"  # float
 
 
 class ArgKind(Enum):
@@ -65,6 +67,8 @@ class Operator(Enum):
     GE = ">="
     CONTAINS = "contains"
     ICONTAINS = "icontains"
+    BCONTAINS = "bcontains"
+    BSTARTSWITH = "bstartswith"
     STARTSWITH = "startswith"
     ENDSWITH = "endswith"
     GLOB = "glob"
