@@ -12,11 +12,13 @@ from appliance.catalog import elsewhere
 from appliance.catalog.events import EVENTS, OPENS, Category
 from appliance.catalog.lookup import find_field
 from appliance.model.event import EventType
-from appliance.model.expr import FALSE, TRUE, And, Check, Const, Expr, FieldRef, Not, Or, Word
+from appliance.model.expr import FALSE, TRUE, And, Call, Check, Const, Expr, FieldRef, Not, Or, Word
 from appliance.model.field import Operator
 
 ORDINARY = frozenset(t for t, row in EVENTS.items() if row.category is not Category.INTERNAL)
 """The event types that rules are judged on unless they name another."""
+_ALL: frozenset[EventType] = frozenset(EventType)
+_NONE: frozenset[EventType] = frozenset()
 
 
 def event_types(expr: Expr) -> frozenset[EventType]:
@@ -25,7 +27,7 @@ def event_types(expr: Expr) -> frozenset[EventType]:
     Our own internal events are among them only where it names them.
     """
     named = _named(expr)
-    return frozenset(t for t in EventType if (t in ORDINARY or t.value in named) and _by_type(expr, t) != FALSE)
+    return frozenset(t for t in EventType if t in ORDINARY or t.value in named) - _decided(expr)[0]
 
 
 def specialise(expr: Expr, type_: EventType) -> Expr:
@@ -33,27 +35,44 @@ def specialise(expr: Expr, type_: EventType) -> Expr:
 
     Besides `evt.type` it knows which fields that type can never have.
     """
-    return _fold(expr, type_, True)
+    return _fold(expr, type_)
 
 
-def _by_type(expr: Expr, type_: EventType) -> Expr:
-    return _fold(expr, type_, False)
+def _decided(expr: Expr) -> tuple[frozenset[EventType], frozenset[EventType]]:
+    """The types for which `expr` is false, and those for which it is true, by its checks of `evt.type` alone."""
+    match expr:
+        case Const(value):
+            return (_NONE, _ALL) if value else (_ALL, _NONE)
+        case Not(part):
+            false, true = _decided(part)
+            return true, false
+        case And(parts):
+            sides = [_decided(p) for p in parts]
+            return _NONE.union(*(s[0] for s in sides)), _ALL.intersection(*(s[1] for s in sides))
+        case Or(parts):
+            sides = [_decided(p) for p in parts]
+            return _ALL.intersection(*(s[0] for s in sides)), _NONE.union(*(s[1] for s in sides))
+        case Check(FieldRef("evt.type")):
+            known = {t: _known(expr, t) for t in EventType}
+            return frozenset(t for t in known if known[t] is False), frozenset(t for t in known if known[t])
+        case _:
+            return _NONE, _NONE
 
 
-def _fold(expr: Expr, type_: EventType, by_fields: bool) -> Expr:
+def _fold(expr: Expr, type_: EventType) -> Expr:
     match expr:
         case Not(part):
-            inner = _fold(part, type_, by_fields)
+            inner = _fold(part, type_)
             if isinstance(inner, Const):
                 return FALSE if inner.value else TRUE
             return inner.part if isinstance(inner, Not) else replace(expr, part=inner)
         case And(parts):
-            return _joined(expr, [_fold(p, type_, by_fields) for p in parts], FALSE, TRUE)
+            return _joined(expr, [_fold(p, type_) for p in parts], FALSE, TRUE)
         case Or(parts):
-            return _joined(expr, [_fold(p, type_, by_fields) for p in parts], TRUE, FALSE)
+            return _joined(expr, [_fold(p, type_) for p in parts], TRUE, FALSE)
         case Check():
             known = _known(expr, type_)
-            if known is None and by_fields and _is_absent(expr, type_):
+            if known is None and _is_absent(expr, type_):
                 known = False
             return expr if known is None else TRUE if known else FALSE
         case _:
@@ -77,6 +96,8 @@ def _joined(expr: And | Or, parts: list[Expr], decides: Const, neutral: Const) -
 def _known(check: Check, type_: EventType) -> bool | None:
     if not isinstance(check.left, FieldRef) or check.left.name != "evt.type" or check.quantifier is not None:
         return None
+    if isinstance(check.right, FieldRef | Call):
+        return None  # what the other field holds is the event's to say
     words = check.right if isinstance(check.right, tuple) else (check.right,)
     names = {w.text for w in words if isinstance(w, Word)}
     match check.op:

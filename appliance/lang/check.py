@@ -12,7 +12,6 @@ from appliance.catalog.fields import FIELDS
 from appliance.catalog.lookup import find_field, value_of, value_type
 from appliance.catalog.operators import LISTS, ORDER, TEXTS, WITH_FIELD, comparable, convert, operators_of
 from appliance.catalog.transformers import TRANSFORMERS
-from appliance.lang.reader import near
 from appliance.lang.source import Report
 from appliance.model.diagnostic import Span
 from appliance.model.event import EventType
@@ -40,10 +39,8 @@ class Checker:
         found = find_field(operand)
         span = operand.span
         if found is None:
-            self._report.add(
-                "unknown-field", f"no field is called `{operand.name}`", span,
-                near(operand.name, [*FIELDS, *elsewhere.FIELDS]) or "docs/fields.md lists all fields", code=code,
-            )  # fmt: skip
+            hint = self._report.near(operand.name, [*FIELDS, *elsewhere.FIELDS]) or "docs/fields.md lists all fields"
+            self._report.add("unknown-field", f"no field is called `{operand.name}`", span, hint, code=code)
             return False
         row, argument = found
         if row.name in elsewhere.FIELDS:
@@ -68,7 +65,7 @@ class Checker:
                 "unknown-argument",
                 f"no event has an argument `{argument}`",
                 span,
-                near(argument, _PARAMS),
+                self._report.near(argument, _PARAMS),
                 code=code,
             )
             return False
@@ -143,7 +140,9 @@ class Checker:
             )  # fmt: skip
             return True
         if row.name == "evt.type" and check.op in (Operator.EQ, Operator.NE, *LISTS) and word.text not in _TYPES:
-            hint = near(word.text, _TYPES | elsewhere.EVENT_NAMES) or "docs/fields.md lists all event types"
+            hint = (
+                self._report.near(word.text, _TYPES | elsewhere.EVENT_NAMES) or "docs/fields.md lists all event types"
+            )
             return self._fail("unknown-event", f"no event type is called `{word.text}`", word.span, hint)
         if word.text == "<NA>":
             self._report.warn(

@@ -8,7 +8,6 @@ An item with `append: true` or `override` changes one that was defined before it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from collections.abc import Mapping as Table
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -78,12 +77,6 @@ class Broken:
 
 
 Item = ListDef | MacroDef | RuleDef | Switch | Change | Broken
-
-
-def near(word: str, known: Iterable[str]) -> str | None:
-    """`did you mean ...?` if something known is spelled alike."""
-    found = get_close_matches(word, list(known), 1, 0.6)
-    return f"did you mean `{found[0]}`?" if found else None
 
 
 def read_items(documents: tuple[Node, ...], report: Report) -> list[Item]:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance.catalog.narrow import event_types
 from appliance.lang.load import MAX_BYTES, LoadedRules, load_rules, load_texts
 from appliance.lang.source import MAX_GUESSES, MAX_TOLD
 from appliance.model.diagnostic import Severity
+from appliance.model.event import EventType
 
 RULE = "- {{rule: r{0}, desc: d, condition: evt.type = fork and {1}, output: o, priority: INFO}}\n"
 
@@ -119,3 +121,25 @@ def test_a_hundred_levels_are_taken_and_no_more() -> None:
         assert [d.name for d in loaded.diagnostics] == names
         loaded = load(RULE.format(1, "not " * levels + "proc.name = x"))
         assert [d.name for d in loaded.diagnostics] == names
+
+
+@pytest.mark.parametrize(
+    ("condition", "types"),
+    [
+        ("evt.type = fork", {"fork"}),
+        ("evt.type in (fork, open) and evt.type != open", {"fork"}),
+        ("not evt.type in (fork, open) and evt.type in (open, chmod, dup)", {"chmod", "dup"}),
+        ("evt.type = fork or proc.name = x and evt.type = dup", {"fork", "dup"}),
+        ("not (evt.type != fork or proc.name = x)", {"fork"}),
+        ("not not (evt.type = fork and not evt.type = fork)", set()),
+        ("evt.type exists and evt.type = dup", {"dup"}),
+        ("evt.type = dup and evt.type != val(proc.name)", {"dup"}),
+        ("evt.type in (dup, fork) and not evt.type = val(proc.name)", {"dup", "fork"}),
+        ("evt.type in (dup, fork) and tolower(evt.type) = x", {"dup", "fork"}),
+    ],
+)
+def test_the_types_on_which_a_condition_can_hold(condition: str, types: set[str]) -> None:
+    loaded = load(f'- {{rule: r, desc: d, condition: "{condition}", output: o, priority: INFO}}\n')
+    assert not loaded.errors
+    (rule,) = loaded.rules
+    assert rule.event_types == event_types(rule.condition) == {EventType(t) for t in types}
