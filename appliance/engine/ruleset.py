@@ -119,6 +119,18 @@ class Ruleset:
             log.exception("a rule's generated code failed", extra={"rule": rule.name})
 
 
+def compile_rule(rule: Rule, type_: EventType) -> Judge | None:
+    """One rule's predicate for events of a type, alone; None where it can never hold on them."""
+    code = judge_code([(0, rule)], type_, first=True)
+    return None if code is None else _judge(code, f"<rule {rule.name} on {type_.value}>")
+
+
+def compile_value(value: str) -> Callable[[Event], object]:
+    """A function that gives the value of a catalogue expression."""
+    get: Callable[[Event], object] = _run(Code(f"def get(e):\n    return {value}\n", {}), "<value>")["get"]
+    return get
+
+
 def _judge(code: Code, name: str) -> Judge:
     judge: Judge = _run(code, name)["judge"]
     return judge

@@ -1,0 +1,45 @@
+"""Rules and configuration for the verbs that judge without a kernel.
+
+Comes in: arguments. Goes out: a `Generation`, or None where what is wrong has been printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+
+from appliance.cli.terminal import print_diagnostics
+from appliance.config.files import default_config
+from appliance.config.load import load_config
+from appliance.daemon.generation import Generation, build_generation
+from appliance.model.diagnostic import DiagnosticsError
+
+HOST = "replay"
+
+
+def add_rule_options(parser: argparse.ArgumentParser) -> None:
+    """`-c`, `-r`, `-o`, as `tercel run` has them."""
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration file")
+    parser.add_argument(
+        "-r", "--rules", type=Path, action="append", metavar="PATH",
+        help="rules file or folder, in place of rules_files; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--option", action="append", default=[], metavar="KEY=VALUE", help="set a configuration key"
+    )
+
+
+def load_generation(args: argparse.Namespace, *options: str) -> Generation | None:
+    """Configuration and rules, built as the daemon builds them. Ids count from `replay:1`; warnings are told."""
+    numbers = itertools.count(1)
+    try:
+        config = load_config(
+            args.config or default_config(), overrides=[*args.option, *options], rules_files=args.rules
+        )
+        generation = build_generation(config, hostname=HOST, new_id=lambda: f"{HOST}:{next(numbers)}")
+    except DiagnosticsError as error:
+        print_diagnostics(error.diagnostics)
+        return None
+    print_diagnostics(generation.warnings)
+    return generation

@@ -1,0 +1,69 @@
+"""`tercel replay`: events from a file, judged offline.
+
+Comes in: JSON Lines, as `schemas/event.schema.json` describes them. Goes out: alerts on standard output, the same ones
+at every replay. Never: a look at this machine's kernel, clock or users.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from appliance.cli.loading import add_rule_options, load_generation
+from appliance.cli.terminal import say
+from appliance.model.text import printable
+from appliance.model.wire import Format, line
+from appliance.sources.replay import ReplayError, read_events
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the verb."""
+    parser = subparsers.add_parser(
+        "replay",
+        help="judge events from a file; needs no root",
+        description="Judge events from a file of JSON Lines (schemas/event.schema.json) and print the alerts. The same"
+        " events and rules give the same alerts. Exit status 0, or 1 if rules or events are refused.",
+    )
+    add_rule_options(parser)
+    parser.add_argument("--json", action="store_true", help="alerts as JSON, whatever the configuration says")
+    parser.add_argument("events", type=Path, metavar="EVENTS", help="file of events, `-` for standard input")
+    parser.set_defaults(verb=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay; 1 if anything is refused."""
+    generation = load_generation(args)
+    if generation is None:
+        return 1
+    config = generation.config
+    options = Format(
+        json_output=args.json or config.json_output,
+        include_output=config.json_include_output_property,
+        include_output_fields=config.json_include_output_fields_property,
+        include_tags=config.json_include_tags_property,
+        iso_time=config.time_format_iso_8601,
+    )
+    try:
+        if str(args.events) == "-":
+            return _replay(args, sys.stdin, options, generation.ruleset.match)
+        with args.events.open(encoding="utf-8", errors="surrogateescape") as stream:
+            return _replay(args, stream, options, generation.ruleset.match)
+    except OSError as error:
+        say(f"error: {printable(str(args.events))}: {error.strerror}")
+    except ReplayError as error:
+        say(f"error: {printable(str(error))}")
+    return 1
+
+
+def _replay(args: argparse.Namespace, stream: TextIO, options: Format, match: object) -> int:
+    assert callable(match)  # noqa: S101
+    events = alerts = 0
+    for event in read_events(stream, str(args.events)):
+        events += 1
+        for alert in match(event):
+            alerts += 1
+            print(line(alert, options))
+    say(f"{events} events, {alerts} alerts")
+    return 0
