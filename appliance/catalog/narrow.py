@@ -72,7 +72,7 @@ def _fold(expr: Expr, type_: EventType) -> Expr:
             return _joined(expr, [_fold(p, type_) for p in parts], TRUE, FALSE)
         case Check():
             known = _known(expr, type_)
-            if known is None and _is_absent(expr, type_):
+            if known is None and _never_true(expr, type_):
                 known = False
             return expr if known is None else TRUE if known else FALSE
         case _:
@@ -111,24 +111,28 @@ def _known(check: Check, type_: EventType) -> bool | None:
             return None
 
 
-def _is_absent(check: Check, type_: EventType) -> bool:
-    """Whether the field has no value on any event of this type."""
-    if not isinstance(check.left, FieldRef):
-        return False
-    name, spec = check.left.name, EVENTS[type_]
+def is_absent(field: FieldRef, type_: EventType) -> bool:
+    """Whether a field has no value on any event of this type."""
+    name, spec = field.name, EVENTS[type_]
     if name in elsewhere.FIELDS:
         return True
     if name.startswith("fd."):
         return not spec.has_fd
     if name.startswith(("evt.arg", "evt.rawarg")):
-        found = find_field(check.left)
+        found = find_field(field)
         argument = found[1] if found is not None else None
         if isinstance(argument, int):
             return argument >= len(spec.params)
         return argument is not None and spec.param(argument) is None
-    if name.startswith("evt.is_open_") and type_ not in OPENS:
-        return check.op is Operator.EQ and isinstance(check.right, Word) and check.right.text == "true"
     return False
+
+
+def _never_true(check: Check, type_: EventType) -> bool:
+    if not isinstance(check.left, FieldRef):
+        return False
+    if check.left.name.startswith("evt.is_open_") and type_ not in OPENS:
+        return check.op is Operator.EQ and isinstance(check.right, Word) and check.right.text == "true"
+    return is_absent(check.left, type_)
 
 
 def _named(expr: Expr) -> set[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from appliance.codegen.runtime import globber
 from appliance.config.settings import Config, RuleSwitch
 from appliance.engine.ruleset import Ruleset
+from appliance.lang.lint import shadowed
 from appliance.lang.load import LoadedRules, load_rules
 from appliance.model.diagnostic import Diagnostic, RuleError, Severity
 from appliance.model.rule import Rule
@@ -53,4 +54,7 @@ def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str]
         hostname=hostname,
         new_id=new_id,
     )
-    return Generation(config, loaded, ruleset, loaded.diagnostics)
+    warnings = loaded.diagnostics
+    if config.rule_matching == "first":
+        warnings += tuple(shadowed(ruleset.rules))
+    return Generation(config, loaded, ruleset, warnings)

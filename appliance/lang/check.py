@@ -27,6 +27,7 @@ class Checker:
 
     def __init__(self, report: Report) -> None:
         self._report = report
+        self.lenient = False  # of a rule with `skip-if-unknown-filter`: it is left out, and that is no error
 
     def _fail(self, name: str, message: str, span: Span, hint: str | None = None) -> bool:
         self._report.add(name, message, span, hint, code=_CONDITION)
@@ -40,7 +41,13 @@ class Checker:
         span = operand.span
         if found is None:
             hint = self._report.near(operand.name, [*FIELDS, *elsewhere.FIELDS]) or "docs/fields.md lists all fields"
-            self._report.add("unknown-field", f"no field is called `{operand.name}`", span, hint, code=code)
+            if self.lenient:
+                self._report.warn(
+                    "unknown-field", f"no field is called `{operand.name}`: the rule is left out, as it asks for", span,
+                    hint, "LOAD_UNKNOWN_FILTER",
+                )  # fmt: skip
+            else:
+                self._report.add("unknown-field", f"no field is called `{operand.name}`", span, hint, code=code)
             return False
         row, argument = found
         if row.name in elsewhere.FIELDS:

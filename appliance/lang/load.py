@@ -17,6 +17,7 @@ from appliance.lang.check import Checker
 from appliance.lang.collector import RuleBook, collect
 from appliance.lang.exceptions import excused
 from appliance.lang.lexer import Unreadable
+from appliance.lang.lint import lint
 from appliance.lang.parser import parse_output
 from appliance.lang.reader import Item, read_items
 from appliance.lang.resolve import Resolver
@@ -165,16 +166,20 @@ class _Compiler:
                 rule.name.span(), "the source here is `syscall`", "LOAD_UNKNOWN_SOURCE",
             )  # fmt: skip
             return None
+        self._checker.lenient = rule.skip_if_unknown_filter
         condition = self._condition(rule)
         output = self._output(rule)
+        self._checker.lenient = False
         if condition is None or output is None:
             return None
         types = event_types(condition)
         self._types(rule, condition, types)
-        return Rule(
+        made = Rule(
             name, rule.desc.value, condition, output, rule.priority, rule.source, rule.tags, rule.enabled, types,
             rule.name.span(), rule.warn_evttypes,
         )  # fmt: skip
+        lint(made, rule.condition, rule.output, self._report)
+        return made
 
     def _condition(self, rule: RuleDef) -> Expr | None:
         """The condition and, behind it, what its exceptions excuse."""
