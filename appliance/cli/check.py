@@ -11,9 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from appliance.cli.results import falco_results
 from appliance.cli.terminal import print_diagnostics, say
 from appliance.config.files import default_config
 from appliance.config.load import load_config
+from appliance.daemon.generation import selected
+from appliance.lang.lint import shadowed
 from appliance.lang.load import load_rules
 from appliance.model.diagnostic import ConfigError, Diagnostic, Severity
 from appliance.model.text import json_safe
@@ -32,6 +35,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "-o", "--option", action="append", default=[], metavar="KEY=VALUE", help="set a configuration key"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    parser.add_argument(
+        "--falco-json",
+        action="store_true",
+        help="the same in the shape of what `falco -V` prints: a result for each file",
+    )
     parser.add_argument("rules", nargs="*", type=Path, metavar="RULES", help="rules files or folders, checked together")
     parser.set_defaults(verb=run)
 
@@ -41,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     diagnostics: tuple[Diagnostic, ...] = ()
     files: tuple[Path, ...] = tuple(args.rules)
     checked = []
+    config = None
     try:
         if args.config or args.option or not files:
             config_file = args.config or default_config()
@@ -52,9 +61,13 @@ def run(args: argparse.Namespace) -> int:
     if files:
         loaded = load_rules(files)
         diagnostics += loaded.diagnostics
+        if config is not None and config.rule_matching == "first":
+            diagnostics += tuple(shadowed(selected(loaded.rules, config.rules)))
         checked.append(f"{len(loaded.rules)} rules of {', '.join(map(str, files))}")
     errors = sum(d.severity is Severity.ERROR for d in diagnostics)
-    if args.json:
+    if args.falco_json:
+        print(json.dumps(falco_results(files, diagnostics), indent=2))
+    elif args.json:
         print(json.dumps({"ok": not errors, "diagnostics": [_plain(d) for d in diagnostics]}, indent=2))
     else:
         print_diagnostics(diagnostics)

@@ -96,6 +96,36 @@ def test_json_for_programs(folder: Path) -> None:
     assert json.loads(check("--json", folder / "a.yaml").stdout) == {"ok": True, "diagnostics": []}
 
 
+def test_json_in_falcos_shape(folder: Path) -> None:
+    (folder / "a.yaml").write_text(GOOD)
+    (folder / "b.yaml").write_text("# a comment\n" + BAD + "- {macro: unused, condition: proc.name = x}\n")
+    (folder / "c.yaml").write_text("- rule: [\n")
+    done = check("--falco-json", folder / "a.yaml", folder / "b.yaml", folder / "c.yaml")
+    assert (done.returncode, done.stderr) == (1, "")
+    good, bad, broken = json.loads(done.stdout)["falco_load_results"]
+    assert good == {
+        "name": f"{folder}/a.yaml", "successful": True, "errors": [], "warnings": [], "schema_valid": True,
+        "schema_warnings": [],
+    }  # fmt: skip
+    (error,) = bad["errors"]
+    assert (bad["successful"], bad["schema_valid"]) == (False, True)
+    assert (error["code"], error["item_type"], error["item_name"]) == ("LOAD_ERR_COMPILE_CONDITION", "rule", "bad")
+    (location,) = error["context"]["locations"]
+    assert location["position"] == {"name": f"{folder}/b.yaml", "line": 2, "column": 46, "offset": 12 + 45}
+    assert "frok" in error["context"]["snippet"]
+    assert (broken["successful"], broken["schema_valid"]) == (False, False)
+    assert broken["errors"][0]["code"] == "LOAD_ERR_YAML_PARSE"
+
+
+def test_a_rule_in_the_shadow_of_another_is_told_where_only_the_first_fires(folder: Path) -> None:
+    (folder / "r.yaml").write_text(GOOD + GOOD.replace("good", "late"))
+    config = folder / "tercel.yaml"
+    config.write_text("rules_files: [r.yaml]\nrule_matching: first\n")
+    assert "warning[shadowed]: `late` never fires" in check("-c", config).stderr
+    config.write_text("rules_files: [r.yaml]\nrule_matching: all\n")
+    assert "shadowed" not in check("-c", config).stderr
+
+
 def test_hostile_names_and_texts_give_no_orders(folder: Path) -> None:
     name = "x\x1b[2J\ny\udcff.yaml"
     (folder / name).write_text(
