@@ -132,7 +132,7 @@ def joined(separator: object, *values: object) -> str | None:
 
 
 def text_of(value: object) -> str:
-    """A field's value as messages show it: `<NA>` where absent, `true`, `(a,b)`."""
+    """A field's value as messages show it: `<NA>` where absent, `true`; several are joined by blanks."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -142,7 +142,7 @@ def text_of(value: object) -> str:
     if value is False:
         return "false"
     if isinstance(value, tuple | list):
-        return f"({','.join(map(text_of, value))})" if value else ABSENT
+        return " ".join(map(text_of, value)) if value else ABSENT
     return str(value)
 
 
