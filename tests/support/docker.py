@@ -144,6 +144,9 @@ class DockerEngine:
         """Let the engine hang: its socket takes connections and nobody answers. Undone by `resume`."""
         assert self._daemon is not None
         self._daemon.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._daemon.pid}/task")
+        while any(_state(task) not in "TX" for task in tasks.iterdir()):  # each thread stops when it is next looked at
+            time.sleep(0.01)
 
     def resume(self) -> None:
         """End a `pause`."""
@@ -183,6 +186,14 @@ def end(process: subprocess.Popen[bytes], patience_s: float = 20) -> None:
     for pid in _session(process.pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _state(task: Path) -> str:
+    """The state of a thread, a letter as proc(5) has it; `X` for one that has ended."""
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def _session(sid: int) -> list[int]:
