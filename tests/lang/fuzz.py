@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import resource
 import sys
 import time
@@ -25,51 +26,52 @@ from appliance.lang.load import load_texts  # noqa: E402
 from appliance.model.alert import Priority  # noqa: E402
 
 LIMIT_S = 20.0  # for one file: a hang, not a slow machine
-_PIECES = [
-    " and ", " or ", " not ", "(", ")", "[", "]", "{", "}", ":", "- ", "'", '"', "\\", "%", "\t", "\n", "  ", ",", "=",
-    "!=", " in ", " pmatch ", " exists", "proc.name", "evt.type", "val(", "tolower(", "anyof", "&a ", "*a", "|", ">",
-    "#", "\x00", "\u202e", "é", "- rule: x\n", "override: {condition: append}\n", "append: true\n", "exceptions:\n",
-    "<NA>",
-    "true", "0x", "9" * 30, "a" * 300, "((((((((((", "not not not ", "---\n",
+_WORDS = [
+    " and ", " or ", " not ", "(", ")", ",", " in ", " pmatch ", " exists", " = ", " != ", " > ", "proc.name",
+    "evt.type",
+    "val(proc.pname)", "tolower(proc.name)", " anyof (a, b)", "[1]", "[x]", "%proc.pid", "%", "<NA>", "execve", "1",
+    " ",
 ]  # fmt: skip
+_PIECES = [
+    "[", "]", "{", "}", ":", "- ", "'", '"', "\\", "\t", "\n", "  ", "val(", "anyof", "&a ", "*a", "|", ">", "#",
+    "\x00",
+    "\u202e", "é", "- rule: x\n", "override: {condition: append}\n", "append: true\n", "exceptions:\n", "true", "0x",
+    "9" * 30, "a" * 300, "((((((((((", "not not not ", "---\n",
+]  # fmt: skip
+_INSIDE = re.compile(r"condition: .|output: .|    \S")  # where a text of the language is likely to go on
 
 
 def seeds() -> list[str]:
-    """The texts to start from, cut to what a mutation can matter in."""
-    files = [
-        *ROOT.glob("rules/*.yaml"),
-        *ROOT.glob("tests/lang/mistakes/*.yaml"),
-        *ROOT.glob("tests/lang/cases/*.case"),
-    ]
+    """The texts to start from, a few items each."""
+    files = [*ROOT.glob("rules/*.yaml"), *ROOT.glob("tests/lang/mistakes/*.yaml")]
     files += (ROOT.parent / "shared/falco/rules").glob("*.yaml")
     texts = []
     for file in files:
-        text = file.read_text()
-        items = text.split("\n- ")
-        texts += ["\n- ".join(items[i : i + 6]) for i in range(0, len(items), 6)]
+        head, *items = re.split(r"^(?=- )", file.read_text(), flags=re.MULTILINE)
+        texts += [head + "".join(items[i : i + 6]) for i in range(0, len(items), 6)]
     return texts
 
 
 def mutate(text: str, rng: random.Random) -> str:
-    """A few changes anywhere in the text."""
-    for _ in range(rng.randint(1, 6)):
-        at = rng.randrange(len(text) + 1)
-        end = min(len(text), at + rng.choice([0, 1, 1, 3, 10, 80]))
-        match rng.randrange(5):
+    """A few changes, mostly inside of conditions and outputs."""
+    for _ in range(rng.randint(1, 4)):
+        places = [m.start() for m in _INSIDE.finditer(text)] if rng.random() < 0.8 else []
+        at = min(len(text), rng.choice(places) + rng.randint(4, 70) if places else rng.randrange(len(text) + 1))
+        end = min(len(text), at + rng.choice([0, 0, 1, 1, 3, 10, 80]))
+        new = [rng.choice(_WORDS if rng.random() < 0.8 else _PIECES) for _ in range(rng.choice([1, 1, 2, 6]))]
+        match rng.randrange(6):
             case 0:
                 text = text[:at] + text[end:]
             case 1:
-                text = text[:at] + rng.choice(_PIECES) + text[end:]
-            case 2:
                 text = text[:end] + text[at:end] * rng.randint(1, 4) + text[end:]
-            case 3:
+            case 2:
                 lines = text.split("\n")
-                rng.shuffle(lines) if rng.random() < 0.05 else lines.insert(
-                    rng.randrange(len(lines)), rng.choice(lines)
-                )
+                lines.insert(rng.randrange(len(lines)), rng.choice(lines))
                 text = "\n".join(lines)
+            case 3:
+                text = text[:at] + new[0] + text[end:]
             case _:
-                text = text[:at] + "".join(rng.choice(_PIECES) for _ in range(rng.randint(1, 8))) + text[at:]
+                text = text[:at] + "".join(new) + text[at:]
     return text[:200_000]
 
 
