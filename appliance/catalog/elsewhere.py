@@ -19,18 +19,18 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.ABSTIME, A.NONE, False,
         """
-        container.start_ts evt.rawtime.ns evt.rawtime.s proc.exe_ino.ctime
+        container.start_ts proc.exe_ino.ctime
         proc.exe_ino.ctime_duration_pidns_start proc.exe_ino.ctime_duration_proc_start proc.exe_ino.mtime
         """,
     ),
     (
         T.BOOL, A.NONE, False,
         """
-        container.host_ipc container.host_network container.host_pid evt.is_async evt.is_io evt.is_io_read
+        container.host_ipc container.host_network container.host_pid evt.is_io evt.is_io_read
         evt.is_io_write evt.is_syslog evt.is_wait fd.connected fd.is_lower_layer fd.is_upper_layer
         fd.name_changed proc.is_container_healthcheck proc.is_container_liveness_probe
         proc.is_container_readiness_probe proc.is_exe_from_memfd proc.is_exe_lower_layer proc.is_exe_upper_layer
-        proc.is_exe_writable proc.is_pgid_leader proc.is_sid_leader proc.is_vpgid_leader
+        proc.is_exe_writable proc.is_vpgid_leader
         """,
     ),
     (
@@ -48,7 +48,7 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.INT, A.NONE, False,
         """
-        fd.dev fd.dev.major fd.dev.minor fd.ino proc.exe_ino proc.fdlimit proc.loginshellid proc.pvpid
+        fd.dev fd.dev.major fd.dev.minor fd.ino proc.exe_ino proc.fdlimit proc.loginshellid
         proc.vpgid thread.vtid
         """,
     ),
@@ -69,22 +69,22 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         T.TEXT, A.NONE, False,
         """
         container.cni.json container.healthcheck container.ip container.labels container.liveness_probe
-        container.readiness_probe evt.asynctype evt.datetime evt.datetime.s evt.hostname evt.info evt.io_dir
-        evt.plugininfo evt.pluginname evt.source evt.time.s fd.cip.name fd.containerdirectory fd.containername
-        fd.cproto fd.lip.name fd.lproto fd.rip.name fd.rproto fd.sip.name fd.sockfamily fd.sproto fd.uid
+        container.readiness_probe evt.asynctype evt.hostname evt.info evt.io_dir
+        evt.plugininfo evt.pluginname fd.cip.name fd.containerdirectory fd.containername
+        fd.cproto fd.lip.name fd.lproto fd.rip.name fd.rproto fd.sip.name fd.sproto fd.uid
         fdlist.cips fdlist.cports fdlist.names fdlist.nums fdlist.sips fdlist.sports k8s.deployment.id
         k8s.deployment.labels k8s.deployment.name k8s.ns.id k8s.ns.labels k8s.ns.name k8s.pod.cni.json
         k8s.pod.full_sandbox_id k8s.pod.id k8s.pod.ip k8s.pod.labels k8s.pod.name k8s.pod.sandbox_id k8s.pod.uid
         k8s.rc.id k8s.rc.labels k8s.rc.name k8s.rs.id k8s.rs.labels k8s.rs.name k8s.svc.id k8s.svc.labels
-        k8s.svc.name proc.pgid.exe proc.pgid.exepath proc.pgid.name proc.sid.exe proc.sid.exepath proc.sname
+        k8s.svc.name
         proc.stderr.name proc.stderr.type proc.stdin.name proc.stdin.type proc.stdout.name proc.stdout.type
-        proc.vpgid.exe proc.vpgid.exepath proc.vpgid.name syscall.type thread.cgroups
+        proc.vpgid.exe proc.vpgid.exepath proc.vpgid.name thread.cgroups
         """,
     ),
     (
         T.TEXT, A.INDEX_OR_KEY, False,
         """
-        proc.aargs proc.aenv proc.env
+        proc.aenv proc.env
         """,
     ),
     (
@@ -96,15 +96,15 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.TEXT, A.INDEX_OR_KEY, True,
         """
-        container.label evt.abspath k8s.deployment.label k8s.ns.label k8s.pod.label k8s.rc.label k8s.rs.label
+        container.label k8s.deployment.label k8s.ns.label k8s.pod.label k8s.rc.label k8s.rs.label
         k8s.svc.label thread.cgroup
         """,
     ),
     (
         T.UINT, A.NONE, False,
         """
-        evt.buflen evt.count evt.count.error evt.count.error.file evt.count.error.memory evt.count.error.net
-        evt.count.error.other evt.count.exit proc.cmdlenargs proc.fdopencount proc.nchilds proc.nthreads
+        evt.buflen evt.count.error evt.count.error.file evt.count.error.memory evt.count.error.net
+        evt.count.error.other evt.count.exit proc.fdopencount proc.nchilds proc.nthreads
         proc.pidns_init_start_ts proc.vmrss proc.vmsize proc.vmswap thread.pfmajor thread.pfminor thread.vmrss
         thread.vmsize
         """,

@@ -22,7 +22,7 @@ from appliance.catalog.params import (
     open_flag_names,
 )
 from appliance.model.alert import FieldValue
-from appliance.model.event import Event, Mount, ParamValue, Process
+from appliance.model.event import NO_PROCESS, Event, Mount, ParamValue, Process
 
 _MAX_ANCESTORS = 256  # a chain longer than this is a loop that state failed to break
 
@@ -196,6 +196,32 @@ def clock_time(ts_ns: int) -> str:
     return f"{datetime.fromtimestamp(seconds):%H:%M:%S}.{rest:09}"
 
 
+def date_time(ts_ns: int) -> str:
+    """The local date and time with nanoseconds: `2026-11-23 20:12:44.000000001`."""
+    seconds, rest = divmod(ts_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}.{rest:09}"
+
+
+def relative(e: Event, pid: int | None) -> Process:
+    """The process itself or the ancestor that has this pid; `NO_PROCESS` where none has."""
+    return next((p for p in ancestors(e) if p.pid == pid), NO_PROCESS)
+
+
+def joined_args(process: Process) -> str | None:
+    """The arguments behind the first, joined by blanks; None for a process that is not known."""
+    return None if process.name is None else " ".join(process.args)
+
+
+def arguments_length(e: Event) -> int:
+    """Bytes of the arguments behind the first, blanks between them not counted."""
+    return sum(len(arg.encode("utf-8", "surrogateescape")) for arg in e.process.args)
+
+
+def socket_family(e: Event) -> str | None:
+    """`ip` for IPv4 and IPv6, `unix` for local sockets; None for what is no such socket."""
+    return {"4": "ip", "6": "ip", "u": "unix"}.get(e.fd.typechar or "")
+
+
 def mount_text(mount: Mount) -> str:
     """`source:dest:mode:rdwr:propagation`, as Falco writes one mount."""
     return f"{mount.source}:{mount.dest}:{mount.mode}:{'true' if mount.rdwr else 'false'}:{mount.propagation}"
@@ -246,7 +272,8 @@ NAMES: Mapping[str, object] = MappingProxyType(
         f.__name__: f
         for f in (
             result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
-            ancestors, capabilities, iso_time, clock_time, mounts_text, mount_part, paths_text, either,
+            ancestors, capabilities, iso_time, clock_time, date_time, relative, joined_args, arguments_length,
+            socket_family, mounts_text, mount_part, paths_text, either,
         )
     }
     | {"EVENTS": EVENTS}

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from appliance.catalog.fields import FIELDS
+from appliance.codegen.python import NAMES, value_code
 from appliance.engine.ruleset import Ruleset
 from appliance.lang.load import load_rules
+from appliance.lang.parser import parse_operand
 from appliance.model.alert import Priority
-from appliance.model.event import Event
+from appliance.model.event import Event, EventType
+from appliance.model.field import ArgKind, Field, FieldType
 from tests.support.events import SHELL, event, file_fd, inet_fd, process
 
 OPEN = event(
@@ -53,3 +57,32 @@ def test_a_message_is(tmp_path: Path, e: Event, template: str, text: str, fields
     assert (alert.hostname, alert.rule, alert.priority, alert.tags) == ("web1", "r", Priority.ERROR, ("t",))
     assert alert.ts_ns == e.ts_ns
     assert not found.errors
+
+
+def written(field: Field) -> list[str]:
+    """The ways to write a field in a message."""
+    ways = [field.name] if not field.arg_required else []
+    if field.arg in (ArgKind.INDEX, ArgKind.INDEX_OR_KEY):
+        ways += [f"{field.name}[0]", f"{field.name}[1]", f"{field.name}[200]"]
+    if field.arg in (ArgKind.KEY, ArgKind.INDEX_OR_KEY):
+        ways.append(f"{field.name}[res]" if field.name.startswith("evt.") else f"{field.name}[/x]")
+    return ways
+
+
+@pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
+def test_every_field_can_be_told_of_every_event(field: Field) -> None:
+    """Of one about which nothing is known, and of one about which all is: a value of its type, or none."""
+    code = "".join(f"def f{i}(e):\n    return {value_code(parse_operand(w))}\n" for i, w in enumerate(written(field)))
+    names: dict[str, object] = dict(NAMES)
+    exec(code, names)
+    numbers = (FieldType.INT, FieldType.UINT, FieldType.PORT, FieldType.RELTIME, FieldType.ABSTIME)
+    kinds = {FieldType.BOOL: bool, FieldType.DOUBLE: float} | dict.fromkeys(numbers, int)
+    expected = kinds.get(field.type, str)
+    for type_ in EventType:
+        for e in (event(type_), OPEN._replace(type=type_, params=event(type_).params)):
+            for i in range(len(written(field))):
+                get = names[f"f{i}"]
+                assert callable(get)
+                value = get(e)
+                for one in value if isinstance(value, list | tuple) else [value]:
+                    assert one is None or isinstance(one, expected) or field.name == "evt.rawarg", (type_, value)

@@ -139,6 +139,21 @@ CASES = [
     (CAT, "proc.aname[40] exists", False),
     (CAT, "proc.aname[40] != x", False),
     (CAT, "proc.pname = bash", True),
+    # leaders, times, lengths
+    (CAT, "evt.source = syscall and syscall.type = openat and evt.is_async = false and evt.count = 1", True),
+    (CAT, "evt.datetime startswith 2023-11-1 and evt.datetime endswith .123456789", True),
+    (CAT, "evt.rawtime.s = 1700000000 and evt.rawtime.ns = 123456789", True),
+    (CAT, "evt.abspath = '/etc/Shadow File'", True),
+    (CAT, "proc.sname = bash", True),  # its session's leader is its parent
+    (CAT, "proc.sid.exepath = /usr/bin/bash and proc.pgid.name = bash", True),
+    (CAT, "proc.is_sid_leader = true", False),
+    (WEB, "proc.sname exists", False),  # no ancestors are known
+    (CAT, "proc.cmdlenargs = 16", True),
+    (CAT, "proc.pvpid = 100", True),
+    (CAT, "proc.aargs[0] contains Shadow", True),
+    (CAT, "proc.aargs contains Shadow", False),
+    (WEB, "fd.sockfamily = ip", True),
+    (CAT, "fd.sockfamily exists", False),
     # absent values: every check is false, and its negation true
     *((NOBODY, f"proc.name {check}", False) for check in (
         "= x", "!= x", "contains x", "icontains x", "startswith x", "endswith x", "in (x)", "glob *", "exists",

@@ -25,6 +25,7 @@ ROWS = (
     Field("fd.nameraw", T.PATH, "path as the caller gave it", "e.fd.nameraw"),
     Field("fd.directory", T.PATH, "folder of a file", "e.fd.directory"),
     Field("fd.filename", T.PATH, "last component of a file's path", "e.fd.filename"),
+    Field("fd.sockfamily", T.TEXT, "`ip` or `unix`, of a socket", "socket_family(e)"),
     Field("fd.l4proto", T.TEXT, "protocol of a socket: tcp, udp, icmp, raw", "e.fd.l4proto"),
     _either("fd.ip", T.ADDRESS, "address of either side", "cip", "sip"),
     _either("fd.port", T.PORT, "port of either side", "cport", "sport"),

@@ -17,6 +17,14 @@ def _ancestor(name: str, type_: FieldType, doc: str, attribute: str) -> Field:
     )
 
 
+def _leader(field: str, of: str) -> tuple[Field, ...]:
+    """Rows about the leader of a session or a group: the process itself or an ancestor of it."""
+    return tuple(
+        Field(f"proc.{field}.{name}", type_, f"{doc} of the {of}'s leader", f"relative(e, e.process.{field}).{name}")
+        for name, type_, doc in (("exe", T.TEXT, "first argument"), ("exepath", T.PATH, "path of the running file"))
+    )
+
+
 ROWS = (
     Field("proc.pid", T.INT, "process id, in the host's namespace", "e.process.pid"),
     Field("proc.ppid", T.INT, "id of the parent process", "e.process.ppid"),
@@ -33,6 +41,14 @@ ROWS = (
     Field("proc.sid", T.INT, "session id", "e.process.sid"),
     Field("proc.pgid", T.INT, "process group id", "e.process.pgid"),
     Field("proc.pid.ts", T.ABSTIME, "start of the process, nanoseconds since boot", "e.process.start_ns"),
+    Field("proc.is_sid_leader", T.BOOL, "true for the leader of its session", "e.process.pid == e.process.sid"),
+    Field("proc.is_pgid_leader", T.BOOL, "true for the leader of its process group", "e.process.pid == e.process.pgid"),
+    *_leader("sid", "session"),
+    Field("proc.sname", T.TEXT, "name of the session's leader, while it lives", "relative(e, e.process.sid).name"),
+    *_leader("pgid", "process group"),
+    Field("proc.pgid.name", T.TEXT, "name of the group's leader, while it lives", "relative(e, e.process.pgid).name"),
+    Field("proc.cmdlenargs", T.UINT, "bytes of the arguments behind the first", "arguments_length(e)"),
+    Field("proc.pvpid", T.INT, "parent's process id in its own pid namespace", "e.ancestor(1).vpid"),
     Field("proc.pname", T.TEXT, "name of the parent", "e.ancestor(1).name"),
     Field("proc.pexe", T.TEXT, "first argument of the parent", "e.ancestor(1).exe"),
     Field("proc.pexepath", T.PATH, "path of the parent's running file", "e.ancestor(1).exepath"),
@@ -41,6 +57,14 @@ ROWS = (
     _ancestor("proc.aexe", T.TEXT, "first argument", "exe"),
     _ancestor("proc.aexepath", T.PATH, "path of the running file", "exepath"),
     _ancestor("proc.acmdline", T.TEXT, "name and arguments", "cmdline"),
+    Field(
+        "proc.aargs",
+        T.TEXT,
+        "arguments of an ancestor: [1] is the parent; without a number, of any ancestor",
+        "joined_args(e.ancestor({arg}))",
+        A.INDEX,
+        get_all="[joined_args(p) for p in ancestors(e)[1:]]",
+    ),
     _ancestor("proc.apid", T.INT, "process id", "pid"),
     Field("thread.tid", T.INT, "thread id, in the host's namespace", "e.tid"),
     Field("thread.ismain", T.BOOL, "true for the first thread of a process", "e.tid == e.process.pid"),
