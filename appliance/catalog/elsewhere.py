@@ -27,8 +27,8 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         T.BOOL, A.NONE, False,
         """
         container.host_ipc container.host_network container.host_pid evt.is_io evt.is_io_read
-        evt.is_io_write evt.is_syslog evt.is_wait fd.connected fd.is_lower_layer fd.is_upper_layer
-        fd.name_changed proc.is_container_healthcheck proc.is_container_liveness_probe
+        evt.is_io_write evt.is_syslog evt.is_wait
+        proc.is_container_healthcheck proc.is_container_liveness_probe
         proc.is_container_readiness_probe proc.is_exe_from_memfd proc.is_exe_lower_layer proc.is_exe_upper_layer
         proc.is_exe_writable proc.is_vpgid_leader
         """,
@@ -48,14 +48,8 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.INT, A.NONE, False,
         """
-        fd.dev fd.dev.major fd.dev.minor fd.ino proc.exe_ino proc.fdlimit proc.loginshellid
+        proc.exe_ino proc.fdlimit proc.loginshellid
         proc.vpgid thread.vtid
-        """,
-    ),
-    (
-        T.PORT, A.NONE, False,
-        """
-        fd.proto
         """,
     ),
     (
@@ -70,8 +64,7 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         """
         container.cni.json container.healthcheck container.ip container.labels container.liveness_probe
         container.readiness_probe evt.asynctype evt.hostname evt.info evt.io_dir
-        evt.plugininfo evt.pluginname fd.cip.name fd.containerdirectory fd.containername
-        fd.cproto fd.lip.name fd.lproto fd.rip.name fd.rproto fd.sip.name fd.sproto fd.uid
+        evt.plugininfo evt.pluginname fd.cip.name fd.lip.name fd.rip.name fd.sip.name
         fdlist.cips fdlist.cports fdlist.names fdlist.nums fdlist.sips fdlist.sports k8s.deployment.id
         k8s.deployment.labels k8s.deployment.name k8s.ns.id k8s.ns.labels k8s.ns.name k8s.pod.cni.json
         k8s.pod.full_sandbox_id k8s.pod.id k8s.pod.ip k8s.pod.labels k8s.pod.name k8s.pod.sandbox_id k8s.pod.uid

@@ -18,8 +18,10 @@ from types import MappingProxyType
 from appliance.catalog.params import (
     CHOWN_FLAGS,
     CLONE_FLAGS,
+    CREAT_FLAGS,
     EXECVEAT_FLAGS,
     FAMILIES,
+    FD_FLAGS,
     LINK_FLAGS,
     MOUNT_FLAGS,
     OPEN_FLAGS,
@@ -100,18 +102,29 @@ def _internal(name: str, type_: ParamType) -> Param:
 
 _BASE = _internal("base", T.DIRPATH)
 
-# What a descriptor is, as the kernel knows it: the inode's mode; for sockets family, protocol and both ends;
-# for the others the path. Order and names are those of `engine.state`'s reader of them.
+# What a descriptor is, as the kernel knows it: the inode's mode, number, device (as stat(2) tells it) and its file
+# system's magic number; `catalog.params.FD_FLAGS`; for sockets family, type, protocol, state and both ends; the path of
+# files and of unix sockets bound to one, the address of those with an abstract name. Order and names are those of
+# `engine.sockets`, which reads them.
 _FD_FACTS = (
     _internal("inode_mode", T.UINT32),
+    _internal("fd_ino", T.UINT64),
+    _internal("fd_dev", T.UINT32),
+    _internal("fd_magic", T.UINT32),
+    Param("fd_flags", T.FLAGS, FD_FLAGS, internal=True),
     _internal("sock_family", T.UINT16),
+    _internal("sock_type", T.UINT16),
     _internal("sock_proto", T.UINT16),
+    _internal("sock_state", T.UINT16),
     _internal("local_port", T.UINT16),
     _internal("remote_port", T.UINT16),
     _internal("local_addr", T.ADDR16),
     _internal("remote_addr", T.ADDR16),
     _internal("fd_path", T.DIRPATH),
+    _internal("sock_name", T.BYTES),
 )
+FD_FACTS = len(_FD_FACTS)
+"""How many parameters from `inode_mode` on are the facts of a descriptor."""
 
 # Who the process is after the event.
 _CREDENTIALS = (
@@ -181,6 +194,7 @@ def _two(source: str, source_base: str | None, target: str, target_base: str) ->
 
 _FLAGS = Param("flags", T.FLAGS, OPEN_FLAGS)
 _MODE = Param("mode", T.MODE)
+_OPENED = (Param("dev", T.UINT32), Param("ino", T.UINT64))  # 0 where the call failed
 _OWNER = (Param("uid", T.UID), Param("gid", T.UID))
 _OLD_BASE, _NEW_BASE = _internal("oldbase", T.DIRPATH), _internal("newbase", T.DIRPATH)
 
@@ -242,11 +256,11 @@ _ROWS = (
     EventSpec(_E.SETFSUID, _C.USER, (_RES, Param("uid", T.UID), *_CREDENTIALS)),
     EventSpec(_E.SETFSGID, _C.USER, (_RES, Param("gid", T.UID), *_CREDENTIALS)),
     # -- files by path
-    EventSpec(_E.OPEN, _C.FILE, (_FD, Param("name", T.PATH), _FLAGS, _MODE, _BASE), _name("name"), True),
+    EventSpec(_E.OPEN, _C.FILE, (_FD, Param("name", T.PATH), _FLAGS, _MODE, *_OPENED, _BASE), _name("name"), True),
     EventSpec(
         _E.OPENAT,
         _C.FILE,
-        (_FD, Param("dirfd", T.FD), Param("name", T.PATH), _FLAGS, _MODE, _BASE),
+        (_FD, Param("dirfd", T.FD), Param("name", T.PATH), _FLAGS, _MODE, *_OPENED, _BASE),
         _name("name"),
         True,
     ),
@@ -260,12 +274,19 @@ _ROWS = (
             _FLAGS,
             _MODE,
             Param("resolve", T.FLAGS, RESOLVE_FLAGS),
+            *_OPENED,
             _BASE,
         ),
         _name("name"),
         True,
     ),
-    EventSpec(_E.CREAT, _C.FILE, (_FD, Param("name", T.PATH), _MODE, _BASE), _name("name"), True),
+    EventSpec(
+        _E.CREAT,
+        _C.FILE,
+        (_FD, Param("name", T.PATH), _MODE, *_OPENED, Param("creat_flags", T.FLAGS, CREAT_FLAGS), _BASE),
+        _name("name"),
+        True,
+    ),
     EventSpec(_E.CHMOD, _C.FILE, (_RES, Param("filename", T.PATH), _MODE, _BASE), _name("filename")),
     EventSpec(
         _E.FCHMODAT,

@@ -108,7 +108,13 @@ OPEN_FLAGS: Flags = {
     "O_CLOEXEC": 0o2000000,
     "O_PATH": 0o10000000,
     "O_TMPFILE": 0o20000000 | (0o40000 if _ARM else 0o200000),
+    # not the caller's, but what came of it: of our own numbering, above all that Linux takes
+    "FD_UPPER_LAYER": 1 << 28,
+    "FD_LOWER_LAYER": 1 << 29,
+    "O_F_CREATED": 1 << 30,
 }
+
+CREAT_FLAGS: Flags = {"FD_UPPER_LAYER_CREAT": 1 << 28, "FD_LOWER_LAYER_CREAT": 1 << 29}
 
 RESOLVE_FLAGS: Flags = {
     "RESOLVE_BENEATH": 0x8,
@@ -144,6 +150,10 @@ CLONE_FLAGS: Flags = {
     "CLONE_VFORK": 0x4000,
     "CLONE_NEWCGROUP": 0x2000000,
 }
+
+# Ours, of any descriptor. A pseudo file is in no folder: a pipe, a memfd, an anonymous inode. The client connected, the
+# server accepted or was bound, as far as the kernel's own structures show it.
+FD_FLAGS: Flags = {"UPPER_LAYER": 1, "LOWER_LAYER": 2, "PSEUDO": 4, "CLIENT": 8, "SERVER": 16, "CREATED": 32}
 
 RENAME_FLAGS: Flags = {"RENAME_NOREPLACE": 1, "RENAME_EXCHANGE": 2, "RENAME_WHITEOUT": 4}
 UNLINK_FLAGS: Flags = {"AT_REMOVEDIR": 0x200}

@@ -222,6 +222,38 @@ def socket_family(e: Event) -> str | None:
     return {"4": "ip", "6": "ip", "u": "unix"}.get(e.fd.typechar or "")
 
 
+def fd_flag(e: Event, value: object) -> bool | None:
+    """A yes or no about the event's descriptor; None where there is no open one."""
+    num = e.fd.num
+    return None if num is None or num < 0 else bool(value)
+
+
+def port_text(port: int | None) -> str | None:
+    """A port's number as text."""
+    return None if port is None else str(port)
+
+
+def fd_uid(e: Event) -> str | None:
+    """The thread's number and the descriptor's, one behind the other."""
+    num = e.fd.num
+    return None if num is None or num < 0 else f"{e.tid}{num}"
+
+
+def in_container(e: Event, name: str | None) -> str | None:
+    """A name behind the id of the container in which it is one."""
+    return None if name is None else f"{e.container.id}:{name}"
+
+
+def device_major(dev: int | None) -> int | None:
+    """The major part of a device number as stat(2) tells it."""
+    return None if dev is None else dev >> 8 & 0xFFF
+
+
+def device_minor(dev: int | None) -> int | None:
+    """The minor part of a device number as stat(2) tells it."""
+    return None if dev is None else dev & 0xFF | dev >> 12 & 0xFFF00
+
+
 def mount_text(mount: Mount) -> str:
     """`source:dest:mode:rdwr:propagation`, as Falco writes one mount."""
     return f"{mount.source}:{mount.dest}:{mount.mode}:{'true' if mount.rdwr else 'false'}:{mount.propagation}"
@@ -273,7 +305,8 @@ NAMES: Mapping[str, object] = MappingProxyType(
         for f in (
             result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
             ancestors, capabilities, iso_time, clock_time, date_time, relative, joined_args, arguments_length,
-            socket_family, mounts_text, mount_part, paths_text, either,
+            socket_family, fd_flag, port_text, fd_uid, in_container, device_major, device_minor,
+            mounts_text, mount_part, paths_text, either,
         )
     }
     | {"EVENTS": EVENTS}

@@ -9,13 +9,16 @@ import socket
 import stat
 import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
+from appliance.catalog.params import FD_FLAGS
 from appliance.model.event import Fd
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET = 1, 2, 10, 16, 17
 
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp", 255: "raw"}
 _TYPES = {1: "tcp", 2: "udp", 3: "raw"}  # SOCK_STREAM, SOCK_DGRAM, SOCK_RAW of the internet families
+_SOCK_RAW = 3
 _FAMILIES = {
     AF_UNIX: ("unix", "u"),
     AF_INET: ("ipv4", "4"),
@@ -27,8 +30,13 @@ _OTHER = ("unsupported", "o")
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _NO_ADDRESS = b"\0" * 16
 _EPHEMERAL = 32_768  # lowest port of net.ipv4.ip_local_port_range by default
+_CONNECTED = frozenset({1, 4, 5, 8, 9, 11})  # states of tcp_states.h once both ends have met; UDP borrows the first
 
-# What the kernel writes where a path would stand (anonymous inodes) -> Falco's word and letter.
+_PSEUDO, _CLIENT, _SERVER = FD_FLAGS["PSEUDO"], FD_FLAGS["CLIENT"], FD_FLAGS["SERVER"]
+
+_ANON_INODE_FS, _PID_FS = 0x09041934, 0x50494446  # include/uapi/linux/magic.h
+
+# What the kernel calls its anonymous inodes -> Falco's word and letter.
 _ANONYMOUS = {
     "[eventpoll]": ("eventpoll", "l"),
     "[eventfd]": ("event", "e"),
@@ -40,33 +48,76 @@ _ANONYMOUS = {
     "inotify": ("inotify", "i"),
 }
 
-FdFacts = tuple[int, int, int, int, int, bytes, bytes, str | None]
-"""inode_mode, sock_family, sock_proto, local_port, remote_port, local_addr, remote_addr, fd_path: in table order."""
+
+class FdFacts(NamedTuple):
+    """The facts of `catalog.events`, in table order."""
+
+    mode: int = 0
+    ino: int = 0
+    dev: int = 0
+    magic: int = 0
+    flags: int = 0
+    family: int = 0
+    type: int = 0
+    proto: int = 0
+    state: int = 0
+    local_port: int = 0
+    remote_port: int = 0
+    local_addr: bytes = _NO_ADDRESS
+    remote_addr: bytes = _NO_ADDRESS
+    path: str | None = None
+    name: bytes | None = None  # a sockaddr_un
+
+    @property
+    def is_socket(self) -> bool:
+        """True for a socket of any family."""
+        return stat.S_ISSOCK(self.mode)
 
 
 def describe(num: int, facts: FdFacts) -> Fd:
     """The descriptor behind a number. A number that was no descriptor gives an `Fd` with nothing else in it."""
-    mode, family, proto, lport, rport, laddr, raddr, path = facts
+    mode, ino, dev, magic, flags, family, *_ = facts
+    path = facts.path
     if stat.S_ISSOCK(mode):
         if family in (AF_INET, AF_INET6):
-            server = lport < _EPHEMERAL <= rport  # not seen connecting: the ephemeral port is the client's
-            return _internet(num, family, proto, (laddr, lport), (raddr, rport), server=server)
+            local, remote = (facts.local_addr, facts.local_port), (facts.remote_addr, facts.remote_port)
+            return _internet(num, facts, family, local, remote)
         word, letter = _FAMILIES.get(family, _OTHER)
-        return Fd(num, word, letter)
+        name = _bound_name(facts) if family == AF_UNIX else None
+        return Fd(
+            num, word, letter, name, ino=ino, dev=dev, flags=flags, connected=family == AF_UNIX and facts.state == 1
+        )
+    if flags & _PSEUDO or not stat.S_IFMT(mode) or stat.S_ISFIFO(mode):
+        kind, char, name = _pseudo(mode, magic, flags, path)
+        return Fd(num, kind, char, name, ino=ino, dev=dev, flags=flags) if kind else Fd(num)
+    word, letter = ("directory", "d") if stat.S_ISDIR(mode) else ("file", "f")
+    return Fd(num, word, letter, path, ino=ino, dev=dev, flags=flags)
+
+
+def _pseudo(mode: int, magic: int, flags: int, path: str | None) -> tuple[str | None, str | None, str | None]:
+    """Word, letter and name of what is in no folder, and of named pipes; no word for what is no descriptor."""
     if stat.S_ISFIFO(mode):
-        return Fd(num, "pipe", "p", path if path and not path.startswith("/pipe:") and path != "/" else "")
-    if stat.S_ISDIR(mode):
-        return Fd(num, "directory", "d", path)
-    if stat.S_IFMT(mode):
-        if path and path.startswith("/memfd:"):
-            return Fd(num, "memfd", "m", path[1:])
-        return Fd(num, "file", "f", path)
-    if path:  # anonymous inodes have no format bits in their mode
-        name = path.removeprefix("/").removeprefix("anon_inode:")
-        kind = "bpf" if name.startswith("bpf") else name
-        word, letter = ("bpf", "b") if kind == "bpf" else _ANONYMOUS.get(name, ("other", "o"))
-        return Fd(num, word, letter, name)
-    return Fd(num)
+        return "pipe", "p", path if path and not flags & _PSEUDO else ""
+    if not path:
+        return None, None, None
+    name = path.removeprefix("/")
+    if magic == _PID_FS:
+        return "pidfd", "P", "[pidfd]"
+    if magic == _ANON_INODE_FS or not stat.S_IFMT(mode):  # before Linux 6.17 they have no format bits in their mode
+        name = name.removeprefix("anon_inode:")
+        if name.startswith("bpf"):
+            return "bpf", "b", name
+        return *_ANONYMOUS.get(name, _OTHER), name
+    if name.startswith("memfd:"):
+        return "memfd", "m", name
+    return "file", "f", name
+
+
+def _bound_name(facts: FdFacts) -> str:
+    """The name of a unix socket as the kernel knows it: where it is bound, or its abstract address behind an `@`."""
+    if facts.path:
+        return facts.path
+    return _unix_name(facts.name, str) if facts.name else ""
 
 
 def new_socket(num: int, family: int, type_: int, proto: int) -> Fd:
@@ -74,32 +125,72 @@ def new_socket(num: int, family: int, type_: int, proto: int) -> Fd:
     word, letter = _FAMILIES.get(family, _OTHER)
     l4proto = None
     if family in (AF_INET, AF_INET6):
-        l4proto = _PROTOCOLS.get(proto) or _TYPES.get(type_ & 0xF)
+        kind = type_ & 0xF
+        l4proto = "raw" if kind == _SOCK_RAW else _PROTOCOLS.get(proto) or _TYPES.get(kind)
     return Fd(num, word, letter, "", None, l4proto)
 
 
-def connecting(num: int, facts: FdFacts, sockaddr: bytes | None, path_of: Callable[[str], str]) -> Fd:
+def connecting(num: int, facts: FdFacts, sockaddr: bytes | None, path_of: Callable[[str], str], *, res: int = 0) -> Fd:
     """The descriptor of a connect: the process is the client.
 
     The remote side is the kernel's where it is set, else the caller's; so is the family. `path_of` makes the path of a
-    unix socket absolute.
+    unix socket absolute. `res` is the call's result.
     """
-    mode, family, proto, lport, rport, laddr, raddr, _ = facts
-    told = struct.unpack_from("=H", sockaddr)[0] if sockaddr and len(sockaddr) >= 2 else 0
-    if not stat.S_ISSOCK(mode):
-        return describe(num, facts) if mode or facts[7] else _from_sockaddr(num, told, proto, sockaddr, path_of)
+    fd = _addressed(num, facts, sockaddr, path_of, _CLIENT)
+    return fd._replace(connected=res == 0)
+
+
+def accepted(num: int, facts: FdFacts) -> Fd:
+    """The descriptor that an accept gave: the process is the server."""
+    role = facts.flags & ~_CLIENT | _SERVER
+    return describe(num, facts._replace(flags=role))
+
+
+def talking(num: int, facts: FdFacts, sockaddr: bytes | None, path_of: Callable[[str], str], *, incoming: bool) -> Fd:
+    """The descriptor of a message sent to or received from the address that the call names, if it names one.
+
+    Who is the client is what the kernel shows; where it shows nothing, who sends first is.
+    """
+    role = facts.flags & (_CLIENT | _SERVER) or (_SERVER if incoming else _CLIENT)
+    return _addressed(num, facts, sockaddr, path_of, role)
+
+
+def binding(num: int, facts: FdFacts, sockaddr: bytes | None, path_of: Callable[[str], str]) -> Fd:
+    """The descriptor of a bind: the address is the kernel's where it took it, else the caller's."""
+    told = _family(sockaddr)
+    if sockaddr and told == AF_UNIX and (facts.family == AF_UNIX or not facts.is_socket):
+        fd = describe(num, facts)
+        return fd._replace(type="unix", typechar="u", name=_unix_name(sockaddr, path_of))
+    asked = _asked(told, sockaddr) if sockaddr else None
+    if facts.local_port or asked is None or facts.family not in (AF_INET, AF_INET6):
+        return describe(num, facts._replace(flags=facts.flags & ~_CLIENT | _SERVER))
+    return _internet(num, facts._replace(flags=_SERVER), asked[0], asked[1:], (_NO_ADDRESS, 0))
+
+
+def _family(sockaddr: bytes | None) -> int:
+    return int(struct.unpack_from("=H", sockaddr)[0]) if sockaddr and len(sockaddr) >= 2 else 0
+
+
+def _addressed(num: int, facts: FdFacts, sockaddr: bytes | None, path_of: Callable[[str], str], role: int) -> Fd:
+    """The descriptor of a call that names the other side."""
+    told = _family(sockaddr)
+    family, lport, rport = facts.family, facts.local_port, facts.remote_port
+    laddr, raddr = facts.local_addr, facts.remote_addr
+    facts = facts._replace(flags=facts.flags & ~(_CLIENT | _SERVER) | role)
+    if not facts.is_socket:
+        return describe(num, facts) if facts.mode or facts.path else _from_sockaddr(num, told, facts, sockaddr, path_of)
     if family not in (AF_INET, AF_INET6):
-        return _from_sockaddr(num, family if told != family else told, proto, sockaddr, path_of)
+        return _from_sockaddr(num, family if told != family else told, facts, sockaddr, path_of)
     if rport == 0 and sockaddr:  # a refused connect clears the port, and keeps the address
         asked = _asked(told, sockaddr)
         if asked is None:
-            return _internet(num, family, proto, (laddr, lport), (raddr, rport), server=False)
+            return _internet(num, facts, family, (laddr, lport), (raddr, rport))
         asked_family, raddr, rport = asked
         if asked_family == AF_INET and family == AF_INET6:
             raddr = _MAPPED + raddr[:4]
         elif asked_family != family:
             family, laddr = asked_family, _NO_ADDRESS
-    return _internet(num, family, proto, (laddr, lport), (raddr, rport), server=False)
+    return _internet(num, facts, family, (laddr, lport), (raddr, rport))
 
 
 def _asked(family: int, sockaddr: bytes) -> tuple[int, bytes, int] | None:
@@ -111,16 +202,19 @@ def _asked(family: int, sockaddr: bytes) -> tuple[int, bytes, int] | None:
     return None
 
 
-def _from_sockaddr(num: int, family: int, proto: int, sockaddr: bytes | None, path_of: Callable[[str], str]) -> Fd:
+def _from_sockaddr(num: int, family: int, facts: FdFacts, sockaddr: bytes | None, path_of: Callable[[str], str]) -> Fd:
     word, letter = _FAMILIES.get(family, _OTHER)
     if not sockaddr:
-        return Fd(num, word, letter)
+        return describe(num, facts) if facts.is_socket else Fd(num, word, letter)
     if family == AF_UNIX:
-        return Fd(num, word, letter, _unix_name(sockaddr, path_of))
+        return Fd(
+            num, word, letter, _unix_name(sockaddr, path_of), ino=facts.ino or None, dev=facts.dev or None,
+            flags=facts.flags,
+        )  # fmt: skip
     asked = _asked(family, sockaddr)
     if asked is None:
-        return Fd(num, word, letter)
-    return _internet(num, family, proto, (_NO_ADDRESS, 0), asked[1:], server=False)
+        return describe(num, facts) if facts.is_socket else Fd(num, word, letter)
+    return _internet(num, facts, family, (_NO_ADDRESS, 0), asked[1:])
 
 
 def _unix_name(sockaddr: bytes, path_of: Callable[[str], str]) -> str:
@@ -133,21 +227,35 @@ def _unix_name(sockaddr: bytes, path_of: Callable[[str], str]) -> str:
     return path_of(name.split(b"\0", 1)[0].decode("utf-8", "surrogateescape"))
 
 
-def _internet(
-    num: int, family: int, proto: int, local: tuple[bytes, int], remote: tuple[bytes, int], *, server: bool
-) -> Fd:
+def _internet(num: int, facts: FdFacts, family: int, local: tuple[bytes, int], remote: tuple[bytes, int]) -> Fd:
+    """A socket of an internet family. Without a port and a peer it has no name yet; without a peer it is a server's
+    address, as Falco has it; who is the server of two that met is what the kernel shows, else the lower port."""
     (laddr, lport), (raddr, rport) = local, remote
-    if family == AF_INET6 and raddr[:12] == _MAPPED:
-        family, laddr, raddr = AF_INET, laddr[12:] if laddr[:12] == _MAPPED else b"\0" * 4, raddr[12:]
+    if family == AF_INET6 and (raddr[:12] == _MAPPED or (laddr[:12] == _MAPPED and not any(raddr))):
+        family, laddr, raddr = AF_INET, laddr[12:] if laddr[:12] == _MAPPED else b"\0" * 4, raddr[12:] or b"\0" * 4
     word, letter = _FAMILIES[family]
     size = 4 if family == AF_INET else 16
     lip, rip = (socket.inet_ntop(socket.AF_INET if size == 4 else socket.AF_INET6, a[:size]) for a in (laddr, raddr))
-    l4proto = _PROTOCOLS.get(proto)
+    l4proto = "raw" if facts.type == _SOCK_RAW else _PROTOCOLS.get(facts.proto)
+    flags, ino, dev = facts.flags, facts.ino or None, facts.dev or None
     if rport == 0 and not any(raddr):  # bound perhaps, connected to nobody
-        return Fd(num, word, letter, f"{lip}:{lport}", None, l4proto, lip=lip, lport=lport)
+        if lport == 0 and not any(laddr):
+            return Fd(num, word, letter, "", None, l4proto, ino=ino, dev=dev, flags=flags)
+        name = f"{lip}:{lport}"
+        if flags & _CLIENT:
+            return Fd(
+                num, word, letter, name, None, l4proto, lip, lport, lip=lip, lport=lport, is_server=False, ino=ino,
+                dev=dev, flags=flags,
+            )  # fmt: skip
+        return Fd(
+            num, word, letter, name, None, l4proto, None, None, lip, lport, lip, lport, is_server=True, ino=ino,
+            dev=dev, flags=flags,
+        )  # fmt: skip
+    role = flags & (_CLIENT | _SERVER)
+    server = role == _SERVER if role else lport < _EPHEMERAL <= rport
     (cip, cport), (sip, sport) = ((rip, rport), (lip, lport)) if server else ((lip, lport), (rip, rport))
     here = server or sip == lip or sip.startswith("127.") or sip == "::1"
     return Fd(
         num, word, letter, f"{cip}:{cport}->{sip}:{sport}", None, l4proto,
-        cip, cport, sip, sport, lip, lport, rip, rport, here,
+        cip, cport, sip, sport, lip, lport, rip, rport, here, ino, dev, flags, facts.state in _CONNECTED,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Protocol, cast
 
-from appliance.catalog.events import CLONES, EVENTS, EXECS, OPENS, PathRole
+from appliance.catalog.events import CLONES, EVENTS, EXECS, FD_FACTS, OPENS, PathRole
 from appliance.catalog.params import OPEN_FLAGS
 from appliance.engine.cgroup import InContainer, container_of
 from appliance.engine.containers import read_container
@@ -212,6 +212,8 @@ class State:
     def _opens(self, type_: EventType) -> Handler:
         index = EVENTS[type_].index
         at_name, at_base, at_flags = index["name"], index["base"], index.get("flags")
+        at_dev, at_ino = index["dev"], index["ino"]
+        at_layer = index["creat_flags"] if at_flags is None else at_flags
         folder, tmpfile = OPEN_FLAGS["O_DIRECTORY"], OPEN_FLAGS["O_TMPFILE"]
         live, missing, no_parents, make = self._live, self._missing, self._ancestor, tuple.__new__
 
@@ -238,7 +240,28 @@ class State:
             # made by hand: the named tuples' own constructors cost twice as much
             fd = make(
                 Fd,
-                (num, word, letter, path, name, None, None, None, None, None, None, None, None, None, None),
+                (
+                    num,
+                    word,
+                    letter,
+                    path,
+                    name,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    params[at_ino] or None,
+                    params[at_dev] or None,
+                    cast(int, params[at_layer]) >> 28 & 3,
+                    False,
+                    False,
+                ),
             )
             return make(
                 Event,
@@ -288,7 +311,7 @@ class State:
         def apply(raw: RawEvent) -> Event:
             # a dup is about the new descriptor
             num = max(raw.res, -1) if at_fd is None else cast(int, raw.params[at_fd])
-            fd = describe(num, cast(FdFacts, raw.params[at : at + 8]))
+            fd = describe(num, FdFacts._make(raw.params[at : at + FD_FACTS]))
             return self._make(raw, self._find(raw), fd, fd.name if fd.typechar in ("f", "d") else None)
 
         return apply
@@ -309,9 +332,10 @@ class State:
 
             fd = connecting(
                 cast(int, raw.params[at_fd]),
-                cast(FdFacts, raw.params[at : at + 8]),
+                FdFacts._make(raw.params[at : at + FD_FACTS]),
                 cast("bytes | None", sockaddr),
                 path_of,
+                res=raw.res,
             )
             return self._make(raw, entry, fd)
 

@@ -46,6 +46,11 @@ class Btf:
 
         Members of unnamed structures and unions within are members of the structure, as in C.
         """
+        bits = self.bit(path)
+        return None if bits is None else bits // 8
+
+    def bit(self, path: str) -> int | None:
+        """Bits from a structure's start to a member that may be a bit field; None if there is none such."""
         name, *members = path.split(".")
         for type_id in self.named.get(name, ()):
             found = self._walk(type_id, members)
@@ -85,7 +90,7 @@ class Btf:
         return total
 
     def _member(self, type_id: int, wanted: str) -> tuple[int, int] | None:
-        """(offset in bytes, type id) of a member, looked for in unnamed parts too."""
+        """(offset in bits, type id) of a member, looked for in unnamed parts too."""
         type_id = self._resolve(type_id)
         at = self.types[type_id]
         _, info, _ = _TYPE.unpack_from(self.data, at)
@@ -97,11 +102,11 @@ class Btf:
                 bits &= 0xFFFFFF
             if name_at:
                 if self._string(name_at) == wanted:
-                    return bits // 8, member_type
+                    return bits, member_type
                 continue
             inner = self._member(member_type, wanted)
             if inner is not None:
-                return bits // 8 + inner[0], inner[1]
+                return bits + inner[0], inner[1]
         return None
 
     def _resolve(self, type_id: int) -> int:

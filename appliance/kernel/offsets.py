@@ -24,7 +24,8 @@ _MEMBERS: dict[str, tuple[str, ...]] = {
         "mm_struct.arg_start", "mm_struct.arg_end", "mm_struct.exe_file", "fs_struct.pwd", "fs_struct.root",
         "path.mnt", "path.dentry", "dentry.d_parent", "dentry.d_name.name", "mount.mnt", "mount.mnt_parent",
         "mount.mnt_mountpoint", "vfsmount.mnt_root", "file.f_path", "file.f_inode", "file.private_data",
-        "inode.i_mode", "files_struct.fdt", "fdtable.fd", "fdtable.max_fds", "socket.sk",
+        "file.f_mode", "inode.i_mode", "inode.i_ino", "inode.i_sb", "super_block.s_dev", "super_block.s_magic",
+        "dentry.d_inode", "files_struct.fdt", "fdtable.fd", "fdtable.max_fds", "socket.sk",
         "css_set.dfl_cgrp", "css_set.subsys", "cgroup_subsys_state.cgroup", "cgroup.kn", "kernfs_node.name",
         "linux_binprm.filename",
     )
@@ -35,6 +36,8 @@ _MEMBERS: dict[str, tuple[str, ...]] = {
     "sock_dport": ("sock.__sk_common.skc_dport",),
     "sock_daddr": ("sock.__sk_common.skc_daddr",),
     "sock_rcv_saddr": ("sock.__sk_common.skc_rcv_saddr",),
+    "sock_state": ("sock.__sk_common.skc_state",),
+    "sock_type": ("sock.sk_type",),
     "sock_protocol": ("sock.sk_protocol",),
 }  # fmt: skip
 
@@ -43,6 +46,13 @@ _OPTIONAL: dict[str, str] = {
     "task_struct_loginuid": "task_struct.loginuid",  # CONFIG_AUDIT
     "sock_v6_daddr": "sock.__sk_common.skc_v6_daddr",  # CONFIG_IPV6
     "sock_v6_rcv_saddr": "sock.__sk_common.skc_v6_rcv_saddr",
+    "sock_bind_hash": "inet_connection_sock.icsk_bind_hash",
+    "bind_bucket_fastreuse": "inet_bind_bucket.fastreuse",
+    "unix_sock_addr": "unix_sock.addr",  # af_unix may be a module
+    "unix_sock_path": "unix_sock.path",
+    "unix_sock_peer": "unix_sock.peer",
+    "unix_address_len": "unix_address.len",
+    "unix_address_name": "unix_address.name",
 }
 
 # Controllers of cgroup v1 that container engines always use, best first.
@@ -70,7 +80,10 @@ def macros(btf: Btf, arch: Arch) -> dict[str, int]:
         offset = btf.offset(path)
         if offset is not None:
             found[f"OFF_{name}"] = offset
-    for name in ("upid", "pt_regs"):
+    userlocks = btf.bit("sock.sk_userlocks")
+    if userlocks is not None:
+        found["OFF_sock_userlocks"], found["SHIFT_sock_userlocks"] = divmod(userlocks, 8)
+    for name in ("upid", "pt_regs", "inode"):
         found[f"SIZE_{name}"] = btf.size(name) or 0
     for macro, enum_name in (("PIDTYPE_SID", "PIDTYPE_SID"), ("PIDTYPE_PGID", "PIDTYPE_PGID")):
         found[macro] = btf.enum("pid_type", enum_name) or 0

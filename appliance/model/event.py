@@ -106,7 +106,9 @@ class Fd(NamedTuple):
     `type` is Falco's word (`file`, `directory`, `ipv4`, `ipv6`, `unix`, `pipe`, `event`, ...), `typechar` its letter.
     `name` is the absolute path, or the tuple `1.2.3.4:5->6.7.8.9:80` of a socket; `nameraw` the path as the caller
     gave it. Addresses are canonical text; `cip`/`cport` the client's side, `sip`/`sport` the server's, `lip`/`rip`
-    local and remote.
+    local and remote. `is_server` is true where the server's address is one of this machine's own. `ino` and `dev` are
+    the inode's number and its device as stat(2) tells it, `flags` those of `catalog.params.FD_FLAGS`. `name_changed`:
+    this event gave the descriptor another name.
     """
 
     num: int | None = None
@@ -124,6 +126,11 @@ class Fd(NamedTuple):
     rip: str | None = None
     rport: int | None = None
     is_server: bool | None = None
+    ino: int | None = None
+    dev: int | None = None
+    flags: int = 0
+    connected: bool = False
+    name_changed: bool = False
 
     @property
     def directory(self) -> str | None:

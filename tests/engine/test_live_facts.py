@@ -174,7 +174,7 @@ def test_names_are_absolute(capture: Capture, tmp_path: Path) -> None:
     y = next(e for e in events if e.fd.name == f"{t}/sub/y")
     assert (y.fd.directory, y.fd.filename, y.fd.typechar, y.fd.nameraw) == (f"{t}/sub", "y", "f", "y")
     assert y.fd.num is not None and y.fd.num >= 3 and y.res == y.fd.num
-    assert (argument(y, "flags"), argument(y, "mode")) == ("O_WRONLY|O_CREAT|O_CLOEXEC", "0600")
+    assert (argument(y, "flags"), argument(y, "mode")) == ("O_WRONLY|O_CREAT|O_CLOEXEC|O_F_CREATED", "0600")
     folder = next(e for e in events if e.fd.name == f"{t}/sub")
     assert folder.fd.type in ("directory", "file")
     (renamed,) = at("rename", "renameat", "renameat2")
@@ -243,9 +243,9 @@ def test_a_child_knows_its_ancestors_when_they_are_gone(capture: Capture) -> Non
     """A child whose parent has ended is another's, and that one is known."""
     code = (
         "import os, time\n"
+        "parent = os.getpid()\n"
         "if os.fork() == 0:\n"
-        "    before = os.getppid()\n"
-        "    while os.getppid() == before: time.sleep(0.01)\n"
+        "    while os.getppid() == parent: time.sleep(0.01)\n"
         "    os.execv('/bin/true', ['true', 'orphan'])\n"
     )
     pid, events = capture.run([sys.executable, "-S", "-c", code])

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from appliance.catalog.events import EVENTS
+from appliance.catalog.params import OPEN_FLAGS
 from appliance.model.event import EventType as E
 from appliance.model.event import RawEvent
 from appliance.sources.syscall import SyscallSource
@@ -105,8 +106,9 @@ def test_paths_are_as_given_and_come_with_the_folder_they_are_relative_to(
 ) -> None:
     events, folder, _ = acts
     here = str(folder)
-    assert params(one(events, E.OPENAT)) == {
-        "dirfd": -100, "name": "one", "flags": os.O_RDWR | os.O_CREAT, "mode": 0o640, "base": here,
+    assert some(one(events, E.OPENAT), "dirfd", "name", "flags", "mode", "base", "dev", "ino") == {
+        "dirfd": -100, "name": "one", "flags": os.O_RDWR | os.O_CREAT | OPEN_FLAGS["O_F_CREATED"], "mode": 0o640,
+        "base": here, "dev": folder.stat().st_dev, "ino": (folder / "one").stat().st_ino,
     }  # fmt: skip
     assert some(one(events, E.OPENAT, 1), "name", "mode", "base") == {
         "name": "./no/../missing", "mode": 0, "base": here,
