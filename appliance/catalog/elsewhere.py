@@ -70,7 +70,6 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         k8s.pod.full_sandbox_id k8s.pod.id k8s.pod.ip k8s.pod.labels k8s.pod.name k8s.pod.sandbox_id k8s.pod.uid
         k8s.rc.id k8s.rc.labels k8s.rc.name k8s.rs.id k8s.rs.labels k8s.rs.name k8s.svc.id k8s.svc.labels
         k8s.svc.name
-        proc.stderr.name proc.stderr.type proc.stdin.name proc.stdin.type proc.stdout.name proc.stdout.type
         proc.vpgid.exe proc.vpgid.exepath proc.vpgid.name thread.cgroups
         """,
     ),

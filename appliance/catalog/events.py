@@ -162,6 +162,7 @@ _PROCESS_FACTS = (
     Param("trusted_exepath", T.DIRPATH),
     Param("filename", T.PATH),
     _internal("args_size", T.UINT32),
+    _internal("stdio", T.FDS),  # descriptors 0, 1 and 2
 )
 
 _CLONE = (

@@ -34,11 +34,16 @@ class ParamType(Enum):
     TEXT = "CHARBUF"  # text
     ARGS = "BYTEBUF"  # NUL-separated texts, decoded to a tuple
     BYTES = "BYTES"  # bytes
+    FDS = (
+        "FDLIST"  # open files, three texts each: numbers and addresses, path, abstract name (engine.sockets reads them)
+    )
     DIRPATH = "DIRPATH"  # a path as the kernel walks it: names from leaf to root; decoded to `/a/b`
 
 
 RESULTS = frozenset({ParamType.RES, ParamType.RES_FD, ParamType.RES_PID})
-VARIABLE = frozenset({ParamType.PATH, ParamType.TEXT, ParamType.ARGS, ParamType.BYTES, ParamType.DIRPATH})
+VARIABLE = frozenset(
+    {ParamType.PATH, ParamType.TEXT, ParamType.ARGS, ParamType.BYTES, ParamType.FDS, ParamType.DIRPATH}
+)
 
 Flags = Mapping[str, int]
 

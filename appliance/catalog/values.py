@@ -228,6 +228,11 @@ def fd_flag(e: Event, value: object) -> bool | None:
     return None if num is None or num < 0 else bool(value)
 
 
+def stream(process: Process, place: int) -> str | None:
+    """Type or name of a standard stream, by place in `Process.stdio`."""
+    return process.stdio[place] if process.stdio else None
+
+
 def port_text(port: int | None) -> str | None:
     """A port's number as text."""
     return None if port is None else str(port)
@@ -305,7 +310,7 @@ NAMES: Mapping[str, object] = MappingProxyType(
         for f in (
             result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
             ancestors, capabilities, iso_time, clock_time, date_time, relative, joined_args, arguments_length,
-            socket_family, fd_flag, port_text, fd_uid, in_container, device_major, device_minor,
+            socket_family, fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,
             mounts_text, mount_part, paths_text, either,
         )
     }

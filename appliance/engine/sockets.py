@@ -9,6 +9,7 @@ import socket
 import stat
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from appliance.catalog.params import FD_FLAGS
@@ -118,6 +119,32 @@ def _bound_name(facts: FdFacts) -> str:
     if facts.path:
         return facts.path
     return _unix_name(facts.name, str) if facts.name else ""
+
+
+def read_facts(numbers: str, path: str, name: str) -> FdFacts:
+    """The facts of one open file in a list of them (`ParamType.FDS`). Raises `ValueError` where the texts are none."""
+    values = numbers.split(" ")
+    ends = [bytes.fromhex(text) for text in values[-2:]]
+    return FdFacts._make((*map(int, values[:-2]), *ends, path or None, bytes.fromhex(name) or None))
+
+
+@lru_cache(maxsize=4096)
+def standard_streams(texts: tuple[str, ...]) -> tuple[str | None, ...]:
+    """Types and names of descriptors 0, 1 and 2, as `Process.stdio` holds them, from a list of open files."""
+    found: list[str | None] = []
+    for num, (numbers, path, name) in enumerate(zip(texts[::3], texts[1::3], texts[2::3], strict=True)):
+        fd = describe(num, read_facts(numbers, path, name))
+        found += fd.type, fd.name
+    return tuple(found)
+
+
+def redirected(stdio: tuple[str | None, ...], fd: Fd) -> tuple[str | None, ...]:
+    """The standard streams once one of them is another descriptor."""
+    if fd.num is None or not 0 <= fd.num <= 2:
+        return stdio
+    found = list(stdio or (None,) * 6)
+    found[2 * fd.num : 2 * fd.num + 2] = fd.type, fd.name
+    return tuple(found)
 
 
 def new_socket(num: int, family: int, type_: int, proto: int) -> Fd:

@@ -16,11 +16,11 @@ from itertools import islice
 from typing import Protocol, cast
 
 from appliance.catalog.events import CLONES, EVENTS, EXECS, FD_FACTS, OPENS, PathRole
-from appliance.catalog.params import OPEN_FLAGS
+from appliance.catalog.params import OPEN_FLAGS, ParamType
 from appliance.engine.cgroup import InContainer, container_of
 from appliance.engine.containers import read_container
 from appliance.engine.paths import absolute
-from appliance.engine.sockets import FdFacts, connecting, describe, new_socket
+from appliance.engine.sockets import FdFacts, connecting, describe, new_socket, redirected, standard_streams
 from appliance.model.event import (
     HOST,
     NO_FD,
@@ -50,6 +50,8 @@ _CREDENTIAL_EVENTS = frozenset(
         EventType.SETRESGID, EventType.SETFSUID, EventType.SETFSGID,
     }
 )  # fmt: skip
+
+_MAKES_FD = frozenset(t for t, spec in EVENTS.items() if spec.params[0].type is ParamType.RES_FD)
 
 
 class Accounts(Protocol):
@@ -204,6 +206,8 @@ class State:
 
     def _make(self, raw: RawEvent, entry: _Entry, fd: Fd = NO_FD, path: str | None = None) -> Event:
         self._num += 1
+        if raw.type in _MAKES_FD and 0 <= raw.res <= 2:
+            entry.process = replace(entry.process, stdio=redirected(entry.process.stdio, fd))
         return Event(
             raw.type, self._num, raw.ts_ns + self.wall_offset_ns, raw.cpu, raw.tid, raw.res, raw.params,
             entry.process, entry.place.container, fd, path, lineage=self._ancestor,
@@ -237,6 +241,10 @@ class State:
                     word, letter = "directory", "d"
             num = res if res >= 0 else -1
             self._num += 1
+            if 0 <= res <= 2:
+                entry.process = replace(
+                    entry.process, stdio=redirected(entry.process.stdio, Fd(res, word, letter, path))
+                )
             # made by hand: the named tuples' own constructors cost twice as much
             fd = make(
                 Fd,
@@ -503,6 +511,7 @@ class State:
             cap_permitted=cast("int | None", value["cap_permitted"]),
             cap_inheritable=cast("int | None", value["cap_inheritable"]),
             container_id=place.container.id,
+            stdio=standard_streams(cast("tuple[str, ...]", value["stdio"] or ())),
         )
         return self._with_accounts(process, place.container), place
 

@@ -45,6 +45,37 @@ def arguments(data: bytes) -> tuple[str, ...]:
     return tuple(text.removesuffix("\0").split("\0")) if text else ()
 
 
+_LISTED = struct.Struct("<QIIIIHHHHHH16s16s4xHH4x")  # struct listed of bpf/facts.h
+
+
+def descriptors(data: bytes) -> tuple[str, ...]:
+    """Open files one behind the other, as three texts each: the numbers of `struct fd_facts` in the order of
+    `engine.sockets.FdFacts` (addresses in hexadecimal), the path, a sockaddr_un in hexadecimal."""
+    texts: list[str] = []
+    at, size = 0, _LISTED.size
+    while at + size <= len(data):
+        ino, mode, *numbers, local, remote, path, name = _LISTED.unpack_from(data, at)
+        at += size
+        texts.append(f"{mode} {ino} {' '.join(map(str, numbers))} {local.hex()} {remote.hex()}")
+        texts.append("" if path in (0, ABSENT) else dir_path(data[at : at + path]))
+        at += 0 if path == ABSENT else path
+        texts.append(data[at : at + name].hex())
+        at += name
+    return tuple(texts)
+
+
+def _listed(texts: tuple[str, ...]) -> bytes:
+    data = b""
+    for numbers, path, name in zip(texts[::3], texts[1::3], texts[2::3], strict=True):
+        mode, ino, *rest, local, remote = numbers.split(" ")
+        walk, address = _walk(path), bytes.fromhex(name)
+        data += _LISTED.pack(
+            int(ino), int(mode), *map(int, rest), bytes.fromhex(local), bytes.fromhex(remote), len(walk), len(address)
+        )
+        data += walk + address
+    return data
+
+
 def _value(param: Param, place: str) -> str:
     """The Python expression that decodes the bytes at `place`."""
     match param.type:
@@ -54,6 +85,8 @@ def _value(param: Param, place: str) -> str:
             return f"arguments(bytes({place}))"
         case ParamType.DIRPATH:
             return f"dir_path(bytes({place}))"
+        case ParamType.FDS:
+            return f"descriptors(bytes({place}))"
         case _:
             return f"str({place}, 'utf-8', 'surrogateescape')"
 
@@ -93,6 +126,7 @@ def _make(layout: Layout) -> Decoder:
         "TYPE": layout.spec.type,
         "arguments": arguments,
         "dir_path": dir_path,
+        "descriptors": descriptors,
     }
     exec(compile(decoder_source(layout), f"<decoder of {layout.spec.type.value}>", "exec"), names)  # noqa: S102
     made = names["decode"]
@@ -134,9 +168,17 @@ def _bytes_of(param: Param, value: object) -> bytes | None:
     if param.type is ParamType.ARGS:
         assert isinstance(value, tuple)  # noqa: S101
         return "".join(f"{arg}\0" for arg in value).encode("utf-8", "surrogateescape")
+    if param.type is ParamType.FDS:
+        assert isinstance(value, tuple)  # noqa: S101
+        return _listed(value)
     assert isinstance(value, str)  # noqa: S101
-    if param.type is not ParamType.DIRPATH or not value:
-        return value.encode("utf-8", "surrogateescape")
+    return _walk(value) if param.type is ParamType.DIRPATH else value.encode("utf-8", "surrogateescape")
+
+
+def _walk(value: str) -> bytes:
+    """What `dir_path` reads back as `value`; empty for an empty one."""
+    if not value:
+        return b""
     if value == "/":
         return b"/\0"
     names = value.removeprefix(TRUNCATED).removeprefix("/").split("/")

@@ -212,6 +212,7 @@ class Process:
     `name` is the kernel's comm (15 bytes at most). `exe` is the first argument, `args` the others. `exepath` is the
     file that the kernel runs, `cwd` ends in `/`. `tty` is the device number of the controlling terminal, 0 for none.
     `start_ns` is since boot, as in `RawEvent`; `loginuid` is -1 when nobody logged in. Capabilities are bit sets.
+    `stdio` are type and name of descriptor 0, then of 1 and of 2, in the words of `Fd`; empty where they are not known.
     """
 
     pid: int = -1
@@ -238,6 +239,7 @@ class Process:
     cap_permitted: int | None = None
     cap_inheritable: int | None = None
     container_id: str = "host"
+    stdio: tuple[str | None, ...] = ()
     user: Account | None = None
     login: Account | None = None
     group: Account | None = None

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from appliance.catalog.events import EVENTS
 from appliance.model.event import EventType, ParamValue, RawEvent
+from appliance.sources.descriptors import Descriptors
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _ARGS_MAX = 128 * 1024  # bytes of a command line that are read
@@ -28,6 +29,7 @@ class Procfs:
     def __init__(self, root: Path = Path("/proc"), now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._root = str(root)
         self._now_ns = now_ns
+        self._descriptors = Descriptors(now_ns)
 
     def read_process(self, pid: int) -> RawEvent | None:
         """The process as it is now; None if there is none of that pid, or it ended while it was read.
@@ -93,6 +95,7 @@ class Procfs:
             "cap_effective": int(status["CapEff"], 16),
             "trusted_exepath": exe,
             "filename": exe,
+            "stdio": self._descriptors.standard(folder),
             "args_size": max(len(cmdline), sum(len(os.fsencode(a)) + 1 for a in args)),
         }
         params = tuple(values[name] for name in EVENTS[EventType.PROCINFO].index)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from appliance.catalog.events import OPENS
+from appliance.catalog.events import EVENTS, OPENS
 from appliance.catalog.fields import FIELDS
 from appliance.catalog.values import NAMES, argument
+from appliance.engine.sockets import standard_streams
 from appliance.model.event import Event, EventType, Fd
+from appliance.sources.procfs import Procfs
 from tests.support.capture import Capture
 
 pytestmark = pytest.mark.kernel
@@ -267,3 +271,74 @@ def test_ten_thousand_open_descriptors(tmp_path: Path) -> None:
     assert len(dups) == 10_000
     assert len({fd.num for fd in dups}) == 10_000
     assert {(fd.type, fd.name) for fd in dups} == {("unix", ""), ("file", "/etc/hostname")}
+
+
+def streams(event: Event) -> list[tuple[object, object]]:
+    return [(value(event, f"proc.{name}.type"), value(event, f"proc.{name}.name")) for name in STREAMS]
+
+
+STREAMS = "stdin", "stdout", "stderr"
+
+
+@contextmanager
+def pipe() -> Iterator[int]:
+    """The end of a pipe that is written to."""
+    read, write = os.pipe()
+    try:
+        yield write
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def test_standard_streams_of_a_program(tmp_path: Path) -> None:
+    """As they are when it starts, and once it has redirected them: what a reverse shell does."""
+    code = (
+        "import os, socket, sys\n"
+        "s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n"
+        "os.dup2(s.fileno(), 0)\n"
+        "os.dup2(s.fileno(), 1)\n"
+        "open('/etc/hostname')\n"
+        "os.execv('/bin/true', ['true', 'redirected', str(s.getsockname()[1])])\n"
+    )
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        (tmp_path / "errors").open("w") as errors,
+        pipe() as write,
+        Capture() as capture,
+    ):
+        port = server.getsockname()[1]
+        argv = [sys.executable, "-S", "-E", "-c", code, str(port)]
+        pid, events = capture.run(argv, stdin=subprocess.DEVNULL, stdout=write, stderr=errors)
+    mine = [e for e in events if e.process.pid == pid and e.process.args]
+    started = next(e for e in mine if e.type is EventType.EXECVE and "-c" in e.process.args)
+    last = ("file", f"{tmp_path}/errors")
+    assert streams(started) == [("file", "/dev/null"), ("pipe", ""), last]
+    ended = next(e for e in mine if e.process.args[0] == "redirected")
+    name = f"127.0.0.1:{ended.process.args[1]}->127.0.0.1:{port}"
+    opened = next(e for e in mine if e.path == "/etc/hostname" and "-c" in e.process.args)
+    assert streams(opened) == streams(ended) == [("ipv4", name), ("ipv4", name), last]
+
+
+def test_standard_streams_of_one_that_ran_before_us(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+        server.accept()[0] as accepted,
+        socket.socket(socket.AF_UNIX) as unix,
+        pipe() as write,
+        os.fdopen(os.memfd_create("m"), "w") as memory,
+    ):
+        unix.bind(str(tmp_path / "u.sock"))
+        child = subprocess.Popen(["/bin/sleep", "600"], stdin=client, stdout=accepted, stderr=unix)
+        other = subprocess.Popen(["/bin/sleep", "600"], stdin=write, stdout=memory)
+        try:
+            told = [Procfs().read_process(p.pid) for p in (child, other)]
+        finally:
+            for process in (child, other):
+                process.kill()
+                process.wait()
+        name = f"127.0.0.1:{client.getsockname()[1]}->127.0.0.1:{server.getsockname()[1]}"
+    first, second = (standard_streams(t.params[EVENTS[t.type].index["stdio"]]) for t in told if t)  # type: ignore[arg-type]
+    assert first == ("ipv4", name, "ipv4", name, "unix", f"{tmp_path}/u.sock")
+    assert second[:4] == ("pipe", "", "memfd", "memfd:m")

@@ -38,7 +38,7 @@ FACTS: dict[str, Any] = {
     "args": ("prog",), "ptid": 1, "cwd": "/", "comm": "prog", "cgroups": "/", "cgroups_v1": "", "tty": 0, "sid": 1,
     "pgid": 1, "vpid": 1, "loginuid": 1000, "new_uid": 0, "new_gid": 0, "new_suid": 0, "new_sgid": 0, "new_euid": 0,
     "new_egid": 0, "cap_inheritable": 0, "cap_permitted": 0, "cap_effective": 0, "trusted_exepath": "/usr/bin/prog",
-    "filename": "/usr/bin/prog", "args_size": 5,
+    "filename": "/usr/bin/prog", "args_size": 5, "stdio": (),
 }  # fmt: skip
 
 

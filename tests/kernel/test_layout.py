@@ -22,6 +22,14 @@ U16, U32, U64 = (st.integers(0, 2**n - 1) for n in (16, 32, 64))
 TEXT = st.binary(max_size=60).map(lambda b: b.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
 NAME = TEXT.map(lambda s: s.replace("/", "")).filter(bool)
 PATH = st.lists(NAME, max_size=5).map(lambda names: "/" + "/".join(names))
+ADDRESS = st.binary(min_size=16, max_size=16).map(bytes.hex)
+LISTED = st.tuples(
+    st.tuples(U32, U64, U32, U32, U32, U16, U16, U16, U16, U16, U16, ADDRESS, ADDRESS).map(
+        lambda v: " ".join(map(str, v))
+    ),
+    st.just("") | PATH,
+    st.binary(max_size=110).map(bytes.hex),
+)  # one of engine.sockets.FdFacts
 
 VALUES = {
     ParamType.FD: S32, ParamType.PID: S32, ParamType.UID: S32, ParamType.INT64: st.integers(-(2**63), 2**63 - 1),
@@ -30,6 +38,7 @@ VALUES = {
     ParamType.TEXT: st.none() | TEXT, ParamType.BYTES: st.none() | st.binary(max_size=60),
     ParamType.ARGS: st.none() | st.lists(NAME, max_size=5).map(tuple),
     ParamType.DIRPATH: st.none() | st.just("") | PATH,
+    ParamType.FDS: st.none() | st.lists(LISTED, max_size=3).map(lambda fds: tuple(text for fd in fds for text in fd)),
 }  # fmt: skip
 
 

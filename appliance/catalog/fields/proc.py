@@ -73,4 +73,11 @@ ROWS = (
     Field(
         "thread.cap_inheritable", T.TEXT, "inheritable capabilities by name", "capabilities(e.process.cap_inheritable)"
     ),
+    *(
+        Field(f"proc.{name}.{part}", T.TEXT, f"{what} of descriptor {num}, {doc}", f"stream(e.process, {place})")
+        for num, (name, doc) in enumerate(
+            (("stdin", "what it reads"), ("stdout", "what it writes"), ("stderr", "where it writes errors"))
+        )
+        for place, part, what in ((2 * num, "type", "kind"), (2 * num + 1, "name", "name"))
+    ),
 )

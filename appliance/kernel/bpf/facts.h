@@ -273,3 +273,36 @@ static __always_inline void put_facts(struct scratch *s, u64 file, struct fd_fac
 
 /* The same of a descriptor of this process. */
 #define PUT_FD_FACTS(fd) PUT_FILE_FACTS(file_of(fd))
+
+/* One open file in a list of them (ParamType.FDS): this, then its texts. */
+struct listed {
+    struct fd_facts facts;
+    u16 len_path;
+    u16 len_name;
+    u32 reserved;
+};
+
+/* Append the facts of an open file, of zeros where there is none. */
+static __always_inline void put_listed(struct scratch *s, u64 file)
+{
+    struct listed l = {};
+    u64 at = s->at;
+    if (at > ROOM)
+        return;
+    s->at = at + sizeof(l);
+    put_facts(s, file, &l.facts, &l.len_path, &l.len_name);
+    at = opaque(at);
+    if (at > ROOM)
+        return;
+    bpf_probe_read_kernel(&s->data[at], sizeof(l), &l);
+}
+
+/* Descriptors 0, 1 and 2 of this process. */
+static __always_inline u16 put_stdio(struct scratch *s)
+{
+    u64 start = s->at;
+#pragma clang loop unroll(disable)
+    for (int i = 0; i < 3; i++)
+        put_listed(s, file_of(i));
+    return s->at - start;
+}

@@ -174,6 +174,7 @@ static __always_inline u16 put_argv(struct scratch *s, u64 argv)
         e->len_args = put_args(s, from, to);                                                 \
         PUT_PLACE(task);                                                                     \
         e->len_filename = put_kernel_text(s, filename);                                      \
+        e->len_stdio = put_stdio(s);                                                         \
         submit(s);                                                                           \
     } while (0)
 
@@ -200,7 +201,8 @@ RAW_TRACEPOINT_PROBE(sched_process_exec)
     e->len_args = put_argv(s, argv);                             \
     e->args_size = e->len_args;                                  \
     PUT_PLACE(task);                                             \
-    e->len_filename = put_user_text(s, filename)
+    e->len_filename = put_user_text(s, filename);                \
+    e->len_stdio = 0
 
 HANDLER(execve)
 {
