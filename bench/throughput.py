@@ -31,6 +31,7 @@ from appliance.model.event import RawEvent  # noqa: E402
 from appliance.sources.accounts import HostAccounts  # noqa: E402
 from appliance.sources.procfs import Procfs  # noqa: E402
 from appliance.sources.syscall import SyscallSource  # noqa: E402
+from tests.support.capture import TYPES  # noqa: E402
 
 MIX = """
 find /usr/share/doc /etc -maxdepth 2 -name '*.conf' -exec cat {} + >/dev/null 2>&1
@@ -42,7 +43,7 @@ bash -c 'for n in $(seq 200); do echo > /dev/udp/127.0.0.1/9; done'
 
 def record() -> list[bytes]:
     """The records of the mix, as the kernel wrote them."""
-    source = SyscallSource(64 << 20)
+    source = SyscallSource(64 << 20, TYPES)
     try:
         child = subprocess.Popen(["bash", "-c", MIX], stdin=subprocess.DEVNULL)
         events: list[RawEvent] = []

@@ -164,62 +164,15 @@ def _set(names: str) -> frozenset[str]:
 
 EVENT_NAMES = _set(
     """
-    _newselect _sysctl accept accept4 access acct add_key adjtimex alarm arch_prctl asyncevent bdflush bind bpf
-    brk cachestat capget capset chroot clock_adjtime clock_getres clock_gettime clock_nanosleep clock_settime
-    close close_range copy_file_range cpu_hotplug create_module delete_module drop epoll_create epoll_create1
-    epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 epoll_wait epoll_wait_old eventfd eventfd2 exit exit_group
-    faccessat faccessat2 fadvise64 fallocate fanotify_init fanotify_mark fcntl fdatasync fgetxattr file_getattr
-    file_setattr finit_module flistxattr flock fremovexattr fsconfig fsetxattr fsmount fsopen fspick fstat
-    fstat64 fstatat64 fstatfs fstatfs64 fsync ftruncate futex futex_requeue futex_wait futex_waitv futex_wake
-    futimesat get_kernel_syms get_mempolicy get_robust_list get_thread_area getcpu getcwd getdents getdents64
-    getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getpmsg getppid getpriority
-    getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid
-    getxattr getxattrat groupadded groupdeleted idle infra init_module inotify_add_watch inotify_init
-    inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit
-    io_uring_enter io_uring_register io_uring_setup ioctl ioperm iopl ioprio_get ioprio_set ipc kcmp
-    kexec_file_load kexec_load keyctl kill landlock_add_rule landlock_create_ruleset landlock_restrict_self
-    lgetxattr listen listmount listns listxattr listxattrat llistxattr llseek lookup_dcookie lremovexattr lseek
-    lsetxattr lsm_get_self_attr lsm_list_modules lsm_set_self_attr lstat lstat64 madvise map_shadow_stack mbind
-    membarrier memfd_create memfd_secret migrate_pages mincore mknod mknodat mlock mlock2 mlockall mmap mmap2
-    modify_ldt mount_setattr move_mount move_pages mprotect mq_getsetattr mq_notify mq_open mq_timedreceive
-    mq_timedsend mq_unlink mremap mseal msgctl msgget msgrcv msgsnd msync multiplexer munlock munlockall munmap
-    name_to_handle_at nanosleep newfstatat nfsservctl nice notification oldfstat oldlstat oldolduname oldstat
-    olduname open_by_handle_at open_tree open_tree_attr page_fault pause pciconfig_iobase pciconfig_read
-    pciconfig_write perf_event_open personality pidfd_getfd pidfd_open pidfd_send_signal pipe pipe2 pivot_root
-    pkey_alloc pkey_free pkey_mprotect pluginevent poll ppoll prctl pread preadv preadv2 prlimit process_madvise
-    process_mrelease process_vm_readv process_vm_writev pselect6 pwrite pwritev pwritev2 query_module quotactl
-    quotactl_fd read readahead readdir readlink readlinkat readv reboot recv recvfrom recvmmsg recvmsg
-    remap_file_pages removexattr removexattrat request_key restart_syscall riscv_flush_icache riscv_hwprobe rseq
-    rseq_slice_yield rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend
-    rt_sigtimedwait rt_tgsigqueueinfo rtas s390_guarded_storage s390_pci_mmio_read s390_pci_mmio_write
-    s390_runtime_instr s390_sthyi scapevent sched_get_priority_max sched_get_priority_min sched_getaffinity
-    sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setattr
-    sched_setparam sched_setscheduler sched_yield seccomp select semctl semget semop semtimedop send sendfile
-    sendmmsg sendmsg sendto set_mempolicy set_mempolicy_home_node set_robust_list set_thread_area
-    set_tid_address setdomainname setgroups sethostname setitimer setns setpgid setpriority setrlimit setsid
-    setsockopt settimeofday setxattr setxattrat sgetmask shmat shmctl shmdt shmget shutdown sigaction
-    sigaltstack signal signaldeliver signalfd signalfd4 sigpending sigprocmask sigreturn sigsuspend socketcall
-    socketpair splice spu_create spu_run ssetmask stat stat64 statfs statfs64 statmount statx stime subpage_prot
-    swapcontext swapoff swapon switch switch_endian sync sync_file_range sync_file_range2 syncfs
-    sys_debug_setcontext sysfs sysinfo syslog tee tgkill time timer_create timer_delete timer_getoverrun
-    timer_gettime timer_settime timerfd timerfd_create timerfd_gettime timerfd_settime times tkill truncate
-    umask umount umount2 uname unshare uprobe uretprobe uselib useradded userdeleted userfaultfd ustat utime
-    utimensat utimes vhangup vm86 vmsplice wait4 waitid waitpid write writev
+    asyncevent cpu_hotplug drop groupadded groupdeleted infra notification page_fault pluginevent scapevent
+    signaldeliver switch useradded userdeleted
     """
 )
 
 PARAM_NAMES = _set(
     """
-    ID action arg arg2 arg2_int arg2_str arg3 arg4 arg5 argument aux backlog clockid cmd container_id cpu
-    cpu_sys cpu_usr cq_entries creat_flags cur desc description dpid dqb_bhardlimit dqb_bsoftlimit dqb_btime
-    dqb_curspace dqb_ihardlimit dqb_isoftlimit dqb_itime dqi_bgrace dqi_flags dqi_igrace entries env error
-    event_data event_type exe_ino exe_ino_ctime exe_ino_mtime fd1 fd2 fd_in fd_out fdin fdlimit fdout fds
-    features first home how id img in_fd initval ino interval ip key last len length level mask max maxevents
-    min_complete mountfd msgcontrol nativeID newcur newmax next nr_args nsems nsops nstype offin offout offset
-    oldcur oldmax op opcode operation option optlen optname out_fd peer pgft_maj pgft_min pgoffset pid_fd
-    pidns_init_start_ts plugin_id pos prot queuelen queuemax queuepct quota_fmt quota_fmt_out quotafilepath
-    ratio reaper_tid resource scope sem_flg_0 sem_flg_1 sem_num_0 sem_num_1 sem_op_0 sem_op_1 semflg semid
-    semnum shell sigmask size source special spid sq_entries sq_thread_cpu sq_thread_idle target_fd timeout
-    to_submit uargs val value_bytebuf value_charbuf vm_rss vm_size vm_swap vpgid vtid whence
+    action container_id cpu cpu_sys cpu_usr desc description dpid env error event_data event_type exe_ino
+    exe_ino_ctime exe_ino_mtime fdlimit home ip next pgft_maj pgft_min pidns_init_start_ts plugin_id ratio
+    reaper_tid scope shell spid vpgid vtid
     """
 )

@@ -14,21 +14,75 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
+from typing import Any
 
+from appliance.catalog.flags import (
+    ACCESS_MODES,
+    BPF_COMMANDS,
+    CLOSE_RANGE_FLAGS,
+    EPOLL_FLAGS,
+    FCNTL_COMMANDS,
+    FSCONFIG_COMMANDS,
+    FUTEX_OPERATIONS,
+    IO_URING_ENTER_FLAGS,
+    IO_URING_FEATURES,
+    IO_URING_REGISTER_OPERATIONS,
+    IO_URING_SETUP_FLAGS,
+    KEYCTL_OPERATIONS,
+    LEVELS,
+    LIMITS,
+    LOCKS,
+    MAP_FLAGS,
+    MEMFD_FLAGS,
+    MLOCK2_FLAGS,
+    MLOCKALL_FLAGS,
+    MODULE_FLAGS,
+    NAMESPACES,
+    PIDFD_FLAGS,
+    PRCTL_OPTIONS,
+    PROTECTIONS,
+    QUOTA_COMMANDS,
+    QUOTA_FORMATS,
+    QUOTA_TYPES,
+    SEMAPHORE_FLAGS,
+    SEMCTL_COMMANDS,
+    SEMGET_FLAGS,
+    SHUTDOWNS,
+    SIGNALS,
+    SOCKET_FLAGS,
+    SOCKET_OPTIONS,
+    SPLICE_FLAGS,
+    STAT_FLAGS,
+    UMOUNT_FLAGS,
+    UNLOAD_FLAGS,
+    USERFAULTFD_FLAGS,
+    WHENCE,
+)
 from appliance.catalog.params import (
     CHOWN_FLAGS,
     CLONE_FLAGS,
+    CONTROL,
+    CONTROL_SIZE,
     CREAT_FLAGS,
+    CWD,
     EXECVEAT_FLAGS,
     FAMILIES,
     FD_FLAGS,
     LINK_FLAGS,
     MOUNT_FLAGS,
+    NAME,
+    NAME_SIZE,
+    NUMBER,
     OPEN_FLAGS,
     PTRACE_REQUESTS,
     RENAME_FLAGS,
     RESOLVE_FLAGS,
+    RESULT,
     UNLINK_FLAGS,
+    VEC,
+    VEC_SIZE,
+    Arg,
+    Flags,
     Param,
     ParamType,
 )
@@ -40,6 +94,14 @@ class Category(Enum):
 
     FILE = "file"
     NET = "net"
+    IO_READ = "io-read"
+    IO_WRITE = "io-write"
+    IPC = "ipc"
+    MEMORY = "memory"
+    SIGNAL = "signal"
+    SLEEP = "sleep"
+    TIME = "time"
+    WAIT = "wait"
     PROCESS = "process"
     USER = "user"
     SYSTEM = "system"
@@ -75,6 +137,11 @@ class EventSpec:
     paths: tuple[PathParam, ...] = ()
     has_fd: bool = False  # the event is about a descriptor: `fd.*` fields have values
     doc: str = ""
+    fd_arg: int | None = None  # the argument that is this descriptor, or RESULT, where `kernel.plan` takes its facts
+    told: bool = True  # its arguments are told, not only name and result
+    bulk: bool = False  # so frequent that only a rule that names it is judged on it
+    vector: int | None = None  # the argument that is a struct iovec (its VEC and VEC_SIZE)
+    message: int | None = None  # the argument that is a struct msghdr (VEC to CONTROL_SIZE)
     index: Mapping[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,47 +163,62 @@ _RES = Param("res", T.RES)
 _FD = Param("fd", T.RES_FD)
 
 
-def _internal(name: str, type_: ParamType) -> Param:
-    return Param(name, type_, internal=True)
+def _internal(name: str, type_: ParamType, block: str | None = None, *, arg: Arg | None = None) -> Param:
+    return Param(name, type_, internal=True, block=block, arg=arg)
 
 
-_BASE = _internal("base", T.DIRPATH)
+def _arg(name: str, type_: ParamType, n: int, flags: Flags | None = None, **more: Any) -> Param:
+    """A parameter that is the n-th argument of the call, or lies where that points to."""
+    return Param(name, type_, flags, arg=Arg(n, **more))
+
+
+def _zero(name: str) -> Param:
+    """What a later version of the call takes, and this one leaves at nothing."""
+    return Param(name, T.UINT32, get="0")
+
+
+def _base(folder: int = CWD, name: str = "base") -> Param:
+    """The folder that a path is relative to: that of the descriptor in argument `folder`."""
+    return Param(name, T.DIRPATH, internal=True, arg=Arg(folder))
+
+
+_BASE = _internal("base", T.DIRPATH)  # for a program of its own
 
 # What a descriptor is, as the kernel knows it: the inode's mode, number, device (as stat(2) tells it) and its file
 # system's magic number; `catalog.params.FD_FLAGS`; for sockets family, type, protocol, state and both ends; the path of
 # files and of unix sockets bound to one, the address of those with an abstract name. Order and names are those of
 # `engine.sockets`, which reads them.
 _FD_FACTS = (
-    _internal("inode_mode", T.UINT32),
-    _internal("fd_ino", T.UINT64),
-    _internal("fd_dev", T.UINT32),
-    _internal("fd_magic", T.UINT32),
-    Param("fd_flags", T.FLAGS, FD_FLAGS, internal=True),
-    _internal("sock_family", T.UINT16),
-    _internal("sock_type", T.UINT16),
-    _internal("sock_proto", T.UINT16),
-    _internal("sock_state", T.UINT16),
-    _internal("local_port", T.UINT16),
-    _internal("remote_port", T.UINT16),
-    _internal("local_addr", T.ADDR16),
-    _internal("remote_addr", T.ADDR16),
-    _internal("fd_path", T.DIRPATH),
-    _internal("sock_name", T.BYTES),
+    _internal("inode_mode", T.UINT32, "fd"),
+    _internal("fd_ino", T.UINT64, "fd"),
+    _internal("fd_dev", T.UINT32, "fd"),
+    _internal("fd_magic", T.UINT32, "fd"),
+    Param("fd_flags", T.FLAGS, FD_FLAGS, internal=True, block="fd"),
+    _internal("sock_family", T.UINT16, "fd"),
+    _internal("sock_type", T.UINT16, "fd"),
+    _internal("sock_proto", T.UINT16, "fd"),
+    _internal("sock_state", T.UINT16, "fd"),
+    _internal("local_port", T.UINT16, "fd"),
+    _internal("remote_port", T.UINT16, "fd"),
+    _internal("local_addr", T.ADDR16, "fd"),
+    _internal("remote_addr", T.ADDR16, "fd"),
+    _internal("fd_path", T.DIRPATH, "fd"),
+    _internal("sock_name", T.BYTES, "fd"),
 )
 FD_FACTS = len(_FD_FACTS)
 """How many parameters from `inode_mode` on are the facts of a descriptor."""
 
 # Who the process is after the event.
 _CREDENTIALS = (
-    _internal("new_uid", T.UID),
-    _internal("new_gid", T.UID),
-    _internal("new_suid", T.UID),
-    _internal("new_sgid", T.UID),
-    _internal("new_euid", T.UID),
-    _internal("new_egid", T.UID),
-    Param("cap_inheritable", T.UINT64),
-    Param("cap_permitted", T.UINT64),
-    Param("cap_effective", T.UINT64),
+    _internal("new_uid", T.UID, "cred"),
+    _internal("new_gid", T.UID, "cred"),
+    _internal("new_suid", T.UID, "cred"),
+    _internal("new_sgid", T.UID, "cred"),
+    _internal("new_euid", T.UID, "cred"),
+    _internal("new_egid", T.UID, "cred"),
+    Param("cap_inheritable", T.UINT64, block="cred"),
+    Param("cap_permitted", T.UINT64, block="cred"),
+    Param("cap_effective", T.UINT64, block="cred"),
 )
 
 # All that the kernel tells of a process when it starts a program; /proc tells the same of those that ran before us.
@@ -196,10 +278,52 @@ def _two(source: str, source_base: str | None, target: str, target_base: str) ->
 _FLAGS = Param("flags", T.FLAGS, OPEN_FLAGS)
 _MODE = Param("mode", T.MODE)
 _OPENED = (Param("dev", T.UINT32), Param("ino", T.UINT64))  # 0 where the call failed
-_OWNER = (Param("uid", T.UID), Param("gid", T.UID))
-_OLD_BASE, _NEW_BASE = _internal("oldbase", T.DIRPATH), _internal("newbase", T.DIRPATH)
+_TUPLE = Param("tuple", T.TEXT, get="e.fd.name")
+_UNTOLD = "None"  # Falco has the parameter, we have no value for it: see docs/falco-differences.md
 
 _E, _C = EventType, Category
+
+
+def _mode(n: int) -> Param:
+    """What the kernel takes of a mode (S_IALLUGO)."""
+    return _arg("mode", T.MODE, n, mask=0o7777)
+
+
+def _owner(n: int) -> tuple[Param, Param]:
+    return _arg("uid", T.UID, n), _arg("gid", T.UID, n + 1)
+
+
+def _sockaddr(n: int, size: int, *, size_at: bool = False) -> Param:
+    """The address as the caller gave or got it, cut at 128 bytes."""
+    return _internal("sockaddr", T.BYTES, arg=Arg(n, size=size, size_at=size_at, most=128))
+
+
+def _about_fd(
+    type_: EventType, category: Category, params: tuple[Param, ...], fd: int = 0, *behind: Param, **more: Any
+) -> EventSpec:
+    """A call about the descriptor in argument `fd` (or RESULT); `behind` stand behind the descriptor's facts."""
+    return EventSpec(type_, category, (*params, *_FD_FACTS, *behind), (), True, fd_arg=fd, **more)
+
+
+def _by_path(
+    type_: EventType, params: tuple[Param, ...], name: str = "path", folder: int = CWD, category: Category = _C.FILE
+) -> EventSpec:
+    """A call about one path, relative to the folder in argument `folder`."""
+    return EventSpec(type_, category, (*params, _base(folder)), _name(name))
+
+
+_CALL_FD = _arg("fd", T.FD, 0)
+_MEMORY = tuple(Param(name, T.UINT32, get=_UNTOLD) for name in ("vm_size", "vm_rss", "vm_swap"))
+_QUEUE = (
+    Param("queuepct", T.UINT32, get="100 * p['queuelen'] // p['queuemax'] if p['queuemax'] else 0"),
+    _arg("queuelen", T.UINT32, 0, sock="sock.sk_ack_backlog"),
+    _arg("queuemax", T.UINT32, 0, sock="sock.sk_max_ack_backlog"),
+)
+
+
+def _data(pointer: int, size: int) -> Param:
+    return _arg("data", T.DATA, pointer, size=size)
+
 
 _ROWS = (
     # -- processes
@@ -220,7 +344,7 @@ _ROWS = (
         (
             Param("status", T.RES),
             Param("ret", T.RES, get="(e.res >> 8) & 0xFF"),
-            Param("sig", T.UINT32, get="e.res & 0x7F"),
+            Param("sig", T.SIGNAL, SIGNALS, get="e.res & 0x7F"),
             Param("core", T.UINT32, get="(e.res >> 7) & 1"),
         ),
         doc="the last thread of a process has ended",
@@ -232,30 +356,138 @@ _ROWS = (
         _C.OTHER,
         (
             _RES,
-            Param("addr", T.UINT64),
-            Param("data", T.UINT64),
-            Param("request", T.ENUM, PTRACE_REQUESTS),
-            Param("pid", T.PID),
+            _arg("addr", T.UINT64, 2),
+            _arg("data", T.UINT64, 3),
+            _arg("request", T.ENUM, 0, PTRACE_REQUESTS),
+            _arg("pid", T.PID, 1),
         ),
         doc="one process controls another",
     ),
+    EventSpec(
+        _E.PRCTL,
+        _C.PROCESS,
+        (
+            _RES,
+            Param("option", T.ENUM, PRCTL_OPTIONS),
+            Param("arg2_str", T.TEXT),
+            Param("arg2_int", T.INT64),
+        ),
+        doc="a process changes what it is: its name, its rights",
+    ),
+    EventSpec(_E.SETSID, _C.PROCESS, (Param("res", T.RES_PID),)),
+    EventSpec(
+        _E.SETPGID,
+        _C.PROCESS,
+        (_RES, Param("pid", T.PID), Param("pgid", T.PID), _internal("own_pgid", T.PID)),
+    ),
+    EventSpec(
+        _E.SETNS, _C.PROCESS, (_RES, _CALL_FD, _arg("nstype", T.FLAGS, 1, NAMESPACES), *_FD_FACTS), (), True, fd_arg=0
+    ),
+    EventSpec(_E.UNSHARE, _C.PROCESS, (_RES, _arg("flags", T.FLAGS, 0, CLONE_FLAGS))),
+    EventSpec(_E.CHROOT, _C.PROCESS, (_RES, _arg("path", T.PATH, 0), _base()), _name("path")),
+    EventSpec(_E.SECCOMP, _C.OTHER, (_RES, _arg("op", T.UINT64, 0), _arg("flags", T.UINT64, 1))),
+    EventSpec(_E.KILL, _C.OTHER, (_RES, _arg("pid", T.PID, 0), _arg("sig", T.SIGNAL, 1, SIGNALS))),
+    EventSpec(_E.TKILL, _C.OTHER, (_RES, _arg("tid", T.PID, 0), _arg("sig", T.SIGNAL, 1, SIGNALS))),
+    EventSpec(
+        _E.TGKILL,
+        _C.OTHER,
+        (_RES, _arg("pid", T.PID, 0), _arg("tid", T.PID, 1), _arg("sig", T.SIGNAL, 2, SIGNALS)),
+    ),
+    EventSpec(
+        _E.PIDFD_OPEN,
+        _C.PROCESS,
+        (_FD, _arg("pid", T.PID, 0), _arg("flags", T.FLAGS, 1, PIDFD_FLAGS), *_FD_FACTS),
+        (),
+        True,
+        fd_arg=RESULT,
+    ),
+    EventSpec(
+        _E.PIDFD_GETFD,
+        _C.PROCESS,
+        (_FD, _arg("pid_fd", T.FD, 0), _arg("target_fd", T.FD, 1), _arg("flags", T.UINT32, 2), *_FD_FACTS),
+        (),
+        True,
+        fd_arg=RESULT,
+    ),
+    EventSpec(
+        _E.PROCESS_VM_READV,
+        _C.IPC,
+        (Param("res", T.RES_INT), _arg("pid", T.PID, 0), Param("data", T.DATA, get=_UNTOLD)),
+    ),
+    EventSpec(
+        _E.PROCESS_VM_WRITEV,
+        _C.IPC,
+        (Param("res", T.RES_INT), _arg("pid", T.PID, 0), Param("data", T.DATA, get=_UNTOLD)),
+    ),
+    # -- limits
+    *(
+        EventSpec(
+            type_,
+            _C.PROCESS,
+            (
+                _RES,
+                _arg("cur", T.INT64, 1, long=0),
+                _arg("max", T.INT64, 1, long=1),
+                _arg("resource", T.ENUM, 0, LIMITS),
+            ),
+        )
+        for type_ in (_E.GETRLIMIT, _E.SETRLIMIT)
+    ),
+    EventSpec(
+        _E.PRLIMIT,
+        _C.PROCESS,
+        (
+            _RES,
+            _arg("newcur", T.INT64, 2, at=0),
+            _arg("newmax", T.INT64, 2, at=8),
+            _arg("oldcur", T.INT64, 3, at=0, out=True),
+            _arg("oldmax", T.INT64, 3, at=8, out=True),
+            _arg("pid", T.PID, 0),
+            _arg("resource", T.ENUM, 1, LIMITS),
+        ),
+    ),
     # -- identity
-    EventSpec(_E.SETUID, _C.USER, (_RES, Param("uid", T.UID), *_CREDENTIALS)),
-    EventSpec(_E.SETGID, _C.USER, (_RES, Param("gid", T.UID), *_CREDENTIALS)),
-    EventSpec(_E.SETREUID, _C.USER, (_RES, Param("ruid", T.UID), Param("euid", T.UID), *_CREDENTIALS)),
-    EventSpec(_E.SETREGID, _C.USER, (_RES, Param("rgid", T.UID), Param("egid", T.UID), *_CREDENTIALS)),
+    EventSpec(_E.SETUID, _C.USER, (_RES, _arg("uid", T.UID, 0), *_CREDENTIALS)),
+    EventSpec(_E.SETGID, _C.USER, (_RES, _arg("gid", T.UID, 0), *_CREDENTIALS)),
+    EventSpec(_E.SETREUID, _C.USER, (_RES, _arg("ruid", T.UID, 0), _arg("euid", T.UID, 1), *_CREDENTIALS)),
+    EventSpec(_E.SETREGID, _C.USER, (_RES, _arg("rgid", T.UID, 0), _arg("egid", T.UID, 1), *_CREDENTIALS)),
     EventSpec(
         _E.SETRESUID,
         _C.USER,
-        (_RES, Param("ruid", T.UID), Param("euid", T.UID), Param("suid", T.UID), *_CREDENTIALS),
+        (_RES, _arg("ruid", T.UID, 0), _arg("euid", T.UID, 1), _arg("suid", T.UID, 2), *_CREDENTIALS),
     ),
     EventSpec(
         _E.SETRESGID,
         _C.USER,
-        (_RES, Param("rgid", T.UID), Param("egid", T.UID), Param("sgid", T.UID), *_CREDENTIALS),
+        (_RES, _arg("rgid", T.UID, 0), _arg("egid", T.UID, 1), _arg("sgid", T.UID, 2), *_CREDENTIALS),
     ),
-    EventSpec(_E.SETFSUID, _C.USER, (_RES, Param("uid", T.UID), *_CREDENTIALS)),
-    EventSpec(_E.SETFSGID, _C.USER, (_RES, Param("gid", T.UID), *_CREDENTIALS)),
+    EventSpec(_E.SETFSUID, _C.USER, (_RES, _arg("uid", T.UID, 0), *_CREDENTIALS)),
+    EventSpec(_E.SETFSGID, _C.USER, (_RES, _arg("gid", T.UID, 0), *_CREDENTIALS)),
+    EventSpec(_E.CAPSET, _C.PROCESS, (_RES, *_CREDENTIALS)),
+    EventSpec(_E.GETUID, _C.USER, (Param("uid", T.RES_UID),)),
+    EventSpec(_E.GETEUID, _C.USER, (Param("euid", T.RES_UID),)),
+    EventSpec(_E.GETGID, _C.USER, (Param("gid", T.RES_UID),)),
+    EventSpec(_E.GETEGID, _C.USER, (Param("egid", T.RES_UID),)),
+    EventSpec(
+        _E.GETRESUID,
+        _C.USER,
+        (
+            _RES,
+            _arg("ruid", T.UID, 0, at=0, out=True),
+            _arg("euid", T.UID, 1, at=0, out=True),
+            _arg("suid", T.UID, 2, at=0, out=True),
+        ),
+    ),
+    EventSpec(
+        _E.GETRESGID,
+        _C.USER,
+        (
+            _RES,
+            _arg("rgid", T.UID, 0, at=0, out=True),
+            _arg("egid", T.UID, 1, at=0, out=True),
+            _arg("sgid", T.UID, 2, at=0, out=True),
+        ),
+    ),
     # -- files by path
     EventSpec(_E.OPEN, _C.FILE, (_FD, Param("name", T.PATH), _FLAGS, _MODE, *_OPENED, _BASE), _name("name"), True),
     EventSpec(
@@ -288,43 +520,97 @@ _ROWS = (
         _name("name"),
         True,
     ),
-    EventSpec(_E.CHMOD, _C.FILE, (_RES, Param("filename", T.PATH), _MODE, _BASE), _name("filename")),
     EventSpec(
-        _E.FCHMODAT,
+        _E.OPEN_BY_HANDLE_AT,
         _C.FILE,
-        (_RES, Param("dirfd", T.FD), Param("filename", T.PATH), _MODE, _BASE),
-        _name("filename"),
+        (
+            _FD,
+            _arg("mountfd", T.FD, 0),
+            _arg("flags", T.FLAGS, 2, OPEN_FLAGS),
+            Param("path", T.PATH, get="e.fd.name"),
+            *_FD_FACTS,
+        ),
+        (),
+        True,
+        fd_arg=RESULT,
+        doc="a file was opened by a handle: the path is the kernel's",
     ),
+    _by_path(_E.CHMOD, (_RES, _arg("filename", T.PATH, 0), _mode(1)), "filename"),
+    _by_path(_E.FCHMODAT, (_RES, _arg("dirfd", T.FD, 0), _arg("filename", T.PATH, 1), _mode(2)), "filename", 0),
     EventSpec(
         _E.FCHMODAT2,
         _C.FILE,
-        (_RES, Param("dirfd", T.FD), Param("filename", T.PATH), _MODE, Param("flags", T.FLAGS, CHOWN_FLAGS), _BASE),
+        (
+            _RES,
+            _arg("dirfd", T.FD, 0),
+            _arg("filename", T.PATH, 1),
+            _mode(2),
+            _arg("flags", T.FLAGS, 3, CHOWN_FLAGS),
+            _base(0),
+        ),
         _name("filename"),
         doc="the fchmodat of Linux 6.6, with flags",
     ),
-    EventSpec(_E.CHOWN, _C.FILE, (_RES, Param("path", T.PATH), *_OWNER, _BASE), _name("path")),
-    EventSpec(_E.LCHOWN, _C.FILE, (_RES, Param("path", T.PATH), *_OWNER, _BASE), _name("path")),
-    EventSpec(
+    _by_path(_E.CHOWN, (_RES, _arg("path", T.PATH, 0), *_owner(1))),
+    _by_path(_E.LCHOWN, (_RES, _arg("path", T.PATH, 0), *_owner(1))),
+    _by_path(
         _E.FCHOWNAT,
-        _C.FILE,
-        (_RES, Param("dirfd", T.FD), Param("pathname", T.PATH), *_OWNER, Param("flags", T.FLAGS, CHOWN_FLAGS), _BASE),
-        _name("pathname"),
+        (
+            _RES,
+            _arg("dirfd", T.FD, 0),
+            _arg("pathname", T.PATH, 1),
+            *_owner(2),
+            _arg("flags", T.FLAGS, 4, CHOWN_FLAGS),
+        ),
+        "pathname",
+        0,
     ),
-    EventSpec(_E.UNLINK, _C.FILE, (_RES, Param("path", T.PATH), _BASE), _name("path")),
-    EventSpec(
+    _by_path(_E.UNLINK, (_RES, _arg("path", T.PATH, 0))),
+    _by_path(
         _E.UNLINKAT,
-        _C.FILE,
-        (_RES, Param("dirfd", T.FD), Param("name", T.PATH), Param("flags", T.FLAGS, UNLINK_FLAGS), _BASE),
-        _name("name"),
+        (_RES, _arg("dirfd", T.FD, 0), _arg("name", T.PATH, 1), _arg("flags", T.FLAGS, 2, UNLINK_FLAGS)),
+        "name",
+        0,
     ),
-    EventSpec(_E.RMDIR, _C.FILE, (_RES, Param("path", T.PATH), _BASE), _name("path")),
-    EventSpec(_E.MKDIR, _C.FILE, (_RES, Param("path", T.PATH), _MODE, _BASE), _name("path")),
-    EventSpec(_E.MKDIRAT, _C.FILE, (_RES, Param("dirfd", T.FD), Param("path", T.PATH), _MODE, _BASE), _name("path")),
+    _by_path(_E.RMDIR, (_RES, _arg("path", T.PATH, 0))),
+    _by_path(_E.MKDIR, (_RES, _arg("path", T.PATH, 0), _mode(1))),
+    _by_path(_E.MKDIRAT, (_RES, _arg("dirfd", T.FD, 0), _arg("path", T.PATH, 1), _mode(2)), "path", 0),
+    _by_path(
+        _E.MKNOD,
+        (_RES, _arg("path", T.PATH, 0), _arg("mode", T.MODE, 1, mask=0o177777), _arg("dev", T.UINT32, 2)),
+    ),
+    _by_path(
+        _E.MKNODAT,
+        (
+            _RES,
+            _arg("dirfd", T.FD, 0),
+            _arg("path", T.PATH, 1),
+            _arg("mode", T.MODE, 2, mask=0o177777),
+            _arg("dev", T.UINT32, 3),
+        ),
+        "path",
+        0,
+    ),
+    _by_path(_E.ACCESS, (_RES, _arg("name", T.PATH, 0), _arg("mode", T.FLAGS, 1, ACCESS_MODES)), "name"),
+    *(_by_path(type_, (_RES, _arg("path", T.PATH, 0))) for type_ in (_E.STAT, _E.LSTAT, _E.STAT64, _E.LSTAT64)),
+    _by_path(
+        _E.NEWFSTATAT,
+        (_RES, _arg("dirfd", T.FD, 0), _arg("path", T.PATH, 1), _arg("flags", T.FLAGS, 3, STAT_FLAGS)),
+        "path",
+        0,
+    ),
+    EventSpec(_E.GETCWD, _C.FILE, (_RES, _arg("path", T.TEXT, 0, out=True))),
     # -- files by two paths
     EventSpec(
         _E.RENAME,
         _C.FILE,
-        (_RES, Param("oldpath", T.PATH), Param("newpath", T.PATH), _OLD_BASE, _NEW_BASE),
+        (
+            _RES,
+            _arg("oldpath", T.PATH, 0),
+            _arg("newpath", T.PATH, 1),
+            _base(CWD, "oldbase"),
+            _base(CWD, "newbase"),
+        ),
         _two("oldpath", "oldbase", "newpath", "newbase"),
     ),
     EventSpec(
@@ -332,12 +618,12 @@ _ROWS = (
         _C.FILE,
         (
             _RES,
-            Param("olddirfd", T.FD),
-            Param("oldpath", T.PATH),
-            Param("newdirfd", T.FD),
-            Param("newpath", T.PATH),
-            _OLD_BASE,
-            _NEW_BASE,
+            _arg("olddirfd", T.FD, 0),
+            _arg("oldpath", T.PATH, 1),
+            _arg("newdirfd", T.FD, 2),
+            _arg("newpath", T.PATH, 3),
+            _base(0, "oldbase"),
+            _base(2, "newbase"),
         ),
         _two("oldpath", "oldbase", "newpath", "newbase"),
     ),
@@ -346,20 +632,26 @@ _ROWS = (
         _C.FILE,
         (
             _RES,
-            Param("olddirfd", T.FD),
-            Param("oldpath", T.PATH),
-            Param("newdirfd", T.FD),
-            Param("newpath", T.PATH),
-            Param("flags", T.FLAGS, RENAME_FLAGS),
-            _OLD_BASE,
-            _NEW_BASE,
+            _arg("olddirfd", T.FD, 0),
+            _arg("oldpath", T.PATH, 1),
+            _arg("newdirfd", T.FD, 2),
+            _arg("newpath", T.PATH, 3),
+            _arg("flags", T.FLAGS, 4, RENAME_FLAGS),
+            _base(0, "oldbase"),
+            _base(2, "newbase"),
         ),
         _two("oldpath", "oldbase", "newpath", "newbase"),
     ),
     EventSpec(
         _E.LINK,
         _C.FILE,
-        (_RES, Param("oldpath", T.PATH), Param("newpath", T.PATH), _OLD_BASE, _NEW_BASE),
+        (
+            _RES,
+            _arg("oldpath", T.PATH, 0),
+            _arg("newpath", T.PATH, 1),
+            _base(CWD, "oldbase"),
+            _base(CWD, "newbase"),
+        ),
         _two("oldpath", "oldbase", "newpath", "newbase"),
     ),
     EventSpec(
@@ -367,76 +659,606 @@ _ROWS = (
         _C.FILE,
         (
             _RES,
-            Param("olddir", T.FD),
-            Param("oldpath", T.PATH),
-            Param("newdir", T.FD),
-            Param("newpath", T.PATH),
-            Param("flags", T.FLAGS, LINK_FLAGS),
-            _OLD_BASE,
-            _NEW_BASE,
+            _arg("olddir", T.FD, 0),
+            _arg("oldpath", T.PATH, 1),
+            _arg("newdir", T.FD, 2),
+            _arg("newpath", T.PATH, 3),
+            _arg("flags", T.FLAGS, 4, LINK_FLAGS),
+            _base(0, "oldbase"),
+            _base(2, "newbase"),
         ),
         _two("oldpath", "oldbase", "newpath", "newbase"),
     ),
     EventSpec(
         _E.SYMLINK,
         _C.FILE,
-        (_RES, Param("target", T.PATH), Param("linkpath", T.PATH), _BASE),
+        (_RES, _arg("target", T.PATH, 0), _arg("linkpath", T.PATH, 1), _base()),
         _two("target", None, "linkpath", "base"),
     ),
     EventSpec(
         _E.SYMLINKAT,
         _C.FILE,
-        (_RES, Param("target", T.PATH), Param("linkdirfd", T.FD), Param("linkpath", T.PATH), _BASE),
+        (_RES, _arg("target", T.PATH, 0), _arg("linkdirfd", T.FD, 1), _arg("linkpath", T.PATH, 2), _base(1)),
         _two("target", None, "linkpath", "base"),
     ),
+    # -- mounts
     EventSpec(
         _E.MOUNT,
         _C.SYSTEM,
         (
             _RES,
-            Param("dev", T.TEXT),
-            Param("dir", T.PATH),
-            Param("type", T.TEXT),
-            Param("flags", T.FLAGS, MOUNT_FLAGS),
-            _BASE,
+            _arg("dev", T.TEXT, 0),
+            _arg("dir", T.PATH, 1),
+            _arg("type", T.TEXT, 2),
+            _arg("flags", T.FLAGS, 3, MOUNT_FLAGS),
+            _base(),
         ),
         _two("dev", None, "dir", "base"),
     ),
-    # -- files by descriptor
-    EventSpec(_E.FCHMOD, _C.FILE, (_RES, Param("fd", T.FD), _MODE, *_FD_FACTS), (), True),
-    EventSpec(_E.FCHOWN, _C.FILE, (_RES, Param("fd", T.FD), *_OWNER, *_FD_FACTS), (), True),
-    EventSpec(_E.DUP, _C.FILE, (Param("res", T.RES_FD), Param("oldfd", T.FD), *_FD_FACTS), (), True),
+    _by_path(_E.UMOUNT, (_RES, _arg("name", T.PATH, 0)), "name", category=_C.FILE),
+    _by_path(_E.UMOUNT2, (_RES, _arg("name", T.PATH, 0), _arg("flags", T.FLAGS, 1, UMOUNT_FLAGS)), "name"),
     EventSpec(
-        _E.DUP2, _C.FILE, (Param("res", T.RES_FD), Param("oldfd", T.FD), Param("newfd", T.FD), *_FD_FACTS), (), True
+        _E.FSCONFIG,
+        _C.SYSTEM,
+        (
+            _RES,
+            _CALL_FD,
+            _arg("cmd", T.ENUM, 1, FSCONFIG_COMMANDS),
+            _arg("key", T.TEXT, 2),
+            _arg("value_bytebuf", T.DATA, 3, size=4),
+            _arg("value_charbuf", T.TEXT, 3),
+            _arg("aux", T.INT32, 4),
+        ),
     ),
     EventSpec(
+        _E.QUOTACTL,
+        _C.USER,
+        (
+            _RES,
+            _arg("special", T.TEXT, 1),
+            *(
+                Param(name, type_, get=_UNTOLD)
+                for name, type_ in (
+                    ("quotafilepath", T.TEXT),
+                    ("dqb_bhardlimit", T.UINT64),
+                    ("dqb_bsoftlimit", T.UINT64),
+                    ("dqb_curspace", T.UINT64),
+                    ("dqb_ihardlimit", T.UINT64),
+                    ("dqb_isoftlimit", T.UINT64),
+                    ("dqb_btime", T.RELTIME),
+                    ("dqb_itime", T.RELTIME),
+                    ("dqi_bgrace", T.RELTIME),
+                    ("dqi_igrace", T.RELTIME),
+                    ("dqi_flags", T.FLAGS),
+                    ("quota_fmt_out", T.FLAGS),
+                )
+            ),
+            Param("cmd", T.ENUM, QUOTA_COMMANDS, get="p['quota_command'] >> 8"),
+            Param("type", T.ENUM, QUOTA_TYPES, get="p['quota_command'] & 0xFF"),
+            _arg("id", T.UINT32, 2),
+            Param("quota_fmt", T.ENUM, QUOTA_FORMATS, get="p['id'] if p['quota_command'] >> 8 == 0x800002 else 0"),
+            _internal("quota_command", T.UINT32, arg=Arg(0)),
+        ),
+    ),
+    # -- files by descriptor
+    _about_fd(_E.FCHMOD, _C.FILE, (_RES, _CALL_FD, _mode(1))),
+    _about_fd(_E.FCHOWN, _C.FILE, (_RES, _CALL_FD, *_owner(1))),
+    _about_fd(_E.DUP, _C.FILE, (Param("res", T.RES_FD), _arg("oldfd", T.FD, 0)), RESULT),
+    _about_fd(_E.DUP2, _C.FILE, (Param("res", T.RES_FD), _arg("oldfd", T.FD, 0), _arg("newfd", T.FD, 1)), RESULT),
+    _about_fd(
         _E.DUP3,
         _C.FILE,
-        (Param("res", T.RES_FD), Param("oldfd", T.FD), Param("newfd", T.FD), _FLAGS, *_FD_FACTS),
+        (
+            Param("res", T.RES_FD),
+            _arg("oldfd", T.FD, 0),
+            _arg("newfd", T.FD, 1),
+            _arg("flags", T.FLAGS, 2, OPEN_FLAGS),
+        ),
+        RESULT,
+    ),
+    EventSpec(_E.CLOSE, _C.OTHER, (_RES, _CALL_FD), (), True, doc="a descriptor was given back"),
+    EventSpec(
+        _E.CLOSE_RANGE,
+        _C.OTHER,
+        (
+            _RES,
+            _arg("first", T.UINT32, 0),
+            _arg("last", T.UINT32, 1),
+            _arg("flags", T.FLAGS, 2, CLOSE_RANGE_FLAGS),
+        ),
+    ),
+    *(_about_fd(type_, _C.FILE, (_RES, _CALL_FD)) for type_ in (_E.FSTAT, _E.GETDENTS, _E.GETDENTS64)),
+    EventSpec(_E.FSTAT64, _C.FILE, (_RES,)),
+    _about_fd(
+        _E.LSEEK,
+        _C.FILE,
+        (_RES, _CALL_FD, _arg("offset", T.UINT64, 1), _arg("whence", T.ENUM, 2, WHENCE)),
+    ),
+    _about_fd(
+        _E.LLSEEK,
+        _C.FILE,
+        (
+            _RES,
+            _CALL_FD,
+            Param("offset", T.UINT64, get="p['offset_high'] << 32 | p['offset_low']"),
+            _arg("whence", T.ENUM, 4, WHENCE),
+            _internal("offset_high", T.UINT32, arg=Arg(1)),
+            _internal("offset_low", T.UINT32, arg=Arg(2)),
+        ),
+    ),
+    _about_fd(_E.FLOCK, _C.FILE, (_RES, _CALL_FD, _arg("operation", T.FLAGS, 1, LOCKS))),
+    _about_fd(
+        _E.FCNTL,
+        _C.FILE,
+        (Param("res", T.RES_FD), _CALL_FD, _arg("cmd", T.ENUM, 1, FCNTL_COMMANDS), _arg("arg", T.UINT64, 2)),
+    ),
+    _about_fd(
+        _E.IOCTL,
+        _C.OTHER,
+        (_RES, _CALL_FD, _arg("request", T.UINT64, 1), _arg("argument", T.UINT64, 2)),
+    ),
+    # -- reading and writing
+    _about_fd(_E.READ, _C.IO_READ, (_RES, _data(1, RESULT), _CALL_FD, _arg("size", T.UINT32, 2)), bulk=True),
+    _about_fd(_E.WRITE, _C.IO_WRITE, (_RES, _data(1, 2), _CALL_FD, _arg("size", T.UINT32, 2)), bulk=True),
+    _about_fd(
+        _E.PREAD,
+        _C.IO_READ,
+        (_RES, _data(1, RESULT), _CALL_FD, _arg("size", T.UINT32, 2), _arg("pos", T.UINT64, 3)),
+        bulk=True,
+    ),
+    _about_fd(
+        _E.PWRITE,
+        _C.IO_WRITE,
+        (_RES, _data(1, 2), _CALL_FD, _arg("size", T.UINT32, 2), _arg("pos", T.UINT64, 3)),
+        bulk=True,
+    ),
+    _about_fd(
+        _E.READV,
+        _C.IO_READ,
+        (_RES, Param("size", T.UINT32, get="e.res if e.res > 0 else 0"), _data(VEC, VEC_SIZE), _CALL_FD),
+        vector=1,
+        bulk=True,
+    ),
+    _about_fd(
+        _E.WRITEV,
+        _C.IO_WRITE,
+        (_RES, _data(VEC, VEC_SIZE), _CALL_FD, Param("size", T.UINT32, get="e.res if e.res > 0 else 0")),
+        vector=1,
+        bulk=True,
+    ),
+    _about_fd(
+        _E.PREADV,
+        _C.IO_READ,
+        (
+            _RES,
+            Param("size", T.UINT32, get="e.res if e.res > 0 else 0"),
+            _data(VEC, VEC_SIZE),
+            _CALL_FD,
+            _arg("pos", T.UINT64, 3),
+        ),
+        vector=1,
+        bulk=True,
+    ),
+    _about_fd(
+        _E.PWRITEV,
+        _C.IO_WRITE,
+        (
+            _RES,
+            _data(VEC, VEC_SIZE),
+            _CALL_FD,
+            Param("size", T.UINT32, get="e.res if e.res > 0 else 0"),
+            _arg("pos", T.UINT64, 3),
+        ),
+        vector=1,
+        bulk=True,
+    ),
+    EventSpec(
+        _E.SENDFILE,
+        _C.IO_WRITE,
+        (
+            _RES,
+            _arg("offset", T.UINT64, 2, at=0),
+            _arg("out_fd", T.FD, 0),
+            _arg("in_fd", T.FD, 1),
+            _arg("size", T.UINT64, 3),
+            *_FD_FACTS,
+        ),
         (),
         True,
+        fd_arg=0,
+        bulk=True,
+    ),
+    EventSpec(
+        _E.SPLICE,
+        _C.FILE,
+        (
+            _RES,
+            _arg("fd_in", T.FD, 0),
+            _arg("fd_out", T.FD, 2),
+            _arg("size", T.UINT64, 4),
+            _arg("flags", T.FLAGS, 5, SPLICE_FLAGS),
+            *_FD_FACTS,
+        ),
+        (),
+        True,
+        fd_arg=0,
+    ),
+    EventSpec(
+        _E.COPY_FILE_RANGE,
+        _C.FILE,
+        (
+            _RES,
+            _arg("fdout", T.FD, 2),
+            _arg("offout", T.UINT64, 3, at=0),
+            _arg("fdin", T.FD, 0),
+            _arg("offin", T.UINT64, 1, at=0),
+            _arg("len", T.UINT64, 4),
+            *_FD_FACTS,
+        ),
+        (),
+        True,
+        fd_arg=2,
+    ),
+    # -- descriptors made
+    EventSpec(
+        _E.PIPE,
+        _C.IPC,
+        (
+            _RES,
+            _arg("fd1", T.FD, 0, at=0, out=True),
+            _arg("fd2", T.FD, 0, at=4, out=True),
+            Param("ino", T.UINT64, get=_UNTOLD),
+        ),
+    ),
+    EventSpec(
+        _E.PIPE2,
+        _C.IPC,
+        (
+            _RES,
+            _arg("fd1", T.FD, 0, at=0, out=True),
+            _arg("fd2", T.FD, 0, at=4, out=True),
+            Param("ino", T.UINT64, get=_UNTOLD),
+            _arg("flags", T.FLAGS, 1, OPEN_FLAGS),
+        ),
+    ),
+    _about_fd(_E.EVENTFD, _C.IPC, (Param("res", T.RES_FD), _arg("initval", T.UINT64, 0), _zero("flags")), RESULT),
+    _about_fd(
+        _E.EVENTFD2,
+        _C.IPC,
+        (Param("res", T.RES_FD), _arg("flags", T.FLAGS, 1, OPEN_FLAGS), _arg("initval", T.UINT64, 0)),
+        RESULT,
+    ),
+    _about_fd(
+        _E.SIGNALFD,
+        _C.SIGNAL,
+        (Param("res", T.RES_FD), _CALL_FD, _arg("mask", T.UINT32, 1, at=0), _zero("flags")),
+        RESULT,
+    ),
+    _about_fd(
+        _E.SIGNALFD4,
+        _C.SIGNAL,
+        (
+            Param("res", T.RES_FD),
+            _arg("flags", T.FLAGS, 3, OPEN_FLAGS),
+            _CALL_FD,
+            _arg("mask", T.UINT32, 1, at=0),
+        ),
+        RESULT,
+    ),
+    _about_fd(
+        _E.TIMERFD_CREATE,
+        _C.TIME,
+        (Param("res", T.RES_FD), _arg("clockid", T.UINT32, 0), _arg("flags", T.UINT32, 1)),
+        RESULT,
+    ),
+    _about_fd(_E.INOTIFY_INIT, _C.IPC, (Param("res", T.RES_FD), _zero("flags")), RESULT),
+    _about_fd(_E.INOTIFY_INIT1, _C.IPC, (Param("res", T.RES_FD), _arg("flags", T.FLAGS, 0, OPEN_FLAGS)), RESULT),
+    _about_fd(_E.EPOLL_CREATE, _C.WAIT, (_RES, _arg("size", T.INT32, 0)), RESULT),
+    _about_fd(_E.EPOLL_CREATE1, _C.WAIT, (_RES, _arg("flags", T.FLAGS, 0, EPOLL_FLAGS)), RESULT),
+    EventSpec(
+        _E.MEMFD_CREATE,
+        _C.MEMORY,
+        (_FD, _arg("name", T.TEXT, 0), _arg("flags", T.FLAGS, 1, MEMFD_FLAGS), *_FD_FACTS),
+        (),
+        True,
+        fd_arg=RESULT,
+        doc="a file without a name, in memory",
+    ),
+    _about_fd(_E.USERFAULTFD, _C.FILE, (_RES, _arg("flags", T.FLAGS, 0, USERFAULTFD_FLAGS)), RESULT),
+    EventSpec(
+        _E.EPOLL_WAIT, _C.WAIT, (_RES, _arg("maxevents", T.INT64, 2)), doc="a wait for what happens on descriptors"
+    ),
+    EventSpec(_E.POLL, _C.WAIT, (_RES, Param("fds", T.TEXT, get=_UNTOLD), _arg("timeout", T.INT64, 2))),
+    EventSpec(
+        _E.PPOLL,
+        _C.WAIT,
+        (
+            _RES,
+            Param("fds", T.TEXT, get=_UNTOLD),
+            Param("timeout", T.RELTIME, get="p['timeout_s'] * 1000000000 + p['timeout_ns']"),
+            _arg("sigmask", T.UINT32, 3, at=0),
+            _internal("timeout_s", T.INT64, arg=Arg(2, long=0)),
+            _internal("timeout_ns", T.INT64, arg=Arg(2, long=1)),
+        ),
+    ),
+    EventSpec(_E.SELECT, _C.WAIT, (_RES,)),
+    EventSpec(
+        _E.NANOSLEEP,
+        _C.SLEEP,
+        (
+            _RES,
+            Param("interval", T.RELTIME, get="p['interval_s'] * 1000000000 + p['interval_ns']"),
+            _internal("interval_s", T.INT64, arg=Arg(0, long=0)),
+            _internal("interval_ns", T.INT64, arg=Arg(0, long=1)),
+        ),
+    ),
+    # -- memory
+    EventSpec(
+        _E.BRK,
+        _C.MEMORY,
+        (Param("res", T.RES_INT), *_MEMORY, _arg("addr", T.UINT64, 0)),
+    ),
+    *(
+        EventSpec(
+            type_,
+            _C.MEMORY,
+            (
+                Param("res", T.RES),
+                *_MEMORY,
+                _arg("addr", T.UINT64, 0),
+                _arg("length", T.UINT64, 1),
+                _arg("prot", T.FLAGS, 2, PROTECTIONS),
+                _arg("flags", T.FLAGS, 3, MAP_FLAGS),
+                _arg("fd", T.FD, 4),
+                _arg(offset, T.UINT64, 5),
+                *_FD_FACTS,
+            ),
+            (),
+            True,
+            fd_arg=4,
+        )
+        for type_, offset in ((_E.MMAP, "offset"), (_E.MMAP2, "pgoffset"))
+    ),
+    EventSpec(_E.MUNMAP, _C.MEMORY, (_RES, *_MEMORY, _arg("addr", T.UINT64, 0), _arg("length", T.UINT64, 1))),
+    EventSpec(
+        _E.MPROTECT,
+        _C.MEMORY,
+        (_RES, _arg("addr", T.UINT64, 0), _arg("length", T.UINT64, 1), _arg("prot", T.FLAGS, 2, PROTECTIONS)),
+    ),
+    EventSpec(_E.MLOCK, _C.MEMORY, (_RES, _arg("addr", T.UINT64, 0), _arg("len", T.UINT64, 1))),
+    EventSpec(_E.MUNLOCK, _C.MEMORY, (_RES, _arg("addr", T.UINT64, 0), _arg("len", T.UINT64, 1))),
+    EventSpec(
+        _E.MLOCK2,
+        _C.MEMORY,
+        (_RES, _arg("addr", T.UINT64, 0), _arg("len", T.UINT64, 1), _arg("flags", T.FLAGS, 2, MLOCK2_FLAGS)),
+    ),
+    EventSpec(_E.MLOCKALL, _C.MEMORY, (_RES, _arg("flags", T.FLAGS, 0, MLOCKALL_FLAGS))),
+    EventSpec(_E.MUNLOCKALL, _C.MEMORY, (_RES,)),
+    EventSpec(
+        _E.FUTEX,
+        _C.IPC,
+        (_RES, _arg("addr", T.UINT64, 0), _arg("op", T.ENUM, 1, FUTEX_OPERATIONS), _arg("val", T.UINT64, 2)),
+    ),
+    EventSpec(
+        _E.SEMOP,
+        _C.PROCESS,
+        (
+            _RES,
+            _arg("nsops", T.UINT32, 2),
+            _arg("sem_num_0", T.UINT16, 1, at=0),
+            _arg("sem_op_0", T.INT16, 1, at=2),
+            _arg("sem_flg_0", T.FLAGS16, 1, SEMAPHORE_FLAGS, at=4),
+            _arg("sem_num_1", T.UINT16, 1, at=6),
+            _arg("sem_op_1", T.INT16, 1, at=8),
+            _arg("sem_flg_1", T.FLAGS16, 1, SEMAPHORE_FLAGS, at=10),
+            _arg("semid", T.INT32, 0),
+        ),
+    ),
+    EventSpec(
+        _E.SEMCTL,
+        _C.PROCESS,
+        (
+            _RES,
+            _arg("semid", T.INT32, 0),
+            _arg("semnum", T.INT32, 1),
+            _arg("cmd", T.ENUM, 2, SEMCTL_COMMANDS, mask=0xFF),
+            _arg("val", T.INT32, 3),
+        ),
+    ),
+    EventSpec(
+        _E.SEMGET,
+        _C.PROCESS,
+        (
+            _RES,
+            _arg("key", T.INT32, 0),
+            _arg("nsems", T.INT32, 1),
+            _arg("semflg", T.FLAGS, 2, SEMGET_FLAGS),
+        ),
     ),
     # -- network
     EventSpec(
         _E.SOCKET,
         _C.NET,
-        (_FD, Param("domain", T.ENUM, FAMILIES), Param("type", T.UINT32), Param("proto", T.UINT32)),
+        (
+            _FD,
+            _arg("domain", T.ENUM, 0, FAMILIES),
+            _arg("type", T.UINT32, 1),
+            _arg("proto", T.UINT32, 2),
+            _arg("flags", T.FLAGS, 1, SOCKET_FLAGS),
+        ),
         (),
         True,
     ),
     EventSpec(
-        _E.CONNECT,
+        _E.SOCKETPAIR,
         _C.NET,
         (
             _RES,
-            Param("tuple", T.TEXT, get="e.fd.name"),
-            Param("fd", T.FD),
-            Param("addr", T.TEXT, get="e.fd.name"),
+            _arg("fd1", T.FD, 3, at=0, out=True),
+            _arg("fd2", T.FD, 3, at=4, out=True),
+            Param("source", T.UINT64, get=_UNTOLD),
+            Param("peer", T.UINT64, get=_UNTOLD),
+            _arg("domain", T.ENUM, 0, FAMILIES),
+            _arg("type", T.UINT32, 1),
+            _arg("proto", T.UINT32, 2),
+        ),
+    ),
+    _about_fd(_E.BIND, _C.NET, (_RES, Param("addr", T.TEXT, get="e.fd.name"), _CALL_FD), 0, _sockaddr(1, 2)),
+    _about_fd(_E.CONNECT, _C.NET, (_RES, _TUPLE, _CALL_FD, Param("addr", T.TEXT, get="e.fd.name")), 0, _sockaddr(1, 2)),
+    _about_fd(_E.LISTEN, _C.NET, (_RES, _CALL_FD, _arg("backlog", T.INT32, 1))),
+    _about_fd(_E.ACCEPT, _C.NET, (_FD, _TUPLE, *_QUEUE), RESULT),
+    _about_fd(_E.ACCEPT4, _C.NET, (_FD, _TUPLE, *_QUEUE, _arg("flags", T.INT32, 3)), RESULT),
+    _about_fd(_E.SHUTDOWN, _C.NET, (_RES, _CALL_FD, _arg("how", T.ENUM, 1, SHUTDOWNS))),
+    _about_fd(_E.SEND, _C.IO_WRITE, (_RES, _data(1, 2), _CALL_FD, _arg("size", T.UINT32, 2), _TUPLE), bulk=True),
+    _about_fd(_E.RECV, _C.IO_READ, (_RES, _data(1, RESULT), _CALL_FD, _arg("size", T.UINT32, 2), _TUPLE), bulk=True),
+    _about_fd(
+        _E.SENDTO,
+        _C.IO_WRITE,
+        (_RES, _data(1, 2), _CALL_FD, _arg("size", T.UINT32, 2), _TUPLE),
+        0,
+        _sockaddr(4, 5),
+    ),
+    _about_fd(
+        _E.RECVFROM,
+        _C.IO_READ,
+        (_RES, _data(1, RESULT), _TUPLE, _CALL_FD, _arg("size", T.UINT32, 2)),
+        0,
+        _sockaddr(4, 5, size_at=True),
+    ),
+    _about_fd(
+        _E.SENDMSG,
+        _C.IO_WRITE,
+        (_RES, _data(VEC, VEC_SIZE), _CALL_FD, Param("size", T.UINT32, get="e.res if e.res > 0 else 0"), _TUPLE),
+        0,
+        _sockaddr(NAME, NAME_SIZE),
+        message=1,
+    ),
+    _about_fd(
+        _E.RECVMSG,
+        _C.IO_READ,
+        (
+            _RES,
+            Param("size", T.UINT32, get="e.res if e.res > 0 else 0"),
+            _data(VEC, VEC_SIZE),
+            _TUPLE,
+            _arg("msgcontrol", T.DATA, CONTROL, size=CONTROL_SIZE),
+            _CALL_FD,
+        ),
+        0,
+        _sockaddr(NAME, NAME_SIZE),
+        message=1,
+    ),
+    _about_fd(
+        _E.SENDMMSG,
+        _C.IO_WRITE,
+        (_RES, _CALL_FD, Param("size", T.UINT32, get="e.res if e.res > 0 else 0"), _data(VEC, VEC_SIZE), _TUPLE),
+        0,
+        _sockaddr(NAME, NAME_SIZE),
+        message=1,
+        doc="several messages at once: the first is told, the result is their number",
+    ),
+    _about_fd(
+        _E.RECVMMSG,
+        _C.IO_READ,
+        (
+            _RES,
+            _CALL_FD,
+            Param("size", T.UINT32, get="e.res if e.res > 0 else 0"),
+            _data(VEC, VEC_SIZE),
+            _TUPLE,
+            _arg("msgcontrol", T.DATA, CONTROL, size=CONTROL_SIZE),
+        ),
+        0,
+        _sockaddr(NAME, NAME_SIZE),
+        message=1,
+        doc="several messages at once: the first is told, the result is their number",
+    ),
+    EventSpec(_E.GETSOCKNAME, _C.NET, ()),
+    EventSpec(_E.GETPEERNAME, _C.NET, ()),
+    *(
+        _about_fd(
+            type_,
+            _C.NET,
+            (
+                _RES,
+                _CALL_FD,
+                _arg("level", T.ENUM, 1, LEVELS),
+                _arg("optname", T.ENUM, 2, SOCKET_OPTIONS),
+                _arg("val", T.DATA, 3, size=4, size_at=type_ is _E.GETSOCKOPT),
+                _arg("optlen", T.UINT32, 4, at=0 if type_ is _E.GETSOCKOPT else None),
+            ),
+        )
+        for type_ in (_E.SETSOCKOPT, _E.GETSOCKOPT)
+    ),
+    # -- the kernel itself
+    _about_fd(_E.BPF, _C.OTHER, (_FD, _arg("cmd", T.ENUM, 0, BPF_COMMANDS)), RESULT),
+    EventSpec(
+        _E.INIT_MODULE,
+        _C.OTHER,
+        (_RES, _arg("img", T.DATA, 0, size=1), _arg("length", T.UINT64, 1), _arg("uargs", T.TEXT, 2)),
+    ),
+    EventSpec(
+        _E.FINIT_MODULE,
+        _C.OTHER,
+        (
+            _RES,
+            _CALL_FD,
+            _arg("uargs", T.TEXT, 1),
+            _arg("flags", T.FLAGS, 2, MODULE_FLAGS),
             *_FD_FACTS,
-            _internal("sockaddr", T.BYTES),  # as the caller gave it, cut at 128 bytes
         ),
         (),
         True,
+        fd_arg=0,
+    ),
+    EventSpec(_E.DELETE_MODULE, _C.OTHER, (_RES, _arg("name", T.TEXT, 0), _arg("flags", T.FLAGS, 1, UNLOAD_FLAGS))),
+    EventSpec(
+        _E.KEYCTL,
+        _C.OTHER,
+        (
+            _RES,
+            _arg("operation", T.ENUM, 0, KEYCTL_OPERATIONS),
+            *(_arg(f"arg{n + 1}", T.UINT64, n) for n in range(1, 5)),
+        ),
+    ),
+    # -- io_uring
+    _about_fd(
+        _E.IO_URING_SETUP,
+        _C.OTHER,
+        (
+            _RES,
+            _arg("entries", T.UINT32, 0),
+            _arg("sq_entries", T.UINT32, 1, at=0),
+            _arg("cq_entries", T.UINT32, 1, at=4),
+            _arg("flags", T.FLAGS, 1, IO_URING_SETUP_FLAGS, at=8),
+            _arg("sq_thread_cpu", T.UINT32, 1, at=12),
+            _arg("sq_thread_idle", T.UINT32, 1, at=16),
+            _arg("features", T.FLAGS, 1, IO_URING_FEATURES, at=20),
+        ),
+        RESULT,
+    ),
+    _about_fd(
+        _E.IO_URING_ENTER,
+        _C.OTHER,
+        (
+            _RES,
+            _CALL_FD,
+            _arg("to_submit", T.UINT32, 1),
+            _arg("min_complete", T.UINT32, 2),
+            _arg("flags", T.FLAGS, 3, IO_URING_ENTER_FLAGS),
+            _arg("sig", T.UINT32, 4, at=0),
+        ),
+    ),
+    _about_fd(
+        _E.IO_URING_REGISTER,
+        _C.OTHER,
+        (
+            _RES,
+            _CALL_FD,
+            _arg("opcode", T.ENUM, 1, IO_URING_REGISTER_OPERATIONS),
+            _arg("arg", T.UINT64, 2),
+            _arg("nr_args", T.UINT32, 3),
+        ),
     ),
     # -- from our own sources
     EventSpec(_E.PROCINFO, _C.INTERNAL, (_RES, *_PROCESS_FACTS), doc="a process that ran before us, read from /proc"),
@@ -448,11 +1270,27 @@ _ROWS = (
     ),
 )
 
-EVENTS: Mapping[EventType, EventSpec] = MappingProxyType({row.type: row for row in _ROWS})
+# Falco tells these by name only.
+_BARE = (Param("ID", T.TEXT, get="e.type.value"), _arg("nativeID", T.UINT16, NUMBER))
+
+_TOLD = {row.type: row for row in _ROWS}
+
+EVENTS: Mapping[EventType, EventSpec] = MappingProxyType(
+    {t: _TOLD[t] if t in _TOLD else EventSpec(t, _C.OTHER, _BARE, told=False) for t in EventType}
+)
 """Every event type's row."""
 
-PARAM_NAMES: frozenset[str] = frozenset(p.name for row in _ROWS for p in row.params)
+PARAM_NAMES: frozenset[str] = frozenset(p.name for row in EVENTS.values() for p in row.params)
 """All parameter names: `evt.arg.NAME` is an error for any other."""
+
+STATE = frozenset(
+    {
+        _E.EXECVE, _E.EXECVEAT, _E.CLONE, _E.CLONE3, _E.FORK, _E.VFORK, _E.PROCEXIT, _E.CHDIR, _E.FCHDIR, _E.CHROOT,
+        _E.PRCTL, _E.SETSID, _E.SETPGID, _E.CAPSET, _E.SETUID, _E.SETGID, _E.SETREUID, _E.SETREGID, _E.SETRESUID,
+        _E.SETRESGID, _E.SETFSUID, _E.SETFSGID,
+    }
+)  # fmt: skip
+"""What keeps the tables of `engine.state` true: heard whether a rule asks for it or not."""
 
 OPENS = frozenset({EventType.OPEN, EventType.OPENAT, EventType.OPENAT2, EventType.CREAT})
 CLONES = frozenset({EventType.CLONE, EventType.CLONE3, EventType.FORK, EventType.VFORK})

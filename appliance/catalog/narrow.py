@@ -7,6 +7,7 @@ what depends on the event stays in place.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 from appliance.catalog import elsewhere
 from appliance.catalog.events import EVENTS, OPENS, Category
@@ -15,8 +16,8 @@ from appliance.model.event import EventType
 from appliance.model.expr import FALSE, TRUE, And, Call, Check, Const, Expr, FieldRef, Not, Or, Word
 from appliance.model.field import Operator
 
-ORDINARY = frozenset(t for t, row in EVENTS.items() if row.category is not Category.INTERNAL)
-"""The event types that rules are judged on unless they name another."""
+ORDINARY = frozenset(t for t, row in EVENTS.items() if row.category is not Category.INTERNAL and not row.bulk)
+"""The types that rules are judged on unless they name another: not our own, nor (as in Falco) reads and writes."""
 _ALL: frozenset[EventType] = frozenset(EventType)
 _NONE: frozenset[EventType] = frozenset()
 
@@ -53,10 +54,15 @@ def _decided(expr: Expr) -> tuple[frozenset[EventType], frozenset[EventType]]:
             sides = [_decided(p) for p in parts]
             return _ALL.intersection(*(s[0] for s in sides)), _NONE.union(*(s[1] for s in sides))
         case Check(FieldRef("evt.type")):
-            known = {t: _known(expr, t) for t in EventType}
-            return frozenset(t for t in known if known[t] is False), frozenset(t for t in known if known[t])
+            return _decided_by_type(expr)
         case _:
             return _NONE, _NONE
+
+
+@lru_cache(maxsize=4096)
+def _decided_by_type(check: Check) -> tuple[frozenset[EventType], frozenset[EventType]]:
+    known = {t: _known(check, t) for t in EventType}
+    return frozenset(t for t in known if known[t] is False), frozenset(t for t in known if known[t])
 
 
 def _fold(expr: Expr, type_: EventType) -> Expr:

@@ -19,15 +19,22 @@ class ParamType(Enum):
     RES = "ERRNO"  # the call's result, in the record's head
     RES_FD = "FD "  # the same, and it is a descriptor when not negative
     RES_PID = "PID "  # the same, and it is a pid
+    RES_UID = "UID "  # the same, and it is a user or a group
+    RES_INT = "INT64 "  # the same, and it is a number
     FD = "FD"  # s32
     PID = "PID"  # s32
+    INT16 = "INT16"
+    INT32 = "INT32"
     INT64 = "INT64"
+    RELTIME = "RELTIME"  # s64, nanoseconds
+    SIGNAL = "SIGTYPE"  # u32, shown by name
     UINT16 = "UINT16"
     UINT32 = "UINT32"
     UINT64 = "UINT64"
     UID = "UID"  # u32 in the host's user namespace; 4294967295 means "unchanged" or "nobody" and is read as -1
     MODE = "MODE"  # u32, shown in octal
     FLAGS = "FLAGS32"  # u32, a bit set of `flags`
+    FLAGS16 = "FLAGS16"  # u16, the same
     ENUM = "ENUMFLAGS32"  # u32, one of `flags`
     ADDR16 = "ADDR"  # 16 bytes, network order; an IPv4 address stands in the first four
     PATH = "FSPATH"  # text of at most 4,095 bytes
@@ -37,23 +44,57 @@ class ParamType(Enum):
     FDS = (
         "FDLIST"  # open files, three texts each: numbers and addresses, path, abstract name (engine.sockets reads them)
     )
+    DATA = "BYTEBUF "  # bytes that a program reads or writes, decoded to text
     DIRPATH = "DIRPATH"  # a path as the kernel walks it: names from leaf to root; decoded to `/a/b`
 
 
-RESULTS = frozenset({ParamType.RES, ParamType.RES_FD, ParamType.RES_PID})
+RESULTS = frozenset({ParamType.RES, ParamType.RES_FD, ParamType.RES_PID, ParamType.RES_UID, ParamType.RES_INT})
 VARIABLE = frozenset(
-    {ParamType.PATH, ParamType.TEXT, ParamType.ARGS, ParamType.BYTES, ParamType.FDS, ParamType.DIRPATH}
+    {ParamType.PATH, ParamType.TEXT, ParamType.ARGS, ParamType.BYTES, ParamType.DATA, ParamType.FDS, ParamType.DIRPATH}
 )
 
 Flags = Mapping[str, int]
+
+
+# What stands in place of an argument's number. From `VEC` on, the parts of the vector or message that the event's
+# `vector` or `message` names (struct iovec, struct msghdr): its first piece, the address, the control data.
+RESULT = 12
+NUMBER = 13  # of the system call itself
+VEC, VEC_SIZE, NAME, NAME_SIZE, CONTROL, CONTROL_SIZE = range(6, 12)
+CWD = -100  # in place of a folder's descriptor: the working directory
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """Where the kernel's C finds a parameter: in argument `n` of the system call, counted from 0, or in `RESULT` etc.
+
+    With `at` the argument is a pointer, and the value lies that many bytes behind it; with `long` it is the n-th `long`
+    there (8 bytes each, 4 in 32-bit programs); `out`: the kernel writes it, so there is none if the call fails. With
+    `sock` the argument is a socket and the value a member of the kernel's own structure. `size` goes with bytes: the
+    argument that tells how many there are, with `size_at` through a pointer; at most `most` are taken. `mask` is what
+    the kernel takes of a value of at most 32 bits.
+    """
+
+    n: int
+    at: int | None = None
+    long: int | None = None
+    out: bool = False
+    sock: str | None = None
+    size: int | None = None
+    size_at: bool = False
+    most: int = 80
+    mask: int = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
 class Param:
     """One parameter. The first of every event is its result and lives in the record's head.
 
-    With `get` (a Python expression over `e`, as in `model.field.Field`) it is not stored: other facts tell it.
-    `internal` ones are ours, not Falco's: they carry what the kernel knows and feed `engine.state`.
+    With `get` (a Python expression over `e`, as in `model.field.Field`, and `p`, the stored parameters by name) it is
+    not stored: other facts tell it.
+    `internal` ones are ours, not Falco's: they carry what the kernel knows and feed `engine.state`. With `arg` the
+    parameter is taken from the call's arguments by a program that all such events share (`kernel.plan`). Parameters of
+    one `block` lie at the same place in every record that has them.
     """
 
     name: str
@@ -61,6 +102,8 @@ class Param:
     flags: Flags | None = None
     get: str | None = None
     internal: bool = False
+    arg: Arg | None = None
+    block: str | None = None
 
     @property
     def stored(self) -> bool:

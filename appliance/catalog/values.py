@@ -49,20 +49,23 @@ def raw_argument(e: Event, key: str | int) -> FieldValue:
 
 def _value(e: Event, param: Param) -> ParamValue:
     if param.get is not None:
-        return _derived(param.get)(e)
+        return _derived(e, param.get)
     if param.stored:
         return e.params[EVENTS[e.type].index[param.name]]
     return e.res
 
 
-_DERIVED: dict[str, Callable[[Event], ParamValue]] = {}
+_DERIVED: dict[str, Callable[[Event, Mapping[str, ParamValue]], ParamValue]] = {}
 
 
-def _derived(get: str) -> Callable[[Event], ParamValue]:
+def _derived(e: Event, get: str) -> ParamValue:
     found = _DERIVED.get(get)
     if found is None:  # the expressions are ours, written in catalog.events
-        found = _DERIVED[get] = eval(f"lambda e: {get}", {"__builtins__": {}})  # noqa: S307
-    return found
+        found = _DERIVED[get] = eval(f"lambda e, p: {get}", {"__builtins__": {}})  # noqa: S307
+    try:
+        return found(e, dict(zip(EVENTS[e.type].index, e.params, strict=True)))
+    except TypeError:  # one of its parts is absent
+        return None
 
 
 def _as_field(value: ParamValue) -> FieldValue:
@@ -83,7 +86,7 @@ def argument(e: Event, key: str | int) -> str | None:
         return None
     if not isinstance(value, int):
         return str(_as_field(value))
-    if param.type is ParamType.UID:
+    if param.type in (ParamType.UID, ParamType.RES_UID):
         return _account_text(e, param.name, value)
     return _text_of(param, value)
 
@@ -102,9 +105,9 @@ def _text_of(param: Param, value: int) -> str:
             return str(value) if value >= 0 else errno.errorcode.get(-value, str(value))
         case ParamType.MODE:
             return f"0{value:o}" if value else "0"
-        case ParamType.FLAGS if param.flags is not None:
+        case ParamType.FLAGS | ParamType.FLAGS16 if param.flags is not None:
             return open_flag_names(value) if param.flags is OPEN_FLAGS else flag_names(value, param.flags)
-        case ParamType.ENUM if param.flags is not None:
+        case ParamType.ENUM | ParamType.SIGNAL if param.flags is not None:
             return enum_name(value, param.flags)
         case _:
             return str(value)

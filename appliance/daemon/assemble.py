@@ -47,7 +47,7 @@ def arm(generation: Generation, dispatcher: Dispatcher, *, hostname: str, new_id
     The order matters: first the hooks, then /proc, so that a process that starts in between is seen by one of them.
     """
     config = generation.config
-    source = SyscallSource(config.capture.ring_mib << 20)
+    source = SyscallSource(config.capture.ring_mib << 20, generation.ruleset.event_types)
     containers = ContainerSource(
         [
             *(Engine("docker", socket) for socket in config.containers.docker_sockets),

@@ -16,15 +16,26 @@ from itertools import islice
 from typing import Protocol, cast
 
 from appliance.catalog.events import CLONES, EVENTS, EXECS, FD_FACTS, OPENS, PathRole
-from appliance.catalog.params import OPEN_FLAGS, ParamType
+from appliance.catalog.params import OPEN_FLAGS, RESULT, ParamType
 from appliance.engine.cgroup import InContainer, container_of
 from appliance.engine.containers import read_container
 from appliance.engine.paths import absolute
-from appliance.engine.sockets import FdFacts, connecting, describe, new_socket, redirected, standard_streams
+from appliance.engine.sockets import (
+    FdFacts,
+    accepted,
+    binding,
+    connecting,
+    describe,
+    new_socket,
+    redirected,
+    standard_streams,
+    talking,
+)
 from appliance.model.event import (
     HOST,
     NO_FD,
     NO_PROCESS,
+    VIA,
     Account,
     Ancestor,
     Container,
@@ -47,11 +58,16 @@ _NOBODY = Account(-1, "<NA>")
 _CREDENTIAL_EVENTS = frozenset(
     {
         EventType.SETUID, EventType.SETGID, EventType.SETREUID, EventType.SETREGID, EventType.SETRESUID,
-        EventType.SETRESGID, EventType.SETFSUID, EventType.SETFSGID,
+        EventType.SETRESGID, EventType.SETFSUID, EventType.SETFSGID, EventType.CAPSET,
     }
 )  # fmt: skip
 
-_MAKES_FD = frozenset(t for t, spec in EVENTS.items() if spec.params[0].type is ParamType.RES_FD)
+_MAKES_FD = frozenset(t for t, spec in EVENTS.items() if any(p.type is ParamType.RES_FD for p in spec.params[:1]))
+
+
+_SENDS = frozenset({EventType.SENDTO, EventType.SENDMSG, EventType.SENDMMSG})
+_ACCEPTS = frozenset({EventType.ACCEPT, EventType.ACCEPT4})
+_PR_SET_NAME = 15
 
 
 class Accounts(Protocol):
@@ -196,12 +212,20 @@ class State:
             return self._credentials(type_)
         if type_ in (EventType.CHDIR, EventType.FCHDIR):
             return self._chdirs(type_)
-        if type_ is EventType.CONNECT:
-            return self._connects(type_)
+        if "sockaddr" in EVENTS[type_].index:
+            return self._sockets(type_)
+        if type_ is EventType.PRCTL:
+            return self._prctl(type_)
+        if type_ is EventType.SETSID:
+            return self._setsid
+        if type_ is EventType.SETPGID:
+            return self._setpgid
         if type_ is EventType.SOCKET:
             return self._socket
-        if "fd_path" in EVENTS[type_].index:
+        if EVENTS[type_].fd_arg is not None:
             return self._descriptors(type_)
+        if EVENTS[type_].has_fd:
+            return self._numbers(type_)
         return self._plain(type_)
 
     def _make(self, raw: RawEvent, entry: _Entry, fd: Fd = NO_FD, path: str | None = None) -> Event:
@@ -210,7 +234,7 @@ class State:
             entry.process = replace(entry.process, stdio=redirected(entry.process.stdio, fd))
         return Event(
             raw.type, self._num, raw.ts_ns + self.wall_offset_ns, raw.cpu, raw.tid, raw.res, raw.params,
-            entry.process, entry.place.container, fd, path, lineage=self._ancestor,
+            entry.process, entry.place.container, fd, path, lineage=self._ancestor, via=VIA[raw.via],
         )  # fmt: skip
 
     def _opens(self, type_: EventType) -> Handler:
@@ -222,7 +246,7 @@ class State:
         live, missing, no_parents, make = self._live, self._missing, self._ancestor, tuple.__new__
 
         def apply(raw: RawEvent) -> Event:
-            _, ts_ns, cpu, pid, tid, start_ns, _, _, res, params = raw
+            _, ts_ns, cpu, pid, tid, start_ns, _, _, res, params, via = raw
             entry = live.get(pid)
             if entry is None or entry.start_ns != start_ns:
                 entry = self._find(raw)
@@ -275,7 +299,7 @@ class State:
                 Event,
                 (
                     type_, self._num, ts_ns + self.wall_offset_ns, cpu, tid, res, params, entry.process,
-                    entry.place.container, fd, path, name, None, None, None, None, no_parents,
+                    entry.place.container, fd, path, name, None, None, None, None, no_parents, VIA[via],
                 ),
             )  # fmt: skip
 
@@ -314,43 +338,89 @@ class State:
 
     def _descriptors(self, type_: EventType) -> Handler:
         spec = EVENTS[type_]
-        at, at_fd = spec.index["inode_mode"], spec.index.get("fd")
+        at = spec.index["inode_mode"]
+        named = (p.name for p in spec.stored if p.type is ParamType.FD and p.arg and p.arg.n == spec.fd_arg)
+        at_fd = None if spec.fd_arg == RESULT else spec.index[next(named)]
 
         def apply(raw: RawEvent) -> Event:
             # a dup is about the new descriptor
             num = max(raw.res, -1) if at_fd is None else cast(int, raw.params[at_fd])
-            fd = describe(num, FdFacts._make(raw.params[at : at + FD_FACTS]))
+            facts = FdFacts._make(raw.params[at : at + FD_FACTS])
+            fd = accepted(num, facts) if type_ in _ACCEPTS else describe(num, facts)
             return self._make(raw, self._find(raw), fd, fd.name if fd.typechar in ("f", "d") else None)
 
         return apply
 
-    def _connects(self, type_: EventType) -> Handler:
+    def _numbers(self, type_: EventType) -> Handler:
+        """Of a descriptor that is gone by now only the number is known."""
+        at_fd = EVENTS[type_].index["fd"]
+
+        def apply(raw: RawEvent) -> Event:
+            return self._make(raw, self._find(raw), Fd(cast(int, raw.params[at_fd])))
+
+        return apply
+
+    def _prctl(self, type_: EventType) -> Handler:
+        index = EVENTS[type_].index
+        at_option, at_text = index["option"], index["arg2_str"]
+
+        def apply(raw: RawEvent) -> Event:
+            entry = self._find(raw)
+            name = raw.params[at_text]
+            renamed = raw.res >= 0 and raw.params[at_option] == _PR_SET_NAME and isinstance(name, str)
+            if renamed and raw.tid == raw.pid:  # another thread's name is its own
+                entry.process = replace(entry.process, name=_comm(cast(str, name)))
+            return self._make(raw, entry)
+
+        return apply
+
+    def _setsid(self, raw: RawEvent) -> Event:
+        entry = self._find(raw)
+        if raw.res >= 0:
+            entry.process = replace(entry.process, sid=raw.pid, pgid=raw.pid, tty=0)
+        return self._make(raw, entry)
+
+    def _setpgid(self, raw: RawEvent) -> Event:
+        entry = self._find(raw)
+        pid, pgid, own_pgid = cast("tuple[int, int, int]", raw.params)
+        if raw.res >= 0:
+            if pid in (0, entry.process.vpid):
+                entry.process = replace(entry.process, pgid=own_pgid)
+            elif entry.process.vpid == raw.pid:  # in the host's pid namespace, where numbers are what they seem
+                child = self._live.get(pid)
+                if child is not None:
+                    child.process = replace(child.process, pgid=pgid or pid)
+        return self._make(raw, entry)
+
+    def _sockets(self, type_: EventType) -> Handler:
         index = EVENTS[type_].index
         at, at_fd, at_sockaddr = index["inode_mode"], index["fd"], index["sockaddr"]
+        always = type_ in (EventType.CONNECT, EventType.BIND)
 
         def apply(raw: RawEvent) -> Event:
             entry = self._find(raw)
             sockaddr = raw.params[at_sockaddr]
-            if sockaddr is None:
+            if sockaddr is None and always:
                 self._missing["address not readable"] += 1
             cwd = entry.process.cwd
 
             def path_of(path: str) -> str:
                 return absolute(path, cwd)
 
-            fd = connecting(
-                cast(int, raw.params[at_fd]),
-                FdFacts._make(raw.params[at : at + FD_FACTS]),
-                cast("bytes | None", sockaddr),
-                path_of,
-                res=raw.res,
-            )
+            num, facts = cast(int, raw.params[at_fd]), FdFacts._make(raw.params[at : at + FD_FACTS])
+            given = cast("bytes | None", sockaddr)
+            if type_ is EventType.CONNECT:
+                fd = connecting(num, facts, given, path_of, res=raw.res)
+            elif type_ is EventType.BIND:
+                fd = binding(num, facts, given, path_of)
+            else:
+                fd = talking(num, facts, given, path_of, incoming=type_ not in _SENDS)
             return self._make(raw, entry, fd)
 
         return apply
 
     def _socket(self, raw: RawEvent) -> Event:
-        domain, type_, proto = cast("tuple[int, int, int]", raw.params)
+        domain, type_, proto, _ = cast("tuple[int, int, int, int]", raw.params)
         fd = new_socket(max(raw.res, -1), domain, type_, proto)
         return self._make(raw, self._find(raw), fd)
 
@@ -675,6 +745,11 @@ def _same(entry: _Entry, start_ns: int) -> bool:
     if entry.exact:
         return entry.start_ns == start_ns
     return entry.start_ns <= start_ns < entry.start_ns + _TICK_NS
+
+
+def _comm(name: str) -> str:
+    """A name as the kernel keeps it: 15 bytes at most."""
+    return name.encode("utf-8", "surrogateescape")[:15].decode("utf-8", "surrogateescape")
 
 
 def _folder(path: str) -> str:

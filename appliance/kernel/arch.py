@@ -1,31 +1,78 @@
 """What differs between machines: system call numbers and where the arguments lie. One table.
 
-Numbers: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h of the kernel.
+The numbers themselves stand in `kernel.numbers`.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from appliance.kernel.numbers import ARM64, I386, I386_SHORT_IDS, X32, X86_64
 from appliance.model.diagnostic import NotSupportedError
-from appliance.model.event import EventType as E
+from appliance.model.event import EventType
+
+# A slot stands for a number and the kind of call it belongs to: see bpf/call.h.
+_IA32, _X32, _SOCKETCALL = 512, 1024, 1088
+SLOTS = 1152
+
+# What hides behind the number of socketcall(2), from 1: include/uapi/linux/net.h.
+_SOCKETCALLS = (
+    "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send", "recv",
+    "sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4", "recvmmsg",
+    "sendmmsg",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One call as one kind of program makes it. `number` is what the kernel calls it; `short_ids`: its user and group
+    ids have 16 bits."""
+
+    slot: int
+    number: int
+    type: EventType
+    short_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Arch:
     """One architecture.
 
-    `name` is the folder below `arch/` in a kernel tree, `macro` bcc's `__TARGET_ARCH_*`. `args` and `number` are
-    members of `struct pt_regs`, as BTF paths; a path `regs+N` means N bytes into its member `regs`.
+    `name` is the folder below `arch/` in a kernel tree, `define` the compiler's macro. `args` and `number` are members
+    of `struct pt_regs`, as BTF paths; a path `regs+N` means N bytes into its member `regs`. `compat_args` are those of
+    32-bit programs, where they are decoded; `compat` and `x32` are their numbers. `syscalls` finds the number of a
+    64-bit program's call.
     """
 
     name: str
     define: str
     number: str
     args: tuple[str, str, str, str, str, str]
-    syscalls: Mapping[E, int]
+    numbers: Mapping[int, EventType]
+    compat_args: tuple[str, ...] = ()
+    compat: Mapping[int, EventType] = field(default_factory=dict)
+    compat_short_ids: frozenset[int] = frozenset()
+    x32: Mapping[int, EventType] = field(default_factory=dict)
+    socketcall: int | None = None
+    syscalls: Mapping[EventType, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "syscalls", MappingProxyType({t: n for n, t in self.numbers.items()}))
+
+    def slots(self) -> Iterator[Slot]:
+        """All calls of all kinds of programs."""
+        for number, type_ in self.numbers.items():
+            yield Slot(number, number, type_)
+        for number, type_ in self.compat.items():
+            yield Slot(_IA32 + number, number, type_, number in self.compat_short_ids)
+        for number, type_ in self.x32.items():
+            yield Slot(_X32 + number - 512, number, type_)
+        if self.socketcall is not None:
+            for i, name in enumerate(_SOCKETCALLS, 1):
+                yield Slot(_SOCKETCALL + i, self.socketcall, EventType(name))
 
 
 _X86_64 = Arch(
@@ -33,16 +80,13 @@ _X86_64 = Arch(
     define="__x86_64__",
     number="orig_ax",
     args=("di", "si", "dx", "r10", "r8", "r9"),
-    syscalls={
-        E.OPEN: 2, E.DUP: 32, E.DUP2: 33, E.SOCKET: 41, E.CONNECT: 42, E.CLONE: 56, E.FORK: 57, E.VFORK: 58,
-        E.EXECVE: 59, E.CHDIR: 80, E.FCHDIR: 81, E.RENAME: 82, E.MKDIR: 83, E.RMDIR: 84, E.CREAT: 85, E.LINK: 86,
-        E.UNLINK: 87, E.SYMLINK: 88, E.CHMOD: 90, E.FCHMOD: 91, E.CHOWN: 92, E.FCHOWN: 93, E.LCHOWN: 94,
-        E.PTRACE: 101, E.SETUID: 105, E.SETGID: 106, E.SETREUID: 113, E.SETREGID: 114, E.SETRESUID: 117,
-        E.SETRESGID: 119, E.SETFSUID: 122, E.SETFSGID: 123, E.MOUNT: 165, E.OPENAT: 257, E.MKDIRAT: 258,
-        E.FCHOWNAT: 260, E.UNLINKAT: 263, E.RENAMEAT: 264, E.LINKAT: 265, E.SYMLINKAT: 266, E.FCHMODAT: 268,
-        E.DUP3: 292, E.RENAMEAT2: 316, E.EXECVEAT: 322, E.CLONE3: 435, E.OPENAT2: 437, E.FCHMODAT2: 452,
-    },
-)  # fmt: skip
+    numbers=X86_64,
+    compat_args=("bx", "cx", "dx", "si", "di", "bp"),
+    compat=I386,
+    compat_short_ids=I386_SHORT_IDS,
+    x32=X32,
+    socketcall=102,
+)
 
 _ARM64 = Arch(
     name="arm64",
@@ -50,15 +94,8 @@ _ARM64 = Arch(
     number="syscallno",
     # the first argument's register is overwritten by the result; the kernel keeps it in orig_x0
     args=("orig_x0", "regs+8", "regs+16", "regs+24", "regs+32", "regs+40"),
-    syscalls={
-        E.DUP: 23, E.DUP3: 24, E.MKDIRAT: 34, E.UNLINKAT: 35, E.SYMLINKAT: 36, E.LINKAT: 37, E.RENAMEAT: 38,
-        E.MOUNT: 40, E.CHDIR: 49, E.FCHDIR: 50, E.FCHMOD: 52, E.FCHMODAT: 53, E.FCHOWNAT: 54, E.FCHOWN: 55,
-        E.OPENAT: 56, E.PTRACE: 117, E.SETREGID: 143, E.SETGID: 144, E.SETREUID: 145, E.SETUID: 146,
-        E.SETRESUID: 147, E.SETRESGID: 149, E.SETFSUID: 151, E.SETFSGID: 152, E.SOCKET: 198, E.CONNECT: 203,
-        E.CLONE: 220, E.EXECVE: 221, E.RENAMEAT2: 276, E.EXECVEAT: 281, E.CLONE3: 435, E.OPENAT2: 437,
-        E.FCHMODAT2: 452,
-    },
-)  # fmt: skip
+    numbers=ARM64,
+)
 
 ARCHES: Mapping[str, Arch] = {"x86_64": _X86_64, "aarch64": _ARM64}
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from functools import cache
+from types import CodeType, MappingProxyType
 
-from appliance.catalog.params import Param, ParamType
+from appliance.catalog.params import VARIABLE, Param, ParamType
 from appliance.kernel.layout import ABSENT, HEAD, LAYOUTS, NUMBERS, TYPE_AT, Layout
 from appliance.model.event import EventType, RawEvent
 
@@ -94,7 +95,7 @@ def _value(param: Param, place: str) -> str:
 def decoder_source(layout: Layout) -> str:
     """The Python source of one event type's decoder: `decode(b)` for a record `b`."""
     head = {name: f"h_{name}" for name, _, _ in HEAD}
-    targets = [*head.values(), *(f"p_{p.name}" for p in layout.fixed), *(f"n_{p.name}" for p in layout.variable)]
+    targets = [*head.values(), *(f"{'n' if p.type in VARIABLE else 'p'}_{p.name}" for p in layout.order)]
     lines = ["def decode(b):", f"    {', '.join(targets)} = unpack(b)", f"    at = {layout.size}"]
     for p in layout.variable:
         # an empty DIRPATH means "not asked for", which is not the same as the root
@@ -113,22 +114,31 @@ def decoder_source(layout: Layout) -> str:
     lines += [
         "    if at > len(b):",
         "        raise ValueError(f'record of {len(b)} bytes ends before its texts, at {at}')",
-        f"    return RawEvent(TYPE, h_ts_ns, h_cpu, h_pid, h_tid, h_start_ns, h_uid, h_gid, h_res, ({params}))",
+        f"    return RawEvent(TYPE, h_ts_ns, h_cpu, h_pid, h_tid, h_start_ns, h_uid, h_gid, h_res, ({params}), h_via)",
     ]
     return "\n".join(lines)
 
 
+@cache
+def _struct(code: str) -> struct.Struct:
+    return struct.Struct(code)
+
+
+@cache
+def _code(source: str) -> CodeType:  # most events are alike: few sources, many types
+    return compile(source, "<decoder>", "exec")
+
+
 def _make(layout: Layout) -> Decoder:
-    fixed = struct.Struct(layout.code)
     names: dict[str, object] = {
-        "unpack": fixed.unpack_from,
+        "unpack": _struct(layout.code).unpack_from,
         "RawEvent": RawEvent,
         "TYPE": layout.spec.type,
         "arguments": arguments,
         "dir_path": dir_path,
         "descriptors": descriptors,
     }
-    exec(compile(decoder_source(layout), f"<decoder of {layout.spec.type.value}>", "exec"), names)  # noqa: S102
+    exec(_code(decoder_source(layout)), names)  # noqa: S102
     made = names["decode"]
     assert callable(made)  # noqa: S101
     return made
@@ -155,11 +165,11 @@ def encode(raw: RawEvent) -> bytes:
     values = dict(zip((p.name for p in layout.spec.stored), raw.params, strict=True))
     texts = [_bytes_of(p, values[p.name]) for p in layout.variable]
     head = (
-        raw.ts_ns, raw.start_ns, raw.res, raw.pid, raw.tid, raw.uid, raw.gid, NUMBERS[raw.type], raw.cpu, 0,
+        raw.ts_ns, raw.start_ns, raw.res, raw.pid, raw.tid, raw.uid, raw.gid, NUMBERS[raw.type], raw.cpu, raw.via,
     )  # fmt: skip
-    fixed = (values[p.name] for p in layout.fixed)
-    lengths = (ABSENT if text is None else len(text) for text in texts)
-    return struct.pack(layout.code, *head, *fixed, *lengths) + b"".join(text or b"" for text in texts)
+    lengths = {p.name: ABSENT if t is None else len(t) for p, t in zip(layout.variable, texts, strict=True)}
+    fixed = (lengths.get(p.name, values[p.name]) for p in layout.order)
+    return struct.pack(layout.code, *head, *fixed) + b"".join(text or b"" for text in texts)
 
 
 def _bytes_of(param: Param, value: object) -> bytes | None:

@@ -101,13 +101,22 @@ def load(spec: ProgramSpec) -> Program:
     try:
         with _stderr_into(log):
             bpf = bcc.BPF(text=spec.text.encode(), cflags=["-Wno-macro-redefined", "-Werror=implicit"])
-            jump_table = bpf[b"handlers"]
-            for number, function in spec.handlers.items():
-                loaded = bpf.load_func(function.encode(), bcc.BPF.RAW_TRACEPOINT)
-                jump_table[ctypes.c_int(number)] = ctypes.c_int(loaded.fd)
+            _fill(bpf, spec, bcc.BPF.RAW_TRACEPOINT)
     except Exception as error:  # bcc raises bare Exceptions
         raise _explain(error, "".join(log)) from error
     return Program(spec, bpf[b"ring"].map_fd, bpf, list(spec.tracepoints))
+
+
+def _fill(bpf: Any, spec: ProgramSpec, kind: int) -> None:
+    """Load the handlers and fill the tables: plans first, then handlers, last the numbers that lead there."""
+    plans, handlers, asked = (bpf[name] for name in (b"plans", b"handlers", b"asked"))
+    for slot, plan in spec.plans.items():
+        plans[ctypes.c_int(slot)] = plans.Leaf.from_buffer_copy(plan)
+    loaded = {name: bpf.load_func(name.encode(), kind).fd for name in sorted(set(spec.handlers.values()))}
+    for slot, name in spec.handlers.items():
+        handlers[ctypes.c_int(slot)] = ctypes.c_int(loaded[name])
+    for number in spec.asked:
+        asked[ctypes.c_int(number)] = ctypes.c_uint32(1)
 
 
 def _import_bcc() -> Any:

@@ -94,18 +94,28 @@ def macros(btf: Btf, arch: Arch) -> dict[str, int]:
 
 
 def _registers(btf: Btf, arch: Arch) -> dict[str, int]:
-    places = []
-    for path in arch.args:
-        member, _, extra = path.partition("+")
-        offset = btf.offset(f"pt_regs.{member}")
-        if offset is None:
-            raise NotSupportedError(f"this kernel has no `pt_regs.{member}`", "report it with the kernel's version")
-        places.append(offset + int(extra or 0))
-    number = btf.offset(f"pt_regs.{arch.number}")
-    if number is None:
-        raise NotSupportedError(f"this kernel has no `pt_regs.{arch.number}`", "report it with the kernel's version")
-    first, last = min(places), max(places)
+    """Where arguments lie, in one block of words, and where the number does (in that block where the C wants it so)."""
+    args = [_register(btf, path) for path in arch.args]
+    compat = [_register(btf, path) for path in arch.compat_args]
+    number = _register(btf, arch.number)
+    block = [*args, *compat, *([number] if compat else [])]
+    first, last = min(block), max(block)
     found = {"ARGS_FROM": first, "ARGS_WORDS": (last - first) // 8 + 1, "OFF_number": number}
-    found |= {f"ARG_{i}": (place - first) // 8 for i, place in enumerate(places)}
+    found |= {f"ARG_{i}": (place - first) // 8 for i, place in enumerate(args)}
+    if compat:
+        found |= {f"COMPAT_{i}": (place - first) // 8 for i, place in enumerate(compat)}
+        found |= {"NUMBER_WORD": (number - first) // 8, "OFF_pt_regs_bx": compat[0]}
+        status = btf.offset("task_struct.thread_info.status")
+        if status is None:
+            raise NotSupportedError("this kernel has no `thread_info.status`", "report it with the kernel's version")
+        found["OFF_task_struct_thread_info_status"] = status
     pstate = btf.offset("pt_regs.pstate")
     return found | ({"OFF_pt_regs_pstate": pstate} if pstate is not None else {})
+
+
+def _register(btf: Btf, path: str) -> int:
+    member, _, extra = path.partition("+")
+    offset = btf.offset(f"pt_regs.{member}")
+    if offset is None:
+        raise NotSupportedError(f"this kernel has no `pt_regs.{member}`", "report it with the kernel's version")
+    return offset + int(extra or 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from appliance.kernel.arch import this_arch
 from appliance.kernel.btf import read_btf
@@ -16,7 +16,7 @@ from appliance.kernel.loader import Books, Program, load
 from appliance.kernel.probe import describe_machine, require_platform
 from appliance.kernel.program import ProgramSpec, program_spec
 from appliance.kernel.ring import Ring
-from appliance.model.event import RawEvent
+from appliance.model.event import EventType, RawEvent
 
 _PAUSE_S = 0.002  # between two looks while there is something to do: the kernel need not wake us
 _LOOKS = 8  # looks that find nothing before we ask to be woken
@@ -26,10 +26,15 @@ _NAP_S = 0.1  # longest sleep: bounds the wait should a wake-up be missed
 class SyscallSource:
     """System calls, live. Attached when made; `read` never waits, `wait` does."""
 
-    def __init__(self, ring_bytes: int) -> None:
-        """Compile, load and attach. Takes seconds; raises `KernelError` and its kin."""
+    def __init__(self, ring_bytes: int, types: Iterable[EventType] = ()) -> None:
+        """Compile, load and attach. Takes seconds; raises `KernelError` and its kin.
+
+        `types` are the events to hear, beside those that keep state true.
+        """
         require_platform()
-        self.spec: ProgramSpec = program_spec(read_btf(), this_arch(), own_pid=os.getpid(), ring_bytes=ring_bytes)
+        self.spec: ProgramSpec = program_spec(
+            read_btf(), this_arch(), own_pid=os.getpid(), ring_bytes=ring_bytes, types=types
+        )
         self._program: Program = load(self.spec)
         self._ring = Ring(self._program.ring_fd, ring_bytes)
         self._poll = select.epoll()

@@ -19,6 +19,7 @@ from appliance.catalog.params import OPEN_FLAGS
 from appliance.model.event import EventType as E
 from appliance.model.event import RawEvent
 from appliance.sources.syscall import SyscallSource
+from tests.support.capture import TYPES
 
 pytestmark = pytest.mark.kernel
 
@@ -29,7 +30,7 @@ PATIENCE_S = 20
 
 @pytest.fixture(scope="module")
 def source() -> Iterator[SyscallSource]:
-    source = SyscallSource(8 << 20)
+    source = SyscallSource(8 << 20, TYPES)
     yield source
     source.stop(lambda batch: None)
     source.close()
@@ -264,7 +265,7 @@ def test_a_deep_working_directory_is_cut_and_says_so(source: SyscallSource, tmp_
 
 def test_books_close(source: SyscallSource) -> None:
     """Produced = read + lost, for every type, over everything this module did."""
-    fresh = SyscallSource(1 << 20)
+    fresh = SyscallSource(1 << 20, TYPES)
     got: Counter[E] = Counter()
     child = subprocess.Popen(["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do ls -lR /etc >/dev/null 2>&1; done"])
     while child.poll() is None:
@@ -276,7 +277,7 @@ def test_books_close(source: SyscallSource) -> None:
 
 
 def test_a_full_ring_counts_each_loss(tmp_path: Path) -> None:
-    small = SyscallSource(64 << 10)
+    small = SyscallSource(64 << 10, TYPES)
     subprocess.run(["/bin/sh", "-c", "ls -lR /etc /usr/share >/dev/null 2>&1"], check=False)
     got: Counter[E] = Counter()
     books = small.stop(lambda batch: got.update(e.type for e in batch))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.catalog.params import Param, ParamType
+from appliance.catalog.params import VARIABLE, Param, ParamType
 from appliance.kernel.decode import arguments, decode, dir_path, encode
 from appliance.kernel.layout import LAYOUTS, c_structs
 from appliance.model.event import EventType, RawEvent
@@ -34,6 +34,8 @@ LISTED = st.tuples(
 VALUES = {
     ParamType.FD: S32, ParamType.PID: S32, ParamType.UID: S32, ParamType.INT64: st.integers(-(2**63), 2**63 - 1),
     ParamType.UINT16: U16, ParamType.UINT32: U32, ParamType.UINT64: U64, ParamType.MODE: U32, ParamType.FLAGS: U32,
+    ParamType.FLAGS16: U16, ParamType.INT16: st.integers(-(2**15), 2**15 - 1), ParamType.INT32: S32,
+    ParamType.RELTIME: st.integers(-(2**63), 2**63 - 1), ParamType.SIGNAL: U32, ParamType.DATA: st.none() | TEXT,
     ParamType.ENUM: U32, ParamType.ADDR16: st.binary(min_size=16, max_size=16), ParamType.PATH: st.none() | TEXT,
     ParamType.TEXT: st.none() | TEXT, ParamType.BYTES: st.none() | st.binary(max_size=60),
     ParamType.ARGS: st.none() | st.lists(NAME, max_size=5).map(tuple),
@@ -49,7 +51,7 @@ def raw_events(draw: st.DrawFn) -> RawEvent:
     params = tuple(draw(VALUES[p.type]) for p in stored)
     return RawEvent(
         event_type, draw(U64), draw(U16), draw(U32), draw(U32), draw(U64), draw(U32), draw(U32),
-        draw(st.integers(-(2**63), 2**63 - 1)), params,
+        draw(st.integers(-(2**63), 2**63 - 1)), params, draw(st.integers(0, 3)),
     )  # fmt: skip
 
 
@@ -111,13 +113,13 @@ def test_the_c_compiler_lays_it_out_the_same(tmp_path: Path) -> None:
     compiler = shutil.which("cc")
     assert compiler, "a C compiler is needed: make setup-test installs one"
     types = "typedef unsigned char u8; typedef unsigned short u16; typedef unsigned u32; typedef int s32;\n"
-    types += "typedef unsigned long long u64; typedef long long s64;\n#include <stddef.h>\n#include <stdio.h>\n"
+    types += "typedef short s16; typedef unsigned long long u64; typedef long long s64;\n"
+    types += "#include <stddef.h>\n#include <stdio.h>\n"
     checks = []
     for t, layout in LAYOUTS.items():
-        at = 48
-        for p in layout.fixed:
-            checks.append(f'printf("{t.value}.{p.name} %zu {at}\\n", offsetof(struct rec_{t.value}, {p.name}));')
-            at += {"q": 8, "Q": 8, "i": 4, "I": 4, "H": 2}.get(_code(p), 16)
+        for p in layout.order:
+            name, at = f"{'len_' if p.type in VARIABLE else ''}{p.name}", layout.places[p.name]
+            checks.append(f'printf("{t.value}.{p.name} %zu {at}\\n", offsetof(struct rec_{t.value}, {name}));')
         checks.append(f'printf("{t.value} %zu {layout.size}\\n", sizeof(struct rec_{t.value}));')
     source = tmp_path / "check.c"
     source.write_text(types + c_structs() + "\nint main(void) {" + "\n".join(checks) + "return 0; }")
@@ -125,8 +127,3 @@ def test_the_c_compiler_lays_it_out_the_same(tmp_path: Path) -> None:
     lines = subprocess.run([tmp_path / "check"], capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(lines) > 200
     assert [line for line in lines if len(set(re.split(" ", line)[1:])) != 1] == []
-
-
-def _code(p: Param) -> str:
-    wide = {ParamType.INT64: "q", ParamType.UINT64: "Q", ParamType.UINT16: "H", ParamType.ADDR16: "16s"}
-    return wide.get(p.type, "i")

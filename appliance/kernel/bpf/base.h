@@ -27,6 +27,7 @@
 struct scratch {
     u64 at;
     u64 busy;
+    u64 v[16]; /* arguments and what they point to, for plan.c */
     u8 data[ROOM + TEXT_MAX + 8];
 };
 
@@ -108,7 +109,7 @@ static __always_inline struct scratch *begin(u32 type, u32 size, s64 res)
     head->gid = uid_gid >> 32;
     head->type = type;
     head->cpu = bpf_get_smp_processor_id();
-    head->reserved = 0;
+    head->via = 0;
     s->at = size;
     return s;
 }

@@ -2,25 +2,114 @@
  *
  * The arguments still lie in pt_regs when the call returns; ARG_<n> is the n-th one's place in the block of
  * ARGS_WORDS words that begins ARGS_FROM bytes into pt_regs (kernel/offsets.py). A successful execve is the
- * exception: its registers are the new program's, so exec.c listens to sched_process_exec.
+ * exception: its registers are the new program's, so process.c listens to sched_process_exec.
+ *
+ * A call's slot stands for its number and its kind (kernel/program.py): those of 64-bit programs first, behind them those
+ * of 32-bit ones, of x32 where they have numbers of their own, and what hides behind the number of socketcall.
  */
 #pragma once
+
+#define VIA_SYSCALL 0
+#define VIA_IA32 1
+#define VIA_X32 2
+#define X32_BIT 0x40000000
+
+#define SLOT_IA32 512
+#define SLOT_X32 1024
+#define SLOT_SOCKETCALL 1088
+#define NO_SLOT 0xffffffff
 
 struct call {
     u64 args[ARGS_WORDS];
     s64 res;
+    u32 slot;
+    u32 via;
 };
 
 #define ARG(c, n) ((c).args[ARG_##n])
 
+/* How the running task made the call whose number is given. TS_COMPAT says so of 32-bit calls, `int 0x80` of a 64-bit
+ * program included, where the code segment would not. */
+static __always_inline u32 via_of(u64 number)
+{
+#if defined(ARCH_x86)
+    u32 status = 0;
+    READ(status, this_task(), task_struct_thread_info_status);
+    if (status & 2)
+        return VIA_IA32;
+    return number & X32_BIT ? VIA_X32 : VIA_SYSCALL;
+#else
+    return VIA_SYSCALL;
+#endif
+}
+
+static __always_inline u32 slot_of(u64 number, u32 via)
+{
+    u32 n = number & ~X32_BIT;
+    if (via == VIA_IA32)
+        return n < 512 ? SLOT_IA32 + n : NO_SLOT;
+    if (via == VIA_X32 && n >= 512)
+        return n < 576 ? SLOT_X32 + n - 512 : NO_SLOT;
+    return n < 512 ? n : NO_SLOT;
+}
+
+#if defined(ARCH_x86)
+
+#define IA32_SOCKETCALL 102
+
+/* The registers of a 32-bit call, put where those of a 64-bit one lie. */
+static __always_inline void from_ia32(struct call *c)
+{
+    u32 a0 = c->args[COMPAT_0], a1 = c->args[COMPAT_1], a2 = c->args[COMPAT_2];
+    u32 a3 = c->args[COMPAT_3], a4 = c->args[COMPAT_4], a5 = c->args[COMPAT_5];
+    if (c->slot == SLOT_IA32 + IA32_SOCKETCALL) { /* socketcall(2): which call, and its arguments in memory */
+        u32 a[6] = {};
+        if (a0 < 64)
+            c->slot = SLOT_SOCKETCALL + a0;
+        if (bpf_probe_read_user(a, sizeof(a), (const void *)(u64)a1))
+            bpf_probe_read_user(a, 12, (const void *)(u64)a1);
+        a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3], a4 = a[4], a5 = a[5];
+    }
+    c->args[ARG_0] = a0;
+    c->args[ARG_1] = a1;
+    c->args[ARG_2] = a2;
+    c->args[ARG_3] = a3;
+    c->args[ARG_4] = a4;
+    c->args[ARG_5] = a5;
+}
+
+static __always_inline void read_call(struct call *c, u64 regs, u64 res)
+{
+    bpf_probe_read_kernel(c->args, sizeof(c->args), (const void *)(regs + ARGS_FROM));
+    c->res = res;
+    c->via = via_of(c->args[NUMBER_WORD]);
+    c->slot = slot_of(c->args[NUMBER_WORD], c->via);
+    if (c->via == VIA_IA32)
+        from_ia32(c);
+}
+
+#else
+
+static __always_inline void read_call(struct call *c, u64 regs, u64 res)
+{
+    s32 number = -1;
+    bpf_probe_read_kernel(c->args, sizeof(c->args), (const void *)(regs + ARGS_FROM));
+    READ(number, regs, number);
+    c->res = res;
+    c->via = VIA_SYSCALL;
+    c->slot = slot_of((u32)number, VIA_SYSCALL);
+}
+
+#endif
+
 /* Begin a handler: declares `c`, `s` and `e`, or returns. */
 #define CALL(NAME, name)                                                                          \
     struct call c;                                                                                \
-    c.res = (s64)ctx->args[1];                                                                    \
+    read_call(&c, ctx->args[0], ctx->args[1]);                                                    \
     struct scratch *s = begin(T_##NAME, sizeof(struct rec_##name), c.res);                        \
     if (!s)                                                                                       \
         return 0;                                                                                 \
-    bpf_probe_read_kernel(c.args, sizeof(c.args), (const void *)(ctx->args[0] + ARGS_FROM));      \
+    ((struct head *)s->data)->via = c.via;                                                        \
     struct rec_##name *e = (struct rec_##name *)s->data
 
 /* What the kernel takes of a mode (S_IALLUGO): programs hand over the file's type beside it. */
@@ -38,15 +127,4 @@ struct call {
         u64 start_ = s->at;                                             \
         e->len_##param = put_user_text(s, ptr);                         \
         e->len_##base = put_base(s, dirfd, start_, e->len_##param);     \
-    } while (0)
-
-/* Two paths: both texts, then both folders. */
-#define PUT_TWO_PATHS(old, old_dirfd, new, new_dirfd)                              \
-    do {                                                                           \
-        u64 old_ = s->at;                                                          \
-        e->len_oldpath = put_user_text(s, old);                                    \
-        u64 new_ = s->at;                                                          \
-        e->len_newpath = put_user_text(s, new);                                    \
-        e->len_oldbase = put_base(s, old_dirfd, old_, e->len_oldpath);             \
-        e->len_newbase = put_base(s, new_dirfd, new_, e->len_newpath);             \
     } while (0)

@@ -1,29 +1,38 @@
 /* Where every system call ends: one look at its number, then a jump to its handler, if it has one. */
 
-BPF_PROG_ARRAY(handlers, SYSCALLS);
+BPF_PROG_ARRAY(handlers, SLOTS);
+
+/* Numbers that some kind of call has a handler for. Most calls leave here. */
+BPF_ARRAY(asked, u32, NUMBERS);
 
 RAW_TRACEPOINT_PROBE(sys_exit)
 {
 #if defined(ARCH_x86)
-    struct {
-        s64 number;
-        u64 ip;
-        u64 cs;
-    } at;
-    bpf_probe_read_kernel(&at, sizeof(at), (const void *)(ctx->args[0] + OFF_number));
-    bool compat = (u16)at.cs == 0x23; /* __USER32_CS; x32 numbers have bit 30 and reach no handler */
-    s64 number = at.number;
-#elif defined(ARCH_arm64)
+    u64 number = -1;
+#else
     s32 number = -1;
-    u64 pstate = 0;
-    READ(number, ctx->args[0], number);
-    READ(pstate, ctx->args[0], pt_regs_pstate);
-    bool compat = pstate & 0x10; /* PSR_MODE32_BIT */
 #endif
-    if (compat || (number & 0x40000000 && number >= 0)) {
+    READ(number, ctx->args[0], number);
+    u32 n = (u32)number & ~X32_BIT;
+    u32 *known = asked.lookup(&n);
+    if (!known || !*known)
+        return 0;
+#if defined(ARCH_arm64)
+    u64 pstate = 0;
+    READ(pstate, ctx->args[0], pt_regs_pstate);
+    if (pstate & 0x10) { /* PSR_MODE32_BIT: a 32-bit program */
         count(BOOK_COMPAT);
         return 0;
     }
-    handlers.call(ctx, number);
+#endif
+    u32 slot = slot_of((u32)number, via_of((u32)number));
+#if defined(ARCH_x86)
+    if (slot == SLOT_IA32 + IA32_SOCKETCALL) {
+        u64 which = 0;
+        READ(which, ctx->args[0], pt_regs_bx);
+        slot = (u32)which < 64 ? SLOT_SOCKETCALL + (u32)which : NO_SLOT;
+    }
+#endif
+    handlers.call(ctx, slot);
     return 0;
 }

@@ -11,7 +11,13 @@ static __always_inline s64 current_call(void)
     s64 number = -1;
     READ(stack, this_task(), task_struct_stack);
     bpf_probe_read_kernel(&number, sizeof(number), (const void *)(stack + STACK_SIZE - SIZE_pt_regs + OFF_number));
-    return number;
+    if (via_of(number) != VIA_IA32)
+        return number & ~X32_BIT;
+    return number == COMPAT_NR_FORK ? NR_FORK
+         : number == COMPAT_NR_VFORK ? NR_VFORK
+         : number == COMPAT_NR_CLONE3 ? NR_CLONE3
+         : number == COMPAT_NR_EXECVEAT ? NR_EXECVEAT
+         : -1;
 }
 
 /* pid in the task's own pid namespace */

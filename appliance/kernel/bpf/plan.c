@@ -1,0 +1,293 @@
+/* Calls whose record a table can describe: most of them. One program for each kind of record, and a plan for each call
+ * (kernel/plan.py makes it of the event's row) that says which argument goes where.
+ *
+ * First the values of fixed size, then texts and bytes in table order, each behind the other.
+ */
+
+#define STEPS 8
+#define TEXTS 4
+#define BASES 2
+#define PLACE_MAX 480 /* nothing of fixed size lies behind it */
+#define NOTHING 255
+
+#define V_VEC 6
+#define V_VEC_SIZE 7
+#define V_NAME 8
+#define V_NAME_SIZE 9
+#define V_CONTROL 10
+#define V_CONTROL_SIZE 11
+#define V_RESULT 12
+#define V_NUMBER 13
+
+/* where a value is */
+#define STEP_VALUE 1  /* in the argument */
+#define STEP_AT 2     /* `offset` bytes behind the argument, a pointer */
+#define STEP_LONG 3   /* the `offset`-th long there */
+#define STEP_SOCK 4   /* in struct sock of the socket whose descriptor the argument is */
+
+#define TEXT_TEXT 1
+#define TEXT_BYTES 2    /* as many as v[size] says */
+#define TEXT_BYTES_AT 3 /* as many as the u32 says that v[size] points to */
+
+#define FLAG_OUT 1      /* written by the kernel: nothing where the call failed */
+#define FLAG_SHORT_ID 2 /* a user or group of 16 bits; 65535 means -1 */
+
+struct step {
+    u16 place;
+    u8 from;
+    u8 kind;
+    u8 width;
+    u8 flags;
+    u16 offset;
+    u32 mask;
+};
+
+struct text {
+    u16 place; /* of its length */
+    u8 from;
+    u8 kind;
+    u8 size;
+    u8 flags;
+    u16 most;
+};
+
+struct base {
+    u16 place;
+    u8 from; /* the folder's descriptor; NOTHING: the working directory */
+    u8 text;
+};
+
+struct plan {
+    u16 type;
+    u16 size;
+    u8 fd; /* the descriptor that the event is about */
+    u8 vector;
+    u8 message;
+    u8 reserved;
+    struct step steps[STEPS];
+    struct text texts[TEXTS];
+    struct base bases[BASES];
+};
+
+BPF_ARRAY(plans, struct plan, SLOTS);
+
+/* Two longs of user space, as the caller's kind of program has them. */
+static __always_inline void read_longs(u64 *first, u64 *second, u64 ptr, u32 via)
+{
+    u64 wide[2] = {};
+    if (via == VIA_SYSCALL) {
+        bpf_probe_read_user(wide, sizeof(wide), (const void *)ptr);
+        *first = wide[0];
+        *second = wide[1];
+    } else {
+        bpf_probe_read_user(wide, 8, (const void *)ptr);
+        *first = (u32)wide[0];
+        *second = wide[0] >> 32;
+    }
+}
+
+/* The first piece of a struct iovec. What the call did not move is not told. */
+static __always_inline void read_vector(struct scratch *s, u64 ptr, struct call *c)
+{
+    u64 base = 0, size = 0;
+    if (ptr)
+        read_longs(&base, &size, ptr, c->via);
+    if (c->res >= 0 && size > c->res)
+        size = c->res;
+    s->v[V_VEC] = base;
+    s->v[V_VEC_SIZE] = size;
+}
+
+/* struct msghdr: name, its length, pieces, their number, control data, its length. */
+static __always_inline void read_message(struct scratch *s, u64 ptr, struct call *c)
+{
+    u64 name = 0, name_size = 0, pieces = 0, number = 0, control = 0, control_size = 0;
+    u64 wide = c->via == VIA_SYSCALL ? 16 : 8;
+    read_longs(&name, &name_size, ptr, c->via);
+    read_longs(&pieces, &number, ptr + wide, c->via);
+    read_longs(&control, &control_size, ptr + 2 * wide, c->via);
+    s->v[V_NAME] = name;
+    s->v[V_NAME_SIZE] = (u32)name_size;
+    s->v[V_CONTROL] = control;
+    s->v[V_CONTROL_SIZE] = control_size;
+    read_vector(s, pieces, c);
+}
+
+static __always_inline void put_steps(struct scratch *s, struct plan *plan, struct call *c, bool sockets)
+{
+#pragma clang loop unroll(disable)
+    for (int i = 0; i < STEPS; i++) {
+        struct step *step = &plan->steps[i];
+        u64 place = opaque(step->place);
+        u64 value = s->v[step->from & 15];
+        u64 ptr = value + step->offset;
+        if (!step->kind || place > PLACE_MAX)
+            break;
+        if (step->flags & FLAG_OUT && c->res < 0) {
+            value = -1;
+        } else if (step->kind == STEP_AT) {
+            value = 0;
+            if (step->width == 8)
+                bpf_probe_read_user(&value, 8, (const void *)ptr);
+            else if (step->width == 4)
+                bpf_probe_read_user(&value, 4, (const void *)ptr);
+            else
+                bpf_probe_read_user(&value, 2, (const void *)ptr);
+        } else if (step->kind == STEP_LONG) {
+            ptr = value;
+            value = 0;
+            if (c->via == VIA_SYSCALL)
+                bpf_probe_read_user(&value, 8, (const void *)(ptr + 8 * step->offset));
+            else
+                bpf_probe_read_user(&value, 4, (const void *)(ptr + 4 * step->offset));
+        } else if (sockets && step->kind == STEP_SOCK) {
+            u64 file = file_of(value), sk = file ? sock_of(file) : 0;
+            value = 0;
+            if (sk)
+                bpf_probe_read_kernel(&value, 4, (const void *)(sk + step->offset));
+        }
+        if (step->flags & FLAG_SHORT_ID)
+            value = (u16)value == 0xffff ? 0xffffffff : (u16)value;
+        if (step->width == 8)
+            *(u64 *)&s->data[place] = value;
+        else if (step->width == 4)
+            *(u32 *)&s->data[place] = value & step->mask;
+        else
+            *(u16 *)&s->data[place] = value;
+    }
+}
+
+/* Gives the text's length, ABSENT where there is none. */
+static __always_inline u16 put_text(struct scratch *s, struct text *text, struct call *c)
+{
+    u64 place = opaque(text->place);
+    u64 ptr = s->v[text->from & 15];
+    u16 n = ABSENT;
+    if (!text->kind || place > PLACE_MAX)
+        return ABSENT;
+    if (text->flags & FLAG_OUT && c->res < 0) {
+        n = ABSENT;
+    } else if (text->kind == TEXT_TEXT) {
+        n = put_user_text(s, ptr);
+    } else {
+        u64 at, size = s->v[text->size & 15];
+        if (text->kind == TEXT_BYTES_AT) {
+            u32 told = 0;
+            bpf_probe_read_user(&told, sizeof(told), (const void *)size);
+            size = told;
+        }
+        if ((s64)size < 0)
+            size = 0;
+        if (size > text->most)
+            size = text->most;
+        size = opaque(size);
+        if (size > 128)
+            size = 128;
+        at = opaque(s->at);
+        if (ptr && at <= ROOM && !bpf_probe_read_user(&s->data[at], size, (const void *)ptr)) {
+            n = size;
+            s->at = at + size;
+        }
+    }
+    *(u16 *)&s->data[place] = n;
+    return n;
+}
+
+static __always_inline void put_plan_base(struct scratch *s, struct base *base, u64 *starts, u16 *sizes)
+{
+    u64 place = opaque(base->place);
+    s32 folder = base->from == NOTHING ? AT_FDCWD_ : (s32)s->v[base->from & 15];
+    u64 start = base->text == 0 ? starts[0] : base->text == 1 ? starts[1] : starts[2];
+    u16 size = base->text == 0 ? sizes[0] : base->text == 1 ? sizes[1] : sizes[2];
+    if (!place || place > PLACE_MAX)
+        return;
+    *(u16 *)&s->data[place] = put_base(s, folder, start, size);
+}
+
+static __always_inline struct plan *plan_of(u32 slot)
+{
+    return plans.lookup(&slot);
+}
+
+/* Begin a record as the plan has it, with the arguments in `v`. */
+static __always_inline struct scratch *begin_planned(struct plan *plan, struct call *c)
+{
+    struct scratch *s = begin(plan->type, plan->size, c->res);
+    if (!s)
+        return NULL;
+    ((struct head *)s->data)->via = c->via;
+    s->v[0] = ARG(*c, 0);
+    s->v[1] = ARG(*c, 1);
+    s->v[2] = ARG(*c, 2);
+    s->v[3] = ARG(*c, 3);
+    s->v[4] = ARG(*c, 4);
+    s->v[5] = ARG(*c, 5);
+    s->v[V_RESULT] = c->res;
+    s->v[V_NUMBER] = c->slot & 511;
+    return s;
+}
+
+/* Begin a program of this file: declares `c`, `plan` and `s`, or returns. */
+#define PLANNED()                               \
+    struct call c;                              \
+    read_call(&c, ctx->args[0], ctx->args[1]);  \
+    struct plan *plan = plan_of(c.slot);        \
+    if (!plan)                                  \
+        return 0;                               \
+    struct scratch *s = begin_planned(plan, &c); \
+    if (!s)                                     \
+        return 0
+
+/* Values only. */
+HANDLER(registers)
+{
+    PLANNED();
+    put_steps(s, plan, &c, false);
+    DONE();
+}
+
+/* Values and the process's rights after the call. */
+HANDLER(identity)
+{
+    PLANNED();
+    struct block_cred *e = (struct block_cred *)s->data;
+    put_steps(s, plan, &c, false);
+    PUT_CREDENTIALS();
+    DONE();
+}
+
+/* Values, texts, and the folders that these are relative to. */
+HANDLER(paths)
+{
+    PLANNED();
+    u64 starts[3];
+    u16 sizes[3];
+    put_steps(s, plan, &c, false);
+    starts[0] = s->at;
+    sizes[0] = put_text(s, &plan->texts[0], &c);
+    starts[1] = s->at;
+    sizes[1] = put_text(s, &plan->texts[1], &c);
+    starts[2] = s->at;
+    sizes[2] = put_text(s, &plan->texts[2], &c);
+    put_text(s, &plan->texts[3], &c);
+    put_plan_base(s, &plan->bases[0], starts, sizes);
+    put_plan_base(s, &plan->bases[1], starts, sizes);
+    DONE();
+}
+
+/* Values, bytes, what the descriptor is, and what the caller says of it. */
+HANDLER(descriptor)
+{
+    PLANNED();
+    struct block_fd *e = (struct block_fd *)s->data;
+    if (plan->message != NOTHING)
+        read_message(s, s->v[plan->message & 15], &c);
+    else if (plan->vector != NOTHING)
+        read_vector(s, s->v[plan->vector & 15], &c);
+    put_steps(s, plan, &c, true);
+    put_text(s, &plan->texts[0], &c);
+    put_text(s, &plan->texts[1], &c);
+    PUT_FD_FACTS(s->v[plan->fd & 15]);
+    put_text(s, &plan->texts[2], &c);
+    DONE();
+}
