@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from appliance import __version__
-from appliance.cli import check, explain, listing, replay, run, show, test, version
+from appliance.cli import check, explain, listing, reload, replay, run, show, status, test, top, version
 
-_VERBS = (run, check, listing, show, explain, replay, test, version)
+_VERBS = (run, reload, status, top, check, listing, show, explain, replay, test, version)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 from appliance import __version__
 from appliance.cli.terminal import print_diagnostics, printable_lines, say
@@ -56,11 +54,16 @@ def run(args: argparse.Namespace) -> int:
     """Run until SIGINT or SIGTERM. 0 after a clean end, 1 where nothing could start."""
     # from appliance.daemon.assemble: it reaches the kernel room, which other verbs never import
     from appliance.daemon.assemble import arm
+    from appliance.daemon.service import Service
 
     host = hostname()
     new_id = id_maker(host)
+
+    def load() -> Config:
+        return load_config(args.config or default_config(), overrides=args.option, rules_files=args.rules)
+
     try:
-        config = load_config(args.config or default_config(), overrides=args.option, rules_files=args.rules)
+        config = load()
         _start_log(config)
         generation = build_generation(config, hostname=host, new_id=new_id)
     except DiagnosticsError as error:
@@ -70,14 +73,15 @@ def run(args: argparse.Namespace) -> int:
     sinks = build_sinks(config, sys.stdout)
     dispatcher = Dispatcher(sinks, capacity=config.outputs_queue.capacity)
     try:
-        appliance = arm(generation, dispatcher, hostname=host, new_id=new_id)
+        appliance = arm(generation, dispatcher, sys.stdout, hostname=host, new_id=new_id)
     except KernelError as error:
         say(f"error: {printable_lines(str(error))}")
         dispatcher.close(timeout_s=1)
         return 1
-    _stop_on_signals(appliance.stop)
+    service = Service(appliance, generation, load=load, hostname=host, new_id=new_id)
+    service.start()
     _banner(generation, sinks, appliance.source.describe())
-    summary = appliance.run()
+    summary = service.run()
     stats = dispatcher.close(timeout_s=max(1.0, config.output_timeout_ms / 1000))
     _account(summary, stats)
     return 0
@@ -88,16 +92,6 @@ def _start_log(config: Config) -> None:
         stream=sys.stderr, level=config.log_level.upper(), format="tercel: %(levelname)s: %(message)s", force=True
     )
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-
-
-def _stop_on_signals(stop: object) -> None:
-    assert callable(stop)  # noqa: S101
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
 
 
 def _banner(generation: Generation, sinks: list[Sink], hooks: str) -> None:

@@ -133,5 +133,6 @@ class Config:
     program_output: ProgramOutput = ProgramOutput()
     http_output: HttpOutput = HttpOutput()
     journald_output: JournaldOutput = JournaldOutput()
+    control_socket: Path = Path("/run/tercel/control.sock")
     containers: ContainerEngines = ContainerEngines()
     capture: Capture = Capture()

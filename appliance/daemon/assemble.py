@@ -5,18 +5,24 @@ Comes in: a `Generation`, a `Dispatcher`. Goes out: an `Appliance`. Never: a jud
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TextIO
 
 from appliance.daemon.generation import Generation
 from appliance.daemon.identity import internal_alerts, wall_offset_ns
 from appliance.daemon.loop import Loop, Summary
 from appliance.engine.state import State
+from appliance.sinks.build import sink_changes
 from appliance.sinks.dispatch import Dispatcher
 from appliance.sources.accounts import HostAccounts
 from appliance.sources.container import ContainerSource, Engine
 from appliance.sources.procfs import Procfs
 from appliance.sources.syscall import SyscallSource
+
+_SWAP_S = 30.0  # the loop looks at what is posted many times a second
 
 
 @dataclass(slots=True)
@@ -27,6 +33,54 @@ class Appliance:
     containers: ContainerSource
     dispatcher: Dispatcher
     loop: Loop
+    stream: TextIO  # standard output, for sinks made later
+
+    def adopt(self, old: Generation, new: Generation) -> None:
+        """Swap generations at one point of the stream of events; returns when it is done. Not on the loop's thread.
+
+        The ruleset and the sinks that changed are swapped between two batches; the kernel's program stays as it is.
+        Raises TimeoutError, and then nothing was swapped.
+        """
+        gone, sinks = sink_changes(old.config, new.config, self.stream)
+
+        def swap() -> None:
+            self.loop.adopt(new.ruleset)
+            if gone or sinks:
+                self.dispatcher.replace(gone, sinks, capacity=new.config.outputs_queue.capacity)
+
+        self.on_loop(swap)
+        if old.config.log_level != new.config.log_level:
+            logging.getLogger().setLevel(new.config.log_level.upper())
+
+    def on_loop(self, action: Callable[[], None], patience_s: float = _SWAP_S) -> None:
+        """Run `action` on the loop's thread and wait for it. Raises TimeoutError, and then it will not run."""
+        permits = [True]  # taken once: by the loop, or by who gives up
+        done = threading.Event()
+
+        errors: list[Exception] = []
+
+        def once() -> None:
+            try:
+                permits.pop()
+            except IndexError:
+                return
+            try:
+                action()
+            except Exception as error:
+                errors.append(error)
+            finally:
+                done.set()
+
+        self.loop.post(once)
+        if not done.wait(patience_s):
+            try:
+                permits.pop()
+            except IndexError:
+                done.wait()
+            else:
+                raise TimeoutError(f"the loop did not answer within {patience_s:.0f} s")
+        if errors:
+            raise errors[0]
 
     def run(self) -> Summary:
         """Judge until `stop`; then give everything back and account for it. The dispatcher is closed by its owner."""
@@ -41,7 +95,9 @@ class Appliance:
         self.loop.stop()
 
 
-def arm(generation: Generation, dispatcher: Dispatcher, *, hostname: str, new_id: Callable[[], str]) -> Appliance:
+def arm(
+    generation: Generation, dispatcher: Dispatcher, stream: TextIO, *, hostname: str, new_id: Callable[[], str]
+) -> Appliance:
     """Attach to the kernel, then learn what ran before us. Takes seconds; raises `KernelError` and its kin.
 
     The order matters: first the hooks, then /proc, so that a process that starts in between is seen by one of them.
@@ -75,4 +131,5 @@ def arm(generation: Generation, dispatcher: Dispatcher, *, hostname: str, new_id
         make_alert=internal_alerts(hostname, new_id),
         wait_ns=config.containers.wait_ms * 1_000_000,
     )
-    return Appliance(source, containers, dispatcher, loop)
+    source.watch(loop.fileno())
+    return Appliance(source, containers, dispatcher, loop, stream)

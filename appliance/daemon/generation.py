@@ -5,8 +5,11 @@ Comes in: a checked `Config`. Goes out: a `Generation`. Never: half of one; a mi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from appliance.codegen.runtime import globber
 from appliance.config.settings import Config, RuleSwitch
@@ -19,12 +22,19 @@ from appliance.model.rule import Rule
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What the loop works by. `warnings` are the diagnostics that did not refuse it."""
+    """What the loop works by. `warnings` are the diagnostics that did not refuse it.
+
+    `number` counts from 1 at the start of the daemon; `digests` is the SHA-256 of each file it was made of, as it was
+    when it was read; `made_ns` is wall clock.
+    """
 
     config: Config
     loaded: LoadedRules
     ruleset: Ruleset
     warnings: tuple[Diagnostic, ...]
+    number: int = 1
+    digests: Mapping[Path, str] = field(default_factory=dict)
+    made_ns: int = 0
 
 
 def selected(rules: Iterable[Rule], switches: Iterable[RuleSwitch]) -> tuple[Rule, ...]:
@@ -42,8 +52,9 @@ def _enabled(rule: Rule, switches: Iterable[RuleSwitch]) -> bool:
     return enabled
 
 
-def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str]) -> Generation:
+def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str], number: int = 1) -> Generation:
     """Load the rules that the configuration names. Raises `RuleError` with all diagnostics of the run."""
+    digests = file_digests(files_of(config))
     loaded = load_rules(config.rules_files)
     if any(d.severity is Severity.ERROR for d in loaded.diagnostics):
         raise RuleError(loaded.diagnostics)
@@ -57,4 +68,30 @@ def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str]
     warnings = loaded.diagnostics
     if config.rule_matching == "first":
         warnings += tuple(shadowed(ruleset.rules))
-    return Generation(config, loaded, ruleset, warnings)
+    return Generation(config, loaded, ruleset, warnings, number, digests, time.time_ns())
+
+
+def files_of(config: Config) -> Iterator[Path]:
+    """The files that a configuration is made of and names as rules, those of folders in the order of their names."""
+    if config.path is not None:
+        yield config.path
+    for path in config.rules_files:
+        try:
+            yield from sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml"))
+        except OSError:  # no folder, or none that can be read
+            yield path
+
+
+def file_digests(paths: Iterable[Path]) -> dict[Path, str]:
+    """The SHA-256 of each file, in hexadecimal; empty where it cannot be read."""
+    return {path: _digest(path) for path in paths}
+
+
+def _digest(path: Path) -> str:
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""

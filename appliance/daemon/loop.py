@@ -3,15 +3,20 @@
 Comes in: a source, the state, a ruleset, the dispatcher. Goes out: alerts to the dispatcher, a `Summary` at the end.
 Never: a wait for a disk, a network or a lock between reading a record and handing its alert over.
 
+Other threads reach the loop by `post` alone: what they post runs on the loop's thread between two batches, so that a
+new ruleset is adopted, or the books are read, at one point of the stream of events.
+
 The books: every record that the kernel made is judged here, or counted as lost by the kernel's own C, or counted as
 undecodable. At the end `produced == judged + lost` or the summary says by how much not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -27,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _BATCH = 2048
 _BOOKKEEPING_NS = 500_000_000
+_RECENT = 64  # alerts kept for those who look
 LOSS_RULE = "Tercel internal: events lost"
 COMPAT_RULE = "Tercel internal: 32-bit calls not seen"
 
@@ -49,6 +55,10 @@ class Source(Protocol):
     @property
     def undecodable(self) -> int:
         """Records that did not fit their layout."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of records that wait to be read."""
 
 
 class ContainerFacts(Protocol):
@@ -73,6 +83,7 @@ class Counts:
     by_type: Counter[EventType] = field(default_factory=Counter)
     by_rule: Counter[str] = field(default_factory=Counter)
     by_priority: Counter[Priority] = field(default_factory=Counter)
+    slowest_pass_ns: int = 0  # longest time between two looks at the ring while the loop was busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,28 @@ class Summary:
     @property
     def difference(self) -> int:
         """What neither was judged nor is known to be lost."""
+        return self.books.produced + self.books.busy - self.counts.judged - self.books.lost - self.undecodable
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """The account of a run that goes on. Records made and not yet read are in `waiting_bytes` of the ring."""
+
+    counts: Counts
+    books: Books
+    undecodable: int
+    waiting_bytes: int
+    missing: Mapping[str, int]
+    errors: Mapping[str, int]
+    judged_without_container: int
+    in_pen: int
+    processes: int
+    containers: int
+    recent: tuple[Alert, ...]  # the latest, oldest first
+
+    @property
+    def in_flight(self) -> int:
+        """Records made and neither judged nor lost yet. Some are younger than the ring's end was when it was read."""
         return self.books.produced + self.books.busy - self.counts.judged - self.books.lost - self.undecodable
 
 
@@ -119,6 +152,10 @@ class Loop:
         self._make_alert = make_alert
         self._pen = Pen(wait_ns=wait_ns)
         self._stopping = False
+        self._posted: deque[Callable[[], None]] = deque()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._errors: Counter[str] = Counter()  # of rulesets that have left
+        self.recent: deque[Alert] = deque(maxlen=_RECENT)
         self._lost_told: Counter[str] = Counter()
         self._compat_told = 0
         self._next_bookkeeping_ns = 0
@@ -128,17 +165,70 @@ class Loop:
         """Ask `run` to return. Safe to call from a signal handler."""
         self._stopping = True
 
+    def fileno(self) -> int:
+        """Readable when something was posted: for the source to watch."""
+        return self._bell
+
+    def post(self, action: Callable[[], None]) -> None:
+        """From any thread: run `action` on the loop's, between two batches and soon. It must not wait."""
+        self._posted.append(action)
+        os.eventfd_write(self._bell, 1)
+
+    def adopt(self, ruleset: Ruleset) -> None:
+        """Judge the events that follow by another ruleset. On the loop's thread, or before `run`."""
+        self._errors += self._ruleset.errors
+        self._ruleset = ruleset
+
+    def tell(self, alert: Alert) -> None:
+        """Hand over an alert of the appliance's own, counted as any other. On the loop's thread."""
+        self._submit(alert)
+
+    def look(self) -> Glance:
+        """The books as they are at this point of the stream. On the loop's thread."""
+        counts = self.counts
+        return Glance(
+            counts=Counts(
+                counts.judged,
+                counts.by_type.copy(),
+                counts.by_rule.copy(),
+                counts.by_priority.copy(),
+                counts.slowest_pass_ns,
+            ),
+            books=self._source.books(),
+            undecodable=self._source.undecodable,
+            waiting_bytes=self._source.waiting_bytes,
+            missing=dict(self._state.missing),
+            errors=dict(self.errors),
+            judged_without_container=self._pen.late + self._pen.overflow,
+            in_pen=len(self._pen),
+            processes=self._state.processes,
+            containers=self._state.containers,
+            recent=tuple(self.recent),
+        )
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """Errors of generated code by rule, of all rulesets."""
+        return self._errors + self._ruleset.errors
+
     def run(self) -> Summary:
         """Judge until `stop`, then what is left, and account for all of it."""
         started = time.monotonic()
+        looked_ns = time.monotonic_ns()
         while not self._stopping:
+            if self._posted:
+                self._run_posted()
             batch = self._source.read(_BATCH)
             self._take(batch)
             self._listen_to_containers()
-            if time.monotonic_ns() >= self._next_bookkeeping_ns:
+            now_ns = time.monotonic_ns()
+            self.counts.slowest_pass_ns = max(self.counts.slowest_pass_ns, now_ns - looked_ns)
+            if now_ns >= self._next_bookkeeping_ns:
                 self._keep_books(self._source.books())
             if not batch:
                 self._source.wait()
+                now_ns = time.monotonic_ns()
+            looked_ns = now_ns
         books = self._source.stop(self._take)
         self._listen_to_containers()
         for event in self._pen.release(self._state.container, now_ns=2**63):
@@ -152,8 +242,18 @@ class Loop:
             missing=dict(self._state.missing),
             waited_too_long=self._pen.late,
             pen_overflow=self._pen.overflow,
-            errors=dict(self._ruleset.errors),
+            errors=dict(self.errors),
         )
+
+    def _run_posted(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._bell)
+        while self._posted:
+            action = self._posted.popleft()
+            try:
+                action()
+            except Exception:
+                log.exception("an error of ours in what was posted to the loop")
 
     def _take(self, batch: Sequence[RawEvent]) -> None:
         apply, types = self._state.apply, self._ruleset.event_types
@@ -225,4 +325,5 @@ class Loop:
     def _submit(self, alert: Alert) -> None:
         self.counts.by_rule[alert.rule] += 1
         self.counts.by_priority[alert.priority] += 1
+        self.recent.append(alert)
         self._alerts.submit(alert)

@@ -6,6 +6,8 @@ place that cannot be reached: that is told when an alert goes there.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import fields, replace
 from typing import TextIO
 
 from appliance.config.settings import Config
@@ -45,3 +47,24 @@ def build_sinks(config: Config, stream: TextIO) -> list[Sink]:
     if (program := config.program_output).enabled:
         sinks.append(ProgramSink(program.program, options, keep_alive=program.keep_alive, timeout_s=timeout_s))
     return sinks
+
+
+_NOT_OF_SINKS = frozenset({
+    "path", "rules_files", "rules", "priority", "rule_matching", "log_level", "watch_config_files", "containers",
+    "capture", "control_socket", "webserver", "metrics",
+})  # fmt: skip
+"""Keys that no sink reads. Whatever is not named here and changes makes all sinks anew: rather once too often."""
+
+
+def sink_changes(old: Config, new: Config, stream: TextIO) -> tuple[Collection[str], list[Sink]]:
+    """What a changed configuration means for the sinks: the names of those that leave, and those that come.
+
+    A sink whose settings are the same is in neither; one whose settings have changed is in both.
+    """
+    names = [field.name for field in fields(Config) if field.name.endswith("_output") and field.name != "json_output"]
+    shared = [field.name for field in fields(Config) if field.name not in _NOT_OF_SINKS and field.name not in names]
+    same = all(getattr(old, name) == getattr(new, name) for name in shared)
+    kept = [name for name in names if same and getattr(old, name) == getattr(new, name)]
+    gone = {name for name in names if name not in kept and getattr(old, name).enabled}
+    without_kept = replace(new, **{name: replace(getattr(new, name), enabled=False) for name in kept})
+    return gone, build_sinks(without_kept, stream)

@@ -10,8 +10,8 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from appliance.model.alert import Alert
 from appliance.model.diagnostic import DeliveryError
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 MAX_TEXT = 64 << 10  # characters of one text of an alert; a queue is bounded in bytes, too
 ATTEMPTS = 3
 _BACKOFF_S = 0.25
+_DRAIN_S = 5.0  # what a sink that leaves has for what waits before it
 
 QUEUE_FULL = "queue full"
 AT_END = "not delivered when the appliance ended"
@@ -36,6 +37,9 @@ class SinkStats:
     delivered: int
     lost: int
     reasons: Mapping[str, int]
+    waiting: int = 0
+    where: str = ""  # what and where, as the sink describes itself
+    stuck_s: float = 0.0  # how long the alert in hand has been there
 
 
 class Dispatcher:
@@ -43,7 +47,11 @@ class Dispatcher:
 
     def __init__(self, sinks: Iterable[Sink], *, capacity: int) -> None:
         """`capacity`: alerts that may wait before each sink."""
-        self._workers = [_Worker(sink, capacity) for sink in sinks]
+        self._workers = tuple(_Worker(sink, capacity) for sink in sinks)
+        self._past: dict[str, Counter[str]] = {}  # accounts of sinks that have left: name -> reason, "" for delivered
+        self._past_lock = threading.Lock()
+        for worker in self._workers:
+            worker.start()
 
     def submit(self, alert: Alert) -> None:
         """Queue an alert for every sink; where a queue is full, it is lost there and counted."""
@@ -51,21 +59,67 @@ class Dispatcher:
         for worker in self._workers:
             worker.submit(alert)
 
+    def replace(self, gone: Collection[str], new: Iterable[Sink], *, capacity: int) -> None:
+        """Let the sinks named `gone` leave and `new` ones take over; those that stay notice nothing. Never waits.
+
+        For who submits: one assignment. A sink that leaves delivers what waits before it, within a bounded time. A new
+        one of the same name begins when it has ended, so that order is kept and a place has one writer.
+        """
+        leaving = {worker.name: worker for worker in self._workers if worker.name in gone}
+        added = [_Worker(sink, capacity, after=self._retirement(leaving.pop(sink.name, None))) for sink in new]
+        self._workers = (*(w for w in self._workers if w.name not in gone), *added)
+        for worker in added:
+            worker.start()
+        for worker in leaving.values():
+            retire = self._retirement(worker)
+            threading.Thread(target=retire, name=f"{worker.name}, leaving", daemon=True).start()
+
+    def _retirement(self, worker: _Worker | None) -> Callable[[], None]:
+        def retire() -> None:
+            if worker is None:
+                return
+            worker.finish()
+            stats = worker.end(time.monotonic() + _DRAIN_S)
+            with self._past_lock:
+                past = self._past.setdefault(stats.name, Counter())
+                past.update(stats.reasons)
+                past[""] += stats.delivered
+
+        return retire
+
     def stats(self) -> list[SinkStats]:
-        """The accounts so far."""
-        return [worker.stats() for worker in self._workers]
+        """The accounts so far, of sinks that have left, too."""
+        return self._with_past([worker.stats() for worker in self._workers])
+
+    def _with_past(self, now: list[SinkStats]) -> list[SinkStats]:
+        with self._past_lock:
+            past = {name: counts.copy() for name, counts in self._past.items()}
+        found = []
+        for stats in now:
+            before = past.pop(stats.name, Counter())
+            delivered = stats.delivered + before.pop("", 0)
+            reasons = Counter(stats.reasons) + before
+            found.append(replace(stats, delivered=delivered, lost=reasons.total(), reasons=dict(reasons)))
+        for name, counts in past.items():
+            delivered = counts.pop("", 0)
+            found.append(SinkStats(name, delivered, counts.total(), dict(counts), where="has left"))
+        return found
 
     def close(self, *, timeout_s: float) -> list[SinkStats]:
         """Let the sinks empty their queues within `timeout_s` all together; what is left then is lost and counted."""
         deadline = time.monotonic() + timeout_s
         for worker in self._workers:
             worker.finish()
-        return [worker.end(deadline) for worker in self._workers]
+        return self._with_past([worker.end(deadline) for worker in self._workers])
 
 
 class _Worker:
-    def __init__(self, sink: Sink, capacity: int) -> None:
+    def __init__(self, sink: Sink, capacity: int, after: Callable[[], None] | None = None) -> None:
+        """`after` is run, on the worker's own thread, before the first alert is delivered."""
+        self.name = sink.name
         self._sink = sink
+        self._after = after
+        self._since = 0.0  # when the alert in hand was taken up
         self._capacity = capacity
         self._queue: deque[Alert] = deque()
         self._wake = threading.Condition()
@@ -76,6 +130,8 @@ class _Worker:
         self._lost: Counter[str] = Counter()
         self._told = 0
         self._thread = threading.Thread(target=self._run, name=sink.name, daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def submit(self, alert: Alert) -> None:
@@ -106,7 +162,15 @@ class _Worker:
 
     def stats(self) -> SinkStats:
         with self._wake:
-            return SinkStats(self._sink.name, self._delivered, self._lost.total(), dict(self._lost))
+            return SinkStats(
+                self.name,
+                self._delivered,
+                self._lost.total(),
+                dict(self._lost),
+                len(self._queue) + self._in_hand,
+                self._sink.describe(),
+                time.monotonic() - self._since if self._in_hand else 0.0,
+            )
 
     def _lose(self, reason: str, count: int) -> None:
         """Count a loss, and tell of it at the first and whenever their number has doubled. The lock is held."""
@@ -123,9 +187,13 @@ class _Worker:
             if not self._queue or self._abandoned:
                 return None
             self._in_hand = 1
+            self._since = time.monotonic()
             return self._queue.popleft()
 
     def _run(self) -> None:
+        if self._after is not None:
+            self._after()
+            self._after = None
         while (alert := self._next()) is not None:
             reason = self._deliver(alert)
             with self._wake:

@@ -76,6 +76,11 @@ class SyscallSource:
         """Records that did not fit their layout."""
         return self._ring.undecodable
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of records that wait to be read."""
+        return self._ring.waiting_bytes
+
     def stop(self, take: Callable[[list[RawEvent]], None]) -> Books:
         """Stop hearing, hand what is still in the ring to `take`, and give the final books."""
         self._program.detach()

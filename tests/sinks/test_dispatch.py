@@ -82,3 +82,25 @@ def test_a_text_of_two_megabytes_takes_less_room() -> None:
     assert len(kept.output) == 65_536 and kept.output.endswith("...[cut]")
     assert len(str(kept.fields["a"])) == 65_536
     assert kept.fields["b"] == 1
+
+
+def test_sinks_that_come_and_go_get_each_alert_once_and_in_order() -> None:
+    old, stays, new = MemorySink("file_output"), MemorySink("other"), MemorySink("file_output")
+    old.gate.clear()
+    dispatcher = Dispatcher([old, stays], capacity=1000)
+    for n in range(100):
+        dispatcher.submit(alert(n))
+    dispatcher.replace({"file_output"}, [new], capacity=1000)
+    for n in range(100, 200):
+        dispatcher.submit(alert(n))
+    assert new.alerts == [], "the old one has not ended"
+    old.gate.set()
+    wait_until(lambda: len(new.alerts) == 100, "the new sink")
+    assert old.closed
+    assert [a.id for a in [*old.alerts, *new.alerts]] == [a.id for a in stays.alerts]
+    dispatcher.replace({"other"}, [], capacity=1000)
+    wait_until(lambda: stays.closed, "the end of the other")
+    dispatcher.submit(alert(200))
+    stats = {s.name: s for s in dispatcher.close(timeout_s=30)}
+    assert (stats["file_output"].delivered, stats["file_output"].lost) == (201, 0)
+    assert (stats["other"].delivered, stats["other"].lost) == (200, 0)

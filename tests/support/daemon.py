@@ -56,6 +56,7 @@ class Daemon:
             "json_output": True,
             "stdout_output": {"enabled": False},
             "file_output": {"enabled": True, "filename": str(self.file), "keep_alive": True},
+            "control_socket": str(folder / "control.sock"),
             **(config or {}),
         }
         self._config.write_text(yaml.safe_dump(settings))

@@ -1,0 +1,230 @@
+"""What the running appliance says of itself: one plain value, for people, health checks and metrics.
+
+Comes in: the appliance, its reloader. Goes out: `Status`, and the same as JSON. Never: a number made up where nobody
+counted.
+
+The loop is asked on its own thread, so that the books are those of one point of the stream; a loop that does not answer
+is itself the finding.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance import __version__
+from appliance.daemon.assemble import Appliance
+from appliance.daemon.control import diagnostic_to_json
+from appliance.daemon.generation import Generation
+from appliance.daemon.loop import Glance
+from appliance.daemon.reload import Reloader
+from appliance.kernel.layout import HEAD_SIZE
+from appliance.model.diagnostic import Severity
+from appliance.model.wire import shortened
+from appliance.sinks.dispatch import SinkStats
+
+_ANSWER_S = 5.0
+_FRESH_S = 0.2  # several who ask at once get one answer
+_TEXT_MAX = 300
+STUCK_S = 30.0  # a sink that has one alert in hand for longer is stuck
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The appliance at one moment. `glance` is None where the loop did not answer in time."""
+
+    taken_ns: int  # wall clock
+    started_ns: int
+    hostname: str
+    hooks: str
+    generation: Generation
+    reloads: tuple[int, int]  # accepted, refused
+    last_reload: Mapping[str, Any] | None
+    glance: Glance | None
+    sinks: tuple[SinkStats, ...]
+    rss_bytes: int
+    cpu_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return (self.taken_ns - self.started_ns) / 1e9
+
+    def troubles(self) -> list[str]:
+        """What makes the appliance unhealthy, each a sentence; empty when it is well."""
+        found = []
+        if self.glance is None:
+            found.append(f"the loop did not answer within {_ANSWER_S:.0f} s")
+        else:
+            room = self.generation.config.capture.ring_mib << 20
+            if not 0 <= self.glance.in_flight <= room // HEAD_SIZE:
+                found.append(f"the ledger does not close: {self.glance.in_flight} records are unaccounted for")
+        for sink in self.sinks:
+            if sink.stuck_s > STUCK_S:
+                found.append(f"sink {sink.name} is stuck: one alert in hand for {sink.stuck_s:.0f} s")
+        return found
+
+
+class StatusReader:
+    """Makes a `Status` when asked, from any thread."""
+
+    def __init__(self, appliance: Appliance, reloader: Reloader, *, hostname: str, started_ns: int) -> None:
+        self._appliance = appliance
+        self._reloader = reloader
+        self._hostname = hostname
+        self._started_ns = started_ns
+        self._hooks = appliance.source.describe()
+        self._lock = threading.Lock()
+        self._latest: tuple[float, Status] | None = None
+
+    def read(self) -> Status:
+        """The status now, or as it was a moment ago."""
+        with self._lock:
+            now = time.monotonic()
+            if self._latest is None or now - self._latest[0] > _FRESH_S:
+                self._latest = time.monotonic(), self._take()
+            return self._latest[1]
+
+    def _take(self) -> Status:
+        glances: list[Glance] = []
+        try:
+            self._appliance.on_loop(lambda: glances.append(self._appliance.loop.look()), _ANSWER_S)
+        except TimeoutError:
+            glances = []
+        reloader = self._reloader
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return Status(
+            taken_ns=time.time_ns(),
+            started_ns=self._started_ns,
+            hostname=self._hostname,
+            hooks=self._hooks,
+            generation=reloader.current,
+            reloads=(reloader.accepted, reloader.refused),
+            last_reload=last_reload(reloader),
+            glance=glances[0] if glances else None,
+            sinks=tuple(self._appliance.dispatcher.stats()),
+            rss_bytes=rss_bytes(),
+            cpu_seconds=usage.ru_utime + usage.ru_stime,
+        )
+
+
+def last_reload(reloader: Reloader) -> dict[str, Any] | None:
+    """The latest verdict as JSON; None before one."""
+    verdict = reloader.last
+    if verdict is None:
+        return None
+    return {
+        "accepted": verdict.accepted,
+        "generation": verdict.number,
+        "changes": list(verdict.changes),
+        "seconds": round(verdict.seconds, 3),
+        "diagnostics": [diagnostic_to_json(d) for d in verdict.diagnostics],
+    }
+
+
+def rss_bytes(statm: Path = Path("/proc/self/statm")) -> int:
+    """Resident memory of this process (proc(5), second number of statm)."""
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def versions() -> dict[str, str]:
+    """What runs here, for `/versions`."""
+    return {
+        "tercel_version": __version__,
+        "python_version": platform.python_version(),
+        "kernel_release": platform.release(),
+        "architecture": platform.machine(),
+    }
+
+
+def to_json(status: Status) -> dict[str, Any]:
+    """The whole status as the control socket and `tercel status --json` give it."""
+    generation = status.generation
+    troubles = status.troubles()
+    glance = status.glance
+    return {
+        "healthy": not troubles,
+        "troubles": troubles,
+        "versions": versions(),
+        "hostname": status.hostname,
+        "pid": os.getpid(),
+        "time_ns": status.taken_ns,
+        "started_ns": status.started_ns,
+        "seconds": round(status.seconds, 3),
+        "hooks": status.hooks,
+        "generation": {
+            "number": generation.number,
+            "made_ns": generation.made_ns,
+            "config": str(generation.config.path) if generation.config.path else None,
+            "rules_files": [str(path) for path in generation.config.rules_files],
+            "sha256": {str(path): digest for path, digest in generation.digests.items()},
+            "rules_loaded": len(generation.loaded.rules),
+            "rules_enabled": len(generation.ruleset.rules),
+            "warnings": sum(d.severity is Severity.WARNING for d in generation.warnings),
+        },
+        "reloads": {"accepted": status.reloads[0], "refused": status.reloads[1], "last": status.last_reload},
+        "events": None if glance is None else _events(glance),
+        "alerts": None if glance is None else _alerts(glance),
+        "state": None if glance is None else _state(glance),
+        "sinks": [
+            {
+                "name": sink.name,
+                "where": sink.where,
+                "delivered": sink.delivered,
+                "lost": sink.lost,
+                "waiting": sink.waiting,
+                "stuck_s": round(sink.stuck_s, 1),
+                "reasons": dict(sink.reasons),
+            }
+            for sink in status.sinks
+        ],
+        "process": {"rss_bytes": status.rss_bytes, "cpu_seconds": round(status.cpu_seconds, 2)},
+    }
+
+
+def _events(glance: Glance) -> dict[str, Any]:
+    books = glance.books
+    return {
+        "produced": books.produced,
+        "judged": glance.counts.judged,
+        "lost": books.lost,
+        "undecodable": glance.undecodable,
+        "in_flight": glance.in_flight,
+        "waiting_bytes": glance.waiting_bytes,
+        "compat": books.compat,
+        "slowest_pass_ms": round(glance.counts.slowest_pass_ns / 1e6, 1),
+        "by_type": {
+            t.value: {"produced": book.produced, "lost": book.lost, "judged": glance.counts.by_type[t]}
+            for t, book in books.by_type.items()
+        },
+    }
+
+
+def _alerts(glance: Glance) -> dict[str, Any]:
+    return {
+        "total": glance.counts.by_rule.total(),
+        "by_priority": {p.name.lower(): n for p, n in sorted(glance.counts.by_priority.items())},
+        "by_rule": dict(glance.counts.by_rule.most_common()),
+        "errors": dict(glance.errors),
+        "recent": [
+            {"time_ns": a.ts_ns, "priority": a.priority.label, "rule": a.rule, "output": a.output}
+            for a in (shortened(alert, _TEXT_MAX) for alert in glance.recent)
+        ],
+    }
+
+
+def _state(glance: Glance) -> dict[str, Any]:
+    return {
+        "processes": glance.processes,
+        "containers": glance.containers,
+        "in_pen": glance.in_pen,
+        "judged_without_container": glance.judged_without_container,
+        "missing": dict(glance.missing),
+    }

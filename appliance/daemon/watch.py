@@ -1,0 +1,125 @@
+"""Changed files: the configuration and the rules, as inotify tells of them.
+
+Comes in: the paths to watch. Goes out: a call, once a change has settled and the bytes are others than before. Never: a
+call for a file that was only touched.
+
+Folders are watched, not files: editors write a new file and rename it, and Kubernetes turns a symbolic link of the
+folder. Falco's name for this is `watch_config_files`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+
+from appliance.daemon.generation import file_digests
+
+log = logging.getLogger(__name__)
+
+# inotify(7)
+_EVENTS = (
+    0x8 | 0x40 | 0x80 | 0x100 | 0x200 | 0x4
+)  # close after writing, moved from and to, created, deleted, attributes
+_SETTLE_S = 0.3  # an editor's several steps make one change
+_SETTLE_MAX_S = 5.0
+
+
+class Watcher:
+    """Calls `changed` from a thread of its own. `files` says what to watch and is asked anew after each change."""
+
+    def __init__(
+        self,
+        files: Callable[[], Iterable[Path]],
+        known: Callable[[], Collection[Mapping[Path, str]]],
+        changed: Callable[[], None],
+    ) -> None:
+        """`known` gives digests, as `generation.file_digests` makes them: of what runs, and of what was refused."""
+        self._files = files
+        self._known = known
+        self._changed = changed
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = -1
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._watched: dict[int, str] = {}
+        self._ending = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin. Raises OSError where the kernel gives no more watches."""
+        self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._fd < 0:
+            raise OSError(ctypes.get_errno(), f"inotify: {os.strerror(ctypes.get_errno())}")
+        self._watch()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def poke(self) -> None:
+        """Look again at what is to be watched: a generation was adopted."""
+        if self._bell >= 0:
+            os.eventfd_write(self._bell, 1)
+
+    def stop(self) -> None:
+        """End; gives the descriptors back."""
+        self._ending = True
+        os.eventfd_write(self._bell, 1)
+        if self._thread is not None:
+            self._thread.join(5.0)
+        if self._fd >= 0:
+            os.close(self._fd)
+        os.close(self._bell)
+        self._fd = self._bell = -1
+
+    def _watch(self) -> None:
+        folders = {os.fspath(f) for path in self._files() for f in (path.parent, *_targets(path), path) if f.is_dir()}
+        for folder in folders - set(self._watched.values()):
+            number = self._libc.inotify_add_watch(self._fd, os.fsencode(folder), ctypes.c_uint32(_EVENTS))
+            if number >= 0:
+                self._watched[number] = folder
+            elif ctypes.get_errno() != errno.ENOENT:
+                log.warning("cannot watch %s: %s", folder, os.strerror(ctypes.get_errno()))
+        for number in [n for n, folder in self._watched.items() if folder not in folders]:
+            self._libc.inotify_rm_watch(self._fd, number)
+            del self._watched[number]
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        poll.register(self._bell, select.POLLIN)
+        while not self._ending:
+            poll.poll()
+            self._settle(poll)
+            if self._ending:
+                return
+            try:
+                self._look()
+            except Exception:
+                log.exception("an error of ours while files were watched")
+
+    def _settle(self, poll: select.poll) -> None:
+        """Take events until none has come for a moment."""
+        for _ in range(int(_SETTLE_MAX_S / _SETTLE_S)):
+            for fd in (self._fd, self._bell):
+                with contextlib.suppress(BlockingIOError):
+                    os.read(fd, 65536)
+            if self._ending or not poll.poll(_SETTLE_S * 1000):
+                return
+
+    def _look(self) -> None:
+        if file_digests(self._files()) not in self._known():
+            self._changed()
+        self._watch()
+
+
+def _targets(path: Path) -> Iterable[Path]:
+    """The folders of the files behind a symbolic link: where its target changes, so does what is read."""
+    try:
+        return (path.resolve().parent,) if path.is_symlink() else ()
+    except (OSError, RuntimeError):
+        return ()
