@@ -19,17 +19,16 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.ABSTIME, A.NONE, False,
         """
-        container.start_ts proc.exe_ino.ctime
+        proc.exe_ino.ctime
         proc.exe_ino.ctime_duration_pidns_start proc.exe_ino.ctime_duration_proc_start proc.exe_ino.mtime
         """,
     ),
     (
         T.BOOL, A.NONE, False,
         """
-        container.host_ipc container.host_network container.host_pid evt.is_io evt.is_io_read
+        evt.is_io evt.is_io_read
         evt.is_io_write evt.is_syslog evt.is_wait
-        proc.is_container_healthcheck proc.is_container_liveness_probe
-        proc.is_container_readiness_probe proc.is_exe_from_memfd proc.is_exe_lower_layer proc.is_exe_upper_layer
+        proc.is_exe_from_memfd proc.is_exe_lower_layer proc.is_exe_upper_layer
         proc.is_exe_writable proc.is_vpgid_leader
         """,
     ),
@@ -55,19 +54,17 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.RELTIME, A.NONE, False,
         """
-        container.duration evt.deltatime evt.deltatime.ns evt.deltatime.s evt.reltime evt.reltime.ns
+        evt.deltatime evt.deltatime.ns evt.deltatime.s evt.reltime evt.reltime.ns
         evt.reltime.s proc.duration proc.ppid.duration proc.ppid.ts thread.exectime thread.totexectime
         """,
     ),
     (
         T.TEXT, A.NONE, False,
         """
-        container.cni.json container.healthcheck container.ip container.labels container.liveness_probe
-        container.readiness_probe evt.asynctype evt.hostname evt.info evt.io_dir
+        evt.asynctype evt.hostname evt.info evt.io_dir
         evt.plugininfo evt.pluginname fd.cip.name fd.lip.name fd.rip.name fd.sip.name
         fdlist.cips fdlist.cports fdlist.names fdlist.nums fdlist.sips fdlist.sports k8s.deployment.id
-        k8s.deployment.labels k8s.deployment.name k8s.ns.id k8s.ns.labels k8s.ns.name k8s.pod.cni.json
-        k8s.pod.full_sandbox_id k8s.pod.id k8s.pod.ip k8s.pod.labels k8s.pod.name k8s.pod.sandbox_id k8s.pod.uid
+        k8s.deployment.labels k8s.deployment.name k8s.ns.id k8s.ns.labels
         k8s.rc.id k8s.rc.labels k8s.rc.name k8s.rs.id k8s.rs.labels k8s.rs.name k8s.svc.id k8s.svc.labels
         k8s.svc.name
         proc.vpgid.exe proc.vpgid.exepath proc.vpgid.name thread.cgroups
@@ -88,7 +85,7 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.TEXT, A.INDEX_OR_KEY, True,
         """
-        container.label k8s.deployment.label k8s.ns.label k8s.pod.label k8s.rc.label k8s.rs.label
+        k8s.deployment.label k8s.ns.label k8s.rc.label k8s.rs.label
         k8s.svc.label thread.cgroup
         """,
     ),

@@ -18,11 +18,14 @@ from appliance.model.field import ArgKind, Field, FieldType, Operator
 
 
 def find_field(ref: FieldRef) -> tuple[Field, str | int | None] | None:
-    """The row of a field and its argument, or None where there is no such row; `evt.arg.x` is `evt.arg[x]`."""
+    """The row of a field and its argument, or None where there is no such row.
+
+    `evt.arg.x` is `evt.arg[x]`, and so it is with labels.
+    """
     row = FIELDS.get(ref.name) or elsewhere.FIELDS.get(ref.name)
     argument = ref.arg
     if row is None:
-        for base in ("evt.arg.", "evt.rawarg."):
+        for base in ("evt.arg.", "evt.rawarg.", "container.label.", "k8s.pod.label."):
             if ref.name.startswith(base) and ref.arg is None:
                 row, argument = FIELDS[base[:-1]], ref.name[len(base) :]
     if row is None:

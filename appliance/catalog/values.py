@@ -22,7 +22,7 @@ from appliance.catalog.params import (
     open_flag_names,
 )
 from appliance.model.alert import FieldValue
-from appliance.model.event import NO_PROCESS, Event, Mount, ParamValue, Process
+from appliance.model.event import NO_PROCESS, Event, Labels, Mount, ParamValue, Pod, Process
 
 _MAX_ANCESTORS = 256  # a chain longer than this is a loop that state failed to break
 
@@ -295,6 +295,60 @@ def _find_mount(mounts: tuple[Mount, ...], key: str | int, by_source: bool) -> M
     return None
 
 
+_NO_POD = Pod()
+
+
+def pod(e: Event) -> Pod:
+    """The Kubernetes pod of the event's container; one without facts outside of Kubernetes."""
+    return e.container.pod or _NO_POD
+
+
+def short_id(full_id: str | None) -> str | None:
+    """The first 12 characters of an id."""
+    return None if full_id is None else full_id[:12]
+
+
+def label(labels: Labels, name: str) -> str | None:
+    """The value of a label; None where there is no such."""
+    return next((value for key, value in labels if key == name), None)
+
+
+def labels_text(e: Event, labels: Labels) -> str | None:
+    """All labels as Falco writes them; None while the container's facts are not known."""
+    return None if e.container.missing is not None else ",".join(f"{name}:{value}" for name, value in labels)
+
+
+def pod_labels_text(e: Event) -> str | None:
+    """All labels of the pod; None outside of Kubernetes and while the facts are not known."""
+    return None if e.container.pod is None else labels_text(e, e.container.pod.labels)
+
+
+def container_age(e: Event) -> int | None:
+    """Nanoseconds from the container's start to the event."""
+    started = e.container.started_ns
+    return None if started is None else max(e.ts_ns - started, 0)
+
+
+def probe_text(e: Event, argv: tuple[str, ...]) -> str | None:
+    """A probe's command as one line, `NONE` where the container has none; None while its facts are not known."""
+    return None if e.container.missing is not None else " ".join(argv) if argv else "NONE"
+
+
+def is_probe(e: Event, argv: tuple[str, ...]) -> bool:
+    """True if the engine started this command in the container: the process, or an ancestor of it, is the command, and
+    the one above it is not in the container."""
+    if not argv:
+        return False
+    inside = e.process.container_id
+    for n in range(_MAX_ANCESTORS):
+        process = e.ancestor(n)
+        if process.pid < 0 or process.container_id != inside:
+            return False
+        if (process.exe, *process.args) == argv and e.ancestor(n + 1).container_id != inside:
+            return True
+    return False
+
+
 def paths_text(e: Event) -> str | None:
     """The path that an event is about, of whatever kind it is; `source -> target` where there are two."""
     if e.target_path is not None:
@@ -314,6 +368,7 @@ NAMES: Mapping[str, object] = MappingProxyType(
             result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
             ancestors, capabilities, iso_time, clock_time, date_time, relative, joined_args, arguments_length,
             socket_family, fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,
+            pod, short_id, label, labels_text, pod_labels_text, container_age, probe_text, is_probe,
             mounts_text, mount_part, paths_text, either,
         )
     }

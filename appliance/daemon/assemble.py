@@ -18,7 +18,8 @@ from appliance.engine.state import State
 from appliance.sinks.build import sink_changes
 from appliance.sinks.dispatch import Dispatcher
 from appliance.sources.accounts import HostAccounts
-from appliance.sources.container import ContainerSource, Engine
+from appliance.sources.container import ContainerSource, user_engines
+from appliance.sources.docker_api import Engine
 from appliance.sources.procfs import Procfs
 from appliance.sources.syscall import SyscallSource
 
@@ -108,7 +109,8 @@ def arm(
         [
             *(Engine("docker", socket) for socket in config.containers.docker_sockets),
             *(Engine("podman", socket) for socket in config.containers.podman_sockets),
-        ]
+        ],
+        discover=user_engines,
     )
     processes = Procfs()
     state = State(

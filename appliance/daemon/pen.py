@@ -35,19 +35,19 @@ class Pen:
         if self._count >= self._room:
             self.overflow += 1
             return False
-        self._waiting.setdefault(event.container.full_id, deque()).append((now_ns + self._wait_ns, event))
+        self._waiting.setdefault(event.container.key, deque()).append((now_ns + self._wait_ns, event))
         self._count += 1
         return True
 
     def release(self, find: Callable[[str], Container | None], now_ns: int) -> Iterator[Event]:
         """The events whose container is known by now, or whose time is up, oldest first within a container.
 
-        `find` tells what is known of a container by its full id.
+        `find` tells what is known of a container by its `key`.
         """
-        for full_id in list(self._waiting):
-            container = find(full_id)
+        for key in list(self._waiting):
+            container = find(key)
             known = container is not None and not is_waiting(container)
-            queue = self._waiting[full_id]
+            queue = self._waiting[key]
             while queue and (known or queue[0][0] <= now_ns):
                 _, event = queue.popleft()
                 self._count -= 1
@@ -56,7 +56,7 @@ class Pen:
                 self.late += not known
                 yield event
             if not queue:
-                del self._waiting[full_id]
+                del self._waiting[key]
 
 
 def is_waiting(container: Container) -> bool:

@@ -1,7 +1,8 @@
 """From a cgroup's path to the container it belongs to.
 
-Comes in: a path as in /proc/PID/cgroup. Goes out: the engine's name and the container's id. Never: a question to the
-engine. A cgroup's name is set by whoever may make cgroups there: root, or a user below the slice delegated to them.
+Comes in: a path as in /proc/PID/cgroup. Goes out: the engine's name, the container's id, the user and the pod. Never: a
+question to the engine. A cgroup's name is set by whoever may make cgroups there: root, or a user below the slice
+delegated to them; so a container below a user's slice is that user's (`owner`), whatever it calls itself.
 """
 
 from __future__ import annotations
@@ -11,10 +12,19 @@ from typing import NamedTuple
 
 
 class InContainer(NamedTuple):
-    """The engine's word and the container's whole id (a machine's name for systemd-nspawn and LXC)."""
+    """The engine's word and the container's whole id (a machine's name for systemd-nspawn and LXC); the user below
+    whose slice it runs, None for root; the pod's uid and quality of service, None outside of Kubernetes."""
 
     runtime: str
     full_id: str
+    owner: int | None = None
+    pod_uid: str | None = None
+    qos: str | None = None
+
+    @property
+    def key(self) -> str:
+        """As `Container.key`."""
+        return self.full_id if self.owner is None else f"{self.full_id}@{self.owner}"
 
 
 _ID = "([0-9a-f]{64})"
@@ -35,6 +45,11 @@ _NAMED = tuple(
 )
 _NSPAWN = re.compile(r"(?:machine-(.+)\.scope|systemd-nspawn@(.+)\.service)")
 _BARE = re.compile(_ID)
+_USER = re.compile(r"user(?:-([0-9]{1,10})\.slice|@([0-9]{1,10})\.service)")
+# The kubelet's names, its own (cgroupfs) and systemd's; the uid of a static pod is a hash without dashes.
+_POD = re.compile(
+    r"(?:.*kubepods.*-)?pod([0-9a-f]{8}[-_]?[0-9a-f]{4}[-_]?[0-9a-f]{4}[-_]?[0-9a-f]{4}[-_]?[0-9a-f]{12})(?:\.slice)?"
+)
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 # Machines that are not containers but register with systemd-machined as well.
@@ -47,8 +62,29 @@ def container_of(path: str) -> InContainer | None:
     for i in range(len(parts) - 1, 0, -1):
         found = _of_component(parts, i)
         if found is not None:
-            return found
+            pod_uid, qos = _pod(parts[: i + 1])
+            return found._replace(owner=_owner(parts[:i]), pod_uid=pod_uid, qos=qos)
     return None
+
+
+def _owner(above: list[str]) -> int | None:
+    for part in above:
+        match = _USER.fullmatch(part)
+        if match:
+            return int(match[1] or match[2]) or None
+    return None
+
+
+def _pod(above: list[str]) -> tuple[str | None, str | None]:
+    """The pod's uid and quality of service, from the components above the container's."""
+    for i in range(len(above) - 1, 0, -1):
+        part = above[i].partition(":")[0]  # `slice:prefix:id`, as runc was told by the kubelet
+        match = _POD.fullmatch(part)
+        if match:
+            classes = "/".join(above[: i + 1])
+            qos = next((name for name in ("burstable", "besteffort") if name in classes), "guaranteed")
+            return match[1].replace("_", "-"), qos
+    return None, None
 
 
 def _of_component(parts: list[str], i: int) -> InContainer | None:

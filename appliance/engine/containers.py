@@ -7,10 +7,11 @@ Comes in: the `json` of a CONTAINER event. Goes out: a `Container`. The keys are
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from appliance.model.event import Container, Mount
+from appliance.model.event import Container, Labels, Mount, Pod
 
 
 def read_container(text: str) -> Container:
@@ -18,9 +19,31 @@ def read_container(text: str) -> Container:
     try:
         facts: dict[str, Any] = json.loads(text)
         mounts = tuple(_mount(m) for m in facts.pop("mounts", ()))
-        return Container(**facts, mounts=mounts)
+        pod = _pod(facts.pop("pod", None))
+        lists: dict[str, Any] = {name: tuple(facts.pop(name, ())) for name in _LISTS}
+        labels = _labels(facts.pop("labels", ()))
+        return Container(**facts, **lists, labels=labels, mounts=mounts, pod=pod)
     except (TypeError, AttributeError) as error:
         raise ValueError(f"not the facts of a container: {error}") from error
+
+
+_LISTS = ("healthcheck", "liveness_probe", "readiness_probe")
+
+
+def merged(known: Container, told: Container) -> Container:
+    """What an engine told, with what the cgroup had told before."""
+    pod = told.pod or known.pod
+    if pod is not None and known.pod is not None:
+        pod = replace(pod, uid=known.pod.uid or pod.uid, qos=known.pod.qos or pod.qos)
+    return replace(told, runtime=told.runtime or known.runtime, pod=pod)
+
+
+def _labels(told: Iterable[Iterable[str]]) -> Labels:
+    return tuple((name, value) for name, value in told)
+
+
+def _pod(facts: Mapping[str, Any] | None) -> Pod | None:
+    return None if facts is None else Pod(**{**facts, "labels": _labels(facts.get("labels", ()))})
 
 
 def _mount(facts: Mapping[str, Any]) -> Mount:

@@ -18,7 +18,7 @@ from typing import Protocol, cast
 from appliance.catalog.events import CLONES, EVENTS, EXECS, FD_FACTS, OPENS, PathRole
 from appliance.catalog.params import OPEN_FLAGS, RESULT, ParamType
 from appliance.engine.cgroup import InContainer, container_of
-from appliance.engine.containers import read_container
+from appliance.engine.containers import merged, read_container
 from appliance.engine.paths import absolute
 from appliance.engine.sockets import (
     FdFacts,
@@ -43,6 +43,7 @@ from appliance.model.event import (
     EventType,
     Fd,
     ParamValue,
+    Pod,
     Process,
     RawEvent,
 )
@@ -114,13 +115,13 @@ class State:
         *,
         accounts: Accounts,
         read_process: Callable[[int], RawEvent | None],
-        ask_container: Callable[[str, int], None],
+        ask_container: Callable[[str, int | None], None],
         wall_offset_ns: int,
         max_processes: int = 65_536,
         max_ended: int = 16_384,
         max_containers: int = 4_096,
     ) -> None:
-        """`read_process(pid)` gives a PROCINFO event or None; `ask_container(full_id, pid)` asks without waiting;
+        """`read_process(pid)` gives a PROCINFO event or None; `ask_container(full_id, owner)` asks without waiting;
         `wall_offset_ns` is wall clock minus monotonic clock."""
         self.wall_offset_ns = wall_offset_ns
         self._accounts = accounts
@@ -188,9 +189,9 @@ class State:
 
         return event._replace(lineage=lineage)
 
-    def container(self, full_id: str) -> Container | None:
-        """What is known of a container, None for one never seen."""
-        place = self._places.get(full_id)
+    def container(self, key: str) -> Container | None:
+        """What is known of a container by its `key`, None for one never seen."""
+        place = self._places.get(key)
         return None if place is None else place.container
 
     # -- one handler for each event type, its places looked up once
@@ -507,11 +508,11 @@ class State:
         except ValueError:
             self._missing["facts of a container not readable"] += 1
             return
-        place = self._places.get(told.full_id)
+        place = self._places.get(told.key)
         if place is None:
-            self._keep_place(told.full_id, _Place(told))
+            self._keep_place(told.key, _Place(told))
         elif told.missing is None or place.container.missing is not None:
-            place.container = replace(told, runtime=told.runtime or place.container.runtime)
+            place.container = merged(place.container, told)
 
     # -- processes
 
@@ -549,7 +550,7 @@ class State:
     def _facts(self, raw: RawEvent) -> tuple[Process, _Place]:
         """A process and its container from `_PROCESS_FACTS`, of an exec or of /proc."""
         value = dict(zip(EVENTS[raw.type].index, raw.params, strict=True))
-        place = self._place_of(raw.pid, value["cgroups"], value["cgroups_v1"])
+        place = self._place_of(value["cgroups"], value["cgroups_v1"])
         argv = cast("tuple[str, ...]", value["args"] or ())
         size = cast("int | None", value["args_size"]) or 0
         cwd = cast("str | None", value["cwd"])
@@ -702,13 +703,13 @@ class State:
 
     # -- containers
 
-    def _place_of(self, pid: int, *cgroups: ParamValue) -> _Place:
+    def _place_of(self, *cgroups: ParamValue) -> _Place:
         for path in cgroups:
             if not isinstance(path, str) or not path:
                 continue
             found = self._container_of(path)
             if found is not None:
-                return self._place(found, pid)
+                return self._place(found)
         if not any(cgroups):
             self._missing["cgroup not readable"] += 1
         return self._host
@@ -723,20 +724,27 @@ class State:
             found = self._cgroups[path] = container_of(path)
             return found
 
-    def _place(self, found: InContainer, pid: int) -> _Place:
-        place = self._places.get(found.full_id)
+    def _place(self, found: InContainer) -> _Place:
+        place = self._places.get(found.key)
+        pod = Pod(uid=found.pod_uid, qos=found.qos) if found.pod_uid else None
         if place is None:
             waiting = f"waiting for {found.runtime}"
-            container = Container(found.full_id[:12], found.full_id, found.runtime, missing=waiting)
-            place = self._keep_place(found.full_id, _Place(container))
-            self._ask_container(found.full_id, pid)
+            container = Container(
+                found.full_id[:12], found.full_id, found.runtime, owner=found.owner, pod=pod, missing=waiting
+            )
+            place = self._keep_place(found.key, _Place(container))
+            self._ask_container(found.full_id, found.owner)
+        elif pod is not None and (place.container.pod is None or place.container.pod.uid is None):
+            place.container = replace(
+                place.container, pod=replace(place.container.pod or pod, uid=pod.uid, qos=pod.qos)
+            )  # told by its engine before its first process ran
         return place
 
-    def _keep_place(self, full_id: str, place: _Place) -> _Place:
+    def _keep_place(self, key: str, place: _Place) -> _Place:
         if len(self._places) >= self._max_containers:
             self._missing["container table full"] += 1
             del self._places[next(iter(self._places))]
-        self._places[full_id] = place
+        self._places[key] = place
         return place
 
 

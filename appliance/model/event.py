@@ -565,12 +565,36 @@ class Mount:
     propagation: str
 
 
+Labels = tuple[tuple[str, str], ...]
+"""Labels in the order in which they were told: name and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """The Kubernetes pod of a container. `uid` and `qos` stand in its cgroup, the others are told by the engine.
+
+    `qos` is `guaranteed`, `burstable` or `besteffort`. `sandbox_id` is the whole id of the pod's sandbox. `cni` is what
+    the network plugin said, as JSON.
+    """
+
+    uid: str | None = None
+    qos: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+    sandbox_id: str | None = None
+    labels: Labels = ()
+    ip: str | None = None
+    cni: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Container:
     """A container, or the host (`HOST`).
 
-    `id` is the first 12 characters of the engine's id (`host` on the host), `full_id` all of them. What only the engine
-    can tell is None until it has told it; `missing` then says why (`waiting for docker`, `no such container`).
+    `id` is the first 12 characters of the engine's id (`host` on the host), `full_id` all of them. `owner` is the user
+    in whose session it runs (rootless engines), None for root's. What only the engine can tell is None until it has
+    told it; `missing` then says why (`waiting for docker`, `no such container`). `started_ns` is wall clock. The probes
+    are argument vectors, empty where the container has none.
     """
 
     id: str
@@ -584,7 +608,23 @@ class Container:
     image_digest: str | None = None
     privileged: bool | None = None
     mounts: tuple[Mount, ...] = ()
+    owner: int | None = None
+    labels: Labels = ()
+    ip: str | None = None
+    started_ns: int | None = None
+    host_pid: bool | None = None
+    host_network: bool | None = None
+    host_ipc: bool | None = None
+    healthcheck: tuple[str, ...] = ()
+    liveness_probe: tuple[str, ...] = ()
+    readiness_probe: tuple[str, ...] = ()
+    pod: Pod | None = None
     missing: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What names it among all that run here: an id may be claimed by another user's engine."""
+        return self.full_id if self.owner is None else f"{self.full_id}@{self.owner}"
 
     @property
     def is_host(self) -> bool:
@@ -595,7 +635,7 @@ class Container:
 # Falco gives the host a name and empty, not absent, image facts (recorded from the real engine).
 HOST = Container(
     id="host", full_id="host", runtime="host", name="host", image="", image_id="", image_repository="", image_tag="",
-    image_digest="", privileged=False,
+    image_digest="", privileged=False, ip="", host_pid=True, host_network=True, host_ipc=True,
 )  # fmt: skip
 
 

@@ -1,11 +1,12 @@
-"""What container engines say: names, images, mounts.
+"""What container engines say: names, images, mounts, labels, pods.
 
 Comes in: questions (`ask`) and the engines' own events. Goes out: CONTAINER events, by `take`. Never: a wait on the
-caller's thread, or trust in an answer; engines may be absent, hang, restart or talk nonsense.
+caller's thread, or an answer of one user's engine about a container that is not that user's.
 
-Docker and podman answer the same API on their unix sockets (Docker Engine API: `/containers/json`,
-`/containers/ID/json`, `/images/ID/json`, `/events`). One thread for each engine listens to its events, one answers
-questions. The listener makes a container's facts known when it is created, before its first process runs.
+One thread for each engine listens to its events, one answers questions. The listener makes a container's facts known
+when it is created, before its first process runs, where the engine tells of creations. Engines that users start in
+their own sessions are looked for below /run/user while we run; they have an answering thread of their own, for one that
+hangs must not hold up the answers about root's containers.
 """
 
 from __future__ import annotations
@@ -15,175 +16,55 @@ import http.client
 import json
 import os
 import queue
-import socket
+import stat
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
+from typing import Protocol
 
-from appliance.model.event import Container, EventType, Mount, RawEvent
+from appliance.model.event import Container, EventType, RawEvent
+from appliance.sources.docker_api import Engine as DockerEngine
+from appliance.sources.docker_api import EngineError, UnknownContainerError
 
-_ANSWER_MAX = 4 * 1024 * 1024
-_LINE_MAX = 1024 * 1024
 _QUESTIONS_MAX = 1024
 _ANSWERS_MAX = 4096
-_MOUNTS_MAX = 256
-_TELLING = frozenset({"create", "start", "rename", "update"})  # after these, facts may be new
+_USERS_MAX = 16  # engines of users that we listen to
+
+_Questions = queue.Queue[tuple[str, int | None] | None]  # id and owner; None ends the thread
 
 
-@dataclass(frozen=True, slots=True)
-class ImageName:
-    """An image's name in its parts; empty where it has none (`sha256:...` alone names no repository)."""
+class Listening(Protocol):
+    """An engine's events as they come."""
 
-    repository: str
-    tag: str
-    digest: str
+    def ids(self) -> Iterator[str]:
+        """Containers of which something is new, until the engine ends it."""
 
+    def shut(self) -> None:
+        """End `ids`, from any thread."""
 
-def parse_image(name: str) -> ImageName:
-    """`host:5000/a/b:tag@sha256:...` in its parts; a colon before a slash belongs to the registry's port."""
-    if name.startswith("sha256:"):
-        return ImageName("", "", "")
-    rest, _, digest = name.partition("@")
-    head, colon, tail = rest.rpartition(":")
-    if colon and "/" not in tail:
-        return ImageName(head, tail, digest)
-    return ImageName(rest, "" if digest else "latest", digest)
+    def close(self) -> None:
+        """Give back what it holds."""
 
 
-class EngineError(Exception):
-    """An engine did not answer, or not as the API promises."""
+class Engine(Protocol):
+    """What can be asked about containers: `sources.docker_api.Engine`, `sources.cri.Engine`."""
 
+    @property
+    def runtime(self) -> str:
+        """Its word: docker, podman, containerd, cri-o."""
 
-class UnknownContainerError(Exception):
-    """The engine answered that it has no such container (or image)."""
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(os.fspath(self._path))
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """One engine: its word (`docker`, `podman`) and where it answers."""
-
-    runtime: str
-    socket: Path
-
-    def connect(self, timeout_s: float) -> _UnixConnection:
-        """A connection not opened yet."""
-        return _UnixConnection(self.socket, timeout_s)
-
-    def get(self, path: str, timeout_s: float) -> Any:
-        """The JSON that the engine answers. Raises `EngineError`, `UnknownContainerError` (404)."""
-        connection = self.connect(timeout_s)
-        deadline = time.monotonic() + timeout_s
-        try:
-            connection.request("GET", path, headers={"Host": "localhost", "Connection": "close"})
-            answer = connection.getresponse()
-            if answer.status == 404:
-                raise UnknownContainerError
-            if answer.status != 200:
-                raise EngineError(f"status {answer.status}")
-            parts, size = [], 0
-            while part := answer.read1(65_536):
-                size += len(part)
-                parts.append(part)
-                if size > _ANSWER_MAX:
-                    raise EngineError(f"answer larger than {_ANSWER_MAX} bytes")
-                if time.monotonic() > deadline:
-                    raise EngineError("answer too slow")
-            return json.loads(b"".join(parts))
-        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
-            raise EngineError(str(error)) from error
-        finally:
-            connection.close()
+    @property
+    def owner(self) -> int | None:
+        """The user whose engine it is, None for root's."""
 
     def container(self, full_id: str, timeout_s: float) -> Container:
-        """All facts of one container."""
-        told = self.get(f"/containers/{quote(full_id, safe='')}/json", timeout_s)
-        container = read_answer(told, self.runtime)
-        if container.full_id != full_id:
-            raise EngineError("an answer about another container")
-        digest = container.image_digest or self._digest(container, str(told.get("Image") or ""), timeout_s)
-        return _with_digest(container, digest)
+        """All facts of one container. Raises `EngineError`, `UnknownContainerError`."""
 
-    def _digest(self, container: Container, image_id: str, timeout_s: float) -> str:
-        """The digest under which the image was pulled: it stands with the image, not with the container."""
-        if not image_id:
-            return ""
-        try:
-            digests = _mapping(self.get(f"/images/{quote(image_id, safe=':')}/json", timeout_s)).get("RepoDigests")
-        except (EngineError, UnknownContainerError):
-            return ""
-        named = [d.partition("@") for d in digests if isinstance(d, str)] if isinstance(digests, list) else []
-        same = [digest for repository, _, digest in named if repository == container.image_repository]
-        return (same or [digest for _, _, digest in named] or [""])[0]
-
-
-def _with_digest(container: Container, digest: str) -> Container:
-    return Container(**{**_fields(container), "image_digest": digest})
-
-
-def _fields(container: Container) -> dict[str, Any]:
-    return {name: getattr(container, name) for name in Container.__dataclass_fields__}
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise EngineError("not an object where the API promises one")
-    return value
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def read_answer(told: object, runtime: str) -> Container:
-    """The facts in an answer of `/containers/ID/json`. Raises `EngineError` where it is none."""
-    facts = _mapping(told)
-    full_id = _text(facts.get("Id"))
-    if not full_id:
-        raise EngineError("an answer without an id")
-    config, host = _mapping(facts.get("Config") or {}), _mapping(facts.get("HostConfig") or {})
-    image = _text(config.get("Image")) or _text(facts.get("ImageName"))
-    name = parse_image(image)
-    mounts = facts.get("Mounts")
-    return Container(
-        id=full_id[:12],
-        full_id=full_id,
-        runtime=runtime,
-        name=_text(facts.get("Name")).removeprefix("/"),
-        image=image,
-        image_id=_text(facts.get("Image")).removeprefix("sha256:")[:12],
-        image_repository=name.repository,
-        image_tag=name.tag,
-        image_digest=name.digest,
-        privileged=host.get("Privileged") is True,
-        mounts=tuple(_mount(m) for m in mounts[:_MOUNTS_MAX]) if isinstance(mounts, list) else (),
-    )
-
-
-def _mount(told: object) -> Mount:
-    facts = _mapping(told)
-    return Mount(
-        source=_text(facts.get("Source")),
-        dest=_text(facts.get("Destination")),
-        mode=_text(facts.get("Mode")),
-        rdwr=facts.get("RW") is True,
-        propagation=_text(facts.get("Propagation")),
-    )
+    def listen(self, timeout_s: float) -> Listening:
+        """Its events from now on. Raises `EngineError`, OSError."""
 
 
 def container_event(container: Container, ts_ns: int) -> RawEvent:
@@ -192,33 +73,58 @@ def container_event(container: Container, ts_ns: int) -> RawEvent:
     return RawEvent(EventType.CONTAINER, ts_ns, 0, 0, 0, 0, 0, 0, 0, (text,))
 
 
+def user_engines(root: Path = Path("/run/user")) -> list[Engine]:
+    """Engines that users run in their sessions: sockets at the usual places that belong to the user of the folder."""
+    found: list[Engine] = []
+    try:
+        users = sorted(int(name) for name in os.listdir(root) if name.isascii() and name.isdigit())  # noqa: PTH208
+    except OSError:
+        return found
+    for uid in users:
+        for runtime, place in (("podman", "podman/podman.sock"), ("docker", "docker.sock")):
+            path = root / str(uid) / place
+            with contextlib.suppress(OSError):
+                told = os.lstat(path)
+                if uid > 0 and told.st_uid == uid and stat.S_ISSOCK(told.st_mode):
+                    found.append(DockerEngine(runtime, path, uid))
+    return found
+
+
 class ContainerSource:
     """Asks engines in threads of its own. `start` once, `close` once; the other methods from any thread.
 
-    `timeout_s` bounds each answer, `pause_s` is the time between two tries to reach an engine's events.
+    `timeout_s` bounds each answer, `pause_s` is the time between two tries to reach an engine's events, and between two
+    looks for engines by `discover`.
     """
 
     def __init__(
         self,
         engines: Sequence[Engine],
         *,
+        discover: Callable[[], Sequence[Engine]] = lambda: (),
         now_ns: Callable[[], int] = time.monotonic_ns,
         timeout_s: float = 2.0,
         pause_s: float = 2.0,
     ) -> None:
         self._engines = tuple(engines)
+        self._discover = discover
+        self._users: dict[Engine, threading.Thread] = {}
         self._now_ns = now_ns
         self._timeout_s = timeout_s
         self._pause_s = pause_s
-        self._questions: queue.Queue[tuple[str, int] | None] = queue.Queue(_QUESTIONS_MAX)
+        self._questions: tuple[_Questions, _Questions] = (queue.Queue(_QUESTIONS_MAX), queue.Queue(_QUESTIONS_MAX))
         self._lock = threading.Lock()
         self._answers: deque[RawEvent] = deque()
         self._losses: Counter[str] = Counter()
         self._stopping = threading.Event()
-        self._listening: dict[Engine, _UnixConnection] = {}
+        self._listening: dict[Engine, Listening] = {}
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._threads = [
-            threading.Thread(target=self._answer_all, name="containers", daemon=True),
+            *(
+                threading.Thread(target=self._answer_all, args=(q,), name="containers", daemon=True)
+                for q in self._questions
+            ),
+            threading.Thread(target=self._look_for_users, name="users' engines", daemon=True),
             *(threading.Thread(target=self._listen, args=(e,), name=e.runtime, daemon=True) for e in self._engines),
         ]
 
@@ -231,15 +137,15 @@ class ContainerSource:
         """End the threads; waits for an answer under way, at most about `timeout_s`."""
         self._stopping.set()
         with self._lock:
-            for connection in self._listening.values():
-                if connection.sock is not None:
-                    _shut(connection.sock)
-        try:
-            self._questions.put_nowait(None)
-        except queue.Full:
-            self._questions.get_nowait()  # nobody waits for it any more
-            self._questions.put_nowait(None)
-        for thread in self._threads:
+            for listening in self._listening.values():
+                listening.shut()
+        for questions in self._questions:
+            try:
+                questions.put_nowait(None)
+            except queue.Full:
+                questions.get_nowait()  # nobody waits for it any more
+                questions.put_nowait(None)
+        for thread in [*self._threads, *self._users.values()]:
             if thread.is_alive():
                 thread.join(self._timeout_s * 2 + 1)
         os.close(self._wake)
@@ -248,13 +154,13 @@ class ContainerSource:
         """A descriptor that is readable while `take` has something."""
         return self._wake
 
-    def ask(self, full_id: str, pid: int) -> None:
-        """Ask the engines about a container; the answer comes by `take`, also when there is none to give."""
+    def ask(self, full_id: str, owner: int | None) -> None:
+        """Ask the engines of that owner about a container; the answer comes by `take`, also when there is none."""
         try:
-            self._questions.put_nowait((full_id, pid))
+            self._questions[owner is not None].put_nowait((full_id, owner))
         except queue.Full:
             self._lose("question about a container dropped, queue full")
-            self._tell(_unknown(full_id, "too many questions at once"))
+            self._tell(_unknown(full_id, owner, "too many questions at once"))
 
     def take(self) -> list[RawEvent]:
         """What has been answered since the last call; does not wait."""
@@ -273,16 +179,16 @@ class ContainerSource:
 
     # -- the threads
 
-    def _answer_all(self) -> None:
+    def _answer_all(self, questions: _Questions) -> None:
         while not self._stopping.is_set():
-            question = self._questions.get()
+            question = questions.get()
             if question is None:
                 return
-            self._tell(self._answer(question[0]))
+            self._tell(self._answer(*question))
 
-    def _answer(self, full_id: str) -> Container:
+    def _answer(self, full_id: str, owner: int | None) -> Container:
         denied = []
-        for engine in self._engines:
+        for engine in self._of(owner):
             try:
                 return engine.container(full_id, self._timeout_s)
             except UnknownContainerError:
@@ -290,7 +196,29 @@ class ContainerSource:
             except EngineError:
                 self._lose(f"{engine.runtime} did not answer")
         reason = f"no such container at {', '.join(denied)}" if denied else "no container engine answered"
-        return _unknown(full_id, reason)
+        return _unknown(full_id, owner, reason)
+
+    def _of(self, owner: int | None) -> list[Engine]:
+        """The engines that may speak for this owner's containers."""
+        if owner is None:
+            return [e for e in self._engines if e.owner is None]
+        with self._lock:
+            known = [e for e in (*self._engines, *self._users) if e.owner == owner]
+        return known or [e for e in self._discover() if e.owner == owner]
+
+    def _look_for_users(self) -> None:
+        """Listen to the engines that users start; a thread ends when its socket is gone."""
+        while not self._stopping.is_set():
+            for engine in self._discover():
+                with self._lock:
+                    running = {e: t for e, t in self._users.items() if t.is_alive()}
+                    if engine in running or len(running) >= _USERS_MAX or self._stopping.is_set():
+                        self._users = running
+                        continue
+                    thread = threading.Thread(target=self._listen, args=(engine,), name=engine.runtime, daemon=True)
+                    self._users = {**running, engine: thread}
+                    thread.start()
+            self._stopping.wait(self._pause_s)
 
     def _listen(self, engine: Engine) -> None:
         while not self._stopping.is_set():
@@ -298,51 +226,23 @@ class ContainerSource:
                 self._follow(engine)
             except (EngineError, OSError, http.client.HTTPException):
                 self._lose(f"events of {engine.runtime} not reachable")
-            finally:
-                with self._lock:
-                    self._listening.pop(engine, None)
+                if engine.owner is not None:
+                    return  # found again if it comes back
             self._stopping.wait(self._pause_s)
 
     def _follow(self, engine: Engine) -> None:
-        """Listen to an engine's events until it ends them. The running containers are told after the listening began:
-        one that starts in between is told twice, not missed."""
-        filters = json.dumps({"type": ["container"]})
-        connection = engine.connect(self._timeout_s)
+        listening = engine.listen(self._timeout_s)
         try:
-            connection.request("GET", f"/events?{urlencode({'filters': filters})}", headers={"Host": "localhost"})
-            sock = connection.sock
             with self._lock:
-                self._listening[engine] = connection
-            if engine.runtime == "podman":  # it answers only with its first event
-                self._list(engine)
-            sock.settimeout(None)  # silence is no failure here; `close` shuts the socket
+                self._listening[engine] = listening
             if self._stopping.is_set():
                 return
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise EngineError(f"status {answer.status}")
-            if engine.runtime != "podman":
-                self._list(engine)
-            while line := answer.readline(_LINE_MAX):
-                self._heard(engine, line)
+            for full_id in listening.ids():
+                self._learn(engine, full_id)
         finally:
-            connection.close()
-
-    def _list(self, engine: Engine) -> None:
-        told = engine.get("/containers/json", self._timeout_s)
-        if not isinstance(told, list):
-            raise EngineError("not a list of containers")
-        for entry in told[:_ANSWERS_MAX]:
-            self._learn(engine, _text(_mapping(entry).get("Id")))
-
-    def _heard(self, engine: Engine, line: bytes) -> None:
-        try:
-            event = _mapping(json.loads(line))
-            actor = _mapping(event.get("Actor") or {})
-        except (ValueError, RecursionError) as error:
-            raise EngineError("an event that is no JSON") from error
-        if event.get("Action", event.get("status")) in _TELLING:
-            self._learn(engine, _text(actor.get("ID") or event.get("id")))
+            with self._lock:
+                self._listening.pop(engine, None)
+            listening.close()
 
     def _learn(self, engine: Engine, full_id: str) -> None:
         if not full_id or self._stopping.is_set():
@@ -369,12 +269,5 @@ class ContainerSource:
             self._losses[reason] += 1
 
 
-def _unknown(full_id: str, reason: str) -> Container:
-    return Container(full_id[:12], full_id, missing=reason)
-
-
-def _shut(sock: socket.socket) -> None:
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it was never connected, or is gone
-        return
+def _unknown(full_id: str, owner: int | None, reason: str) -> Container:
+    return Container(full_id[:12], full_id, owner=owner, missing=reason)

@@ -26,10 +26,11 @@ from appliance.model.event import (
     Fd,
     Mount,
     ParamValue,
+    Pod,
     Process,
 )
 
-_CLASSES = (Process, Container, Account, Mount)
+_CLASSES = (Process, Container, Account, Mount, Pod)
 _PATHS = ("path", "path_raw", "source_path", "source_path_raw", "target_path", "target_path_raw")
 _NUMBERS = ("num", "ts_ns", "cpu", "tid", "res")
 _KEYS = ("type", *_NUMBERS, "params", "process", "ancestors", "container", "fd", *_PATHS)

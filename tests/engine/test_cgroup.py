@@ -67,6 +67,48 @@ def test_no_container(path: str) -> None:
     assert container_of(path) is None
 
 
+UID = "12345678-1234-1234-1234-123456789012"
+
+
+@pytest.mark.parametrize(
+    ("path", "pod_uid", "qos"),
+    [
+        (f"/kubepods/burstable/pod{UID}/{ID}", UID, "burstable"),
+        (f"/kubepods/pod{UID}/{ID}", UID, "guaranteed"),
+        (f"/kubepods/besteffort/pod{UID}/crio-{ID}", UID, "besteffort"),
+        (f"{KUBEPODS}/kubepods-burstable-{POD}.slice/cri-containerd-{ID}.scope", UID, "burstable"),
+        (f"/kubepods.slice/kubepods-{POD}.slice/crio-{ID}.scope/container", UID, "guaranteed"),
+        (f"/kubelet/kubepods/besteffort/pod{UID}/{ID}", UID, "besteffort"),
+        (f"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-{POD}.slice/docker-{ID}.scope", UID, "guaranteed"),
+        (f"/kubepods-burstable-{POD}.slice:cri-containerd:{ID}", UID, "burstable"),
+        (f"/kubepods/podaf6f1ba3d5a7e26f1e3b5a1a4b7b3c2e/{ID}", "af6f1ba3d5a7e26f1e3b5a1a4b7b3c2e", "guaranteed"),
+        (f"/docker/{ID}", None, None),
+        (f"/system.slice/docker-{ID}.scope/kubepods/pod{UID}", None, None),
+    ],
+)  # fmt: skip
+def test_a_pod(path: str, pod_uid: str | None, qos: str | None) -> None:
+    found = container_of(path)
+    assert found is not None
+    assert (found.pod_uid, found.qos) == (pod_uid, qos)
+
+
+@pytest.mark.parametrize(
+    ("path", "owner"),
+    [
+        (f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container", 1000),
+        (f"/user.slice/user-1000.slice/user@1000.service/app.slice/docker-{ID}.scope", 1000),
+        (f"/user.slice/user-1000.slice/session-2.scope/user-0.slice/docker/{ID}", 1000),  # whoever it says it is
+        (f"/user.slice/user-0.slice/session-1.scope/libpod-{ID}", None),
+        (f"/machine.slice/libpod-{ID}.scope", None),
+        (f"/system.slice/docker-{ID}.scope/user-1000.slice/x", None),
+    ],
+)
+def test_the_user_whose_container_it_is(path: str, owner: int | None) -> None:
+    found = container_of(path)
+    assert found is not None
+    assert (found.owner, found.key) == (owner, ID if owner is None else f"{ID}@{owner}")
+
+
 @given(st.text(alphabet="/docker-lxc.payload:machine\\x2d0123456789abcdef\n\udcff", max_size=200))
 def test_any_path_has_an_answer(path: str) -> None:
     container_of(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -75,7 +76,7 @@ def make() -> Make:
         return State(
             accounts=Names(),
             read_process=read,
-            ask_container=lambda full_id, pid: asked.append(full_id),
+            ask_container=lambda full_id, owner: asked.append(full_id),
             wall_offset_ns=0,
             **limits,
         )
@@ -184,7 +185,7 @@ def test_a_hundred_thousand_processes_take_bounded_room(make: Make) -> None:
 def test_containers_are_bounded_and_told_once_they_are_known(make: Make) -> None:
     asked: list[str] = []
     state = State(
-        accounts=Names(), read_process=lambda pid: None, ask_container=lambda full_id, pid: asked.append(full_id),
+        accounts=Names(), read_process=lambda pid: None, ask_container=lambda full_id, owner: asked.append(full_id),
         wall_offset_ns=0, max_containers=10,
     )  # fmt: skip
     full_id = "ab" * 32
@@ -208,3 +209,44 @@ def test_what_an_engine_says_may_be_nonsense(make: Make) -> None:
     for text in ("", "{", "[]", '{"id": 1}', '{"nothing": 2}', '{"mounts": [{}]}'):
         assert state.apply(RawEvent(E.CONTAINER, 0, 0, 0, 0, 0, 0, 0, 0, (text,))) is None
     assert state.missing == {"facts of a container not readable": 6}
+
+
+def told(**facts: Any) -> RawEvent:
+    container = {"id": ID[:12], "full_id": ID, **facts}
+    return RawEvent(E.CONTAINER, 0, 0, 0, 0, 0, 0, 0, 0, (json.dumps(container),))
+
+
+ID = "cd" * 32
+
+
+def test_a_users_engine_speaks_of_that_users_containers_only(make: Make) -> None:
+    state = make()
+    state.apply(known(50, cgroups=f"/system.slice/docker-{ID}.scope"))
+    state.apply(known(51, cgroups=f"/user.slice/user-1000.slice/user@1000.service/docker-{ID}.scope"))
+    state.apply(told(owner=1000, image="trusted", name="lie"))
+    assert apply(state, opened(50)).container.image is None
+    assert apply(state, opened(51)).container.image == "trusted"
+    state.apply(told(image="nginx", name="web"))
+    assert apply(state, opened(50)).container.name == "web"
+    assert apply(state, opened(51)).container.name == "lie"
+
+
+def test_the_pod_is_known_before_the_engine_answers_and_stays(make: Make) -> None:
+    state = make()
+    uid = "12345678-1234-1234-1234-123456789012"
+    state.apply(known(50, cgroups=f"/kubepods/burstable/pod{uid}/{ID}"))
+    pod = apply(state, opened(50)).container.pod
+    assert pod is not None and (pod.uid, pod.qos, pod.name) == (uid, "burstable", None)
+    state.apply(told(pod={"uid": "another", "name": "web-0", "namespace": "shop", "labels": [["app", "web"]]}))
+    pod = apply(state, opened(50)).container.pod
+    assert pod is not None
+    assert (pod.uid, pod.qos, pod.name, pod.labels) == (uid, "burstable", "web-0", (("app", "web"),))
+
+
+def test_a_pod_of_a_container_that_was_told_before_it_ran(make: Make) -> None:
+    state = make()
+    uid = "12345678-1234-1234-1234-123456789012"
+    state.apply(told(name="web", pod={"name": "web-0"}))
+    state.apply(known(50, cgroups=f"/kubepods/pod{uid}/{ID}"))
+    pod = apply(state, opened(50)).container.pod
+    assert pod is not None and (pod.uid, pod.qos, pod.name) == (uid, "guaranteed", "web-0")

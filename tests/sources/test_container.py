@@ -10,21 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from appliance.engine.containers import read_container
-from appliance.model.event import Container, EventType
-from appliance.sources.container import (
-    ContainerSource,
-    Engine,
-    EngineError,
-    ImageName,
-    container_event,
-    parse_image,
-    read_answer,
-)
+from appliance.model.event import Container, EventType, Pod
+from appliance.sources.container import ContainerSource, container_event
+from appliance.sources.docker_api import Engine, EngineError, ImageName, parse_image, read_answer
 from tests.support.docker import DockerEngine
 
 DIGEST = "sha256:" + "ab" * 32
@@ -105,13 +99,57 @@ def test_running_and_new_containers_are_told(docker_engine: DockerEngine, nginx_
 
 
 @pytest.mark.docker
+def test_what_stands_in_an_answer(docker_engine: DockerEngine, nginx_image: str) -> None:
+    """Labels, namespaces, health check and start; the pod that a kubelet names by labels, and its sandbox's labels."""
+    engine = Engine("docker", docker_engine.socket)
+    health = ("--health-cmd=test -e /etc/passwd", "--health-interval=1h")
+    sandbox = docker_engine.run(
+        nginx_image, name="sandbox",
+        options=(
+            "--label=io.kubernetes.docker.type=podsandbox", "--label=io.kubernetes.pod.name=web-0",
+            "--label=io.kubernetes.pod.namespace=shop", "--label=io.kubernetes.pod.uid=u-1", "--label=app=web",
+            "--label=io.kubernetes.container.name=POD",
+            f"--label=annotation.kubectl.kubernetes.io/last-applied-configuration={json.dumps(APPLIED)}",
+        ),
+    )  # fmt: skip
+    made = docker_engine.client(
+        "run", "--detach", "--network=host", "--pid=host", "--ipc=host", "--label=a=b,c", "--label=empty=",
+        "--label=io.kubernetes.pod.name=web-0", "--label=io.kubernetes.pod.namespace=shop",
+        "--label=io.kubernetes.pod.uid=u-1", f"--label=io.kubernetes.sandbox.id={sandbox}",
+        "--label=io.kubernetes.container.name=web", *health, nginx_image, "sleep", "600",
+    )  # fmt: skip
+    try:
+        told = engine.container(made, 10)
+        assert (told.host_network, told.host_pid, told.host_ipc, told.ip) == (True, True, True, "")
+        labels = dict(told.labels)
+        assert (labels["a"], labels["empty"]) == ("b,c", "")
+        assert told.healthcheck == ("/bin/sh", "-c", "test -e /etc/passwd")
+        assert told.started_ns is not None and abs(told.started_ns - time.time_ns()) < 600e9
+        assert told.pod == Pod(
+            uid="u-1", name="web-0", namespace="shop", sandbox_id=sandbox, labels=(("app", "web"),), ip=""
+        )
+        assert (told.liveness_probe, told.readiness_probe) == (("cat", "/alive"), ())
+        told = engine.container(sandbox, 10)
+        assert (told.host_network, told.host_pid, told.host_ipc) == (False, False, False)
+        assert told.pod is not None and told.pod.sandbox_id == sandbox
+    finally:
+        docker_engine.remove(made)
+        docker_engine.remove(sandbox)
+
+
+APPLIED = {
+    "spec": {"containers": [{"name": "web", "livenessProbe": {"exec": {"command": ["cat", "/alive"]}}}, {"name": "x"}]}
+}
+
+
+@pytest.mark.docker
 def test_a_question_is_answered_also_with_no(docker_engine: DockerEngine, nginx_image: str) -> None:
     running = docker_engine.run(nginx_image)
     try:
         with source_of(Engine("docker", docker_engine.socket)) as source:
-            source.ask(UNKNOWN, 1)
+            source.ask(UNKNOWN, None)
             assert wait_for(source, lambda c: c.full_id == UNKNOWN).missing == "no such container at docker"
-            source.ask(running, 1)
+            source.ask(running, None)
             assert wait_for(source, lambda c: c.full_id == running).image == nginx_image
     finally:
         docker_engine.remove(running)
@@ -125,12 +163,12 @@ def test_an_engine_that_hangs_and_returns(docker_engine: DockerEngine, nginx_ima
             wait_for(source, lambda c: c.full_id == running)
             docker_engine.pause()
             try:
-                source.ask(UNKNOWN, 1)
+                source.ask(UNKNOWN, None)
                 assert wait_for(source, lambda c: c.full_id == UNKNOWN).missing == "no container engine answered"
             finally:
                 docker_engine.resume()
         with source_of(Engine("docker", docker_engine.socket)) as source:
-            source.ask(running, 1)
+            source.ask(running, None)
             assert wait_for(source, lambda c: c.full_id == running).missing is None
     finally:
         docker_engine.remove(running)
@@ -138,7 +176,7 @@ def test_an_engine_that_hangs_and_returns(docker_engine: DockerEngine, nginx_ima
 
 def test_without_an_engine_the_answer_says_so(tmp_path: Path) -> None:
     with source_of(Engine("docker", tmp_path / "none.sock"), Engine("podman", tmp_path / "none2.sock")) as source:
-        source.ask(UNKNOWN, 1)
+        source.ask(UNKNOWN, None)
         told = wait_for(source, lambda c: True)
     assert told == Container(UNKNOWN[:12], UNKNOWN, missing="no container engine answered")
 
@@ -182,7 +220,7 @@ def test_nonsense_is_an_answer_too(tmp_path: Path, answer: bytes) -> None:
     thread.start()
     try:
         with source_of(Engine("docker", path), timeout_s=2) as source:
-            source.ask(UNKNOWN, 1)
+            source.ask(UNKNOWN, None)
             told = wait_for(source, lambda c: c.full_id == UNKNOWN)
             assert told.missing == "no container engine answered"
     finally:
@@ -194,7 +232,7 @@ def test_nonsense_is_an_answer_too(tmp_path: Path, answer: bytes) -> None:
 def test_the_queue_of_questions_is_bounded(tmp_path: Path) -> None:
     source = ContainerSource([Engine("docker", tmp_path / "none.sock")])  # not started: nobody answers
     for i in range(1025):
-        source.ask(f"{i:064}", 1)
+        source.ask(f"{i:064}", None)
     told = [read_container(str(raw.params[0])) for raw in source.take()]
     assert [c.missing for c in told] == ["too many questions at once"]
     assert source.losses == {"question about a container dropped, queue full": 1}
@@ -213,6 +251,7 @@ def test_facts_survive_their_event() -> None:
         },
         "docker",
     )
+    told = replace(told, owner=1000, healthcheck=("a", "b"), pod=Pod(uid="u", labels=(("k", "v"),)))
     raw = container_event(told, 7)
     assert raw.ts_ns == 7
     assert read_container(str(raw.params[0])) == told

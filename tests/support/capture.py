@@ -37,7 +37,7 @@ class Capture:
 
     def __init__(
         self,
-        ask_container: Callable[[str, int], None] = lambda full_id, pid: None,
+        ask_container: Callable[[str, int | None], None] = lambda full_id, owner: None,
         types: Iterable[EventType] = TYPES,
     ) -> None:
         self.source = SyscallSource(16 << 20, types)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from appliance.catalog.fields import container, evt, fd, fs, proc, user
+from appliance.catalog.fields import container, evt, fd, fs, k8s, proc, user
 from appliance.model.field import Field
 
 CLASSES: Mapping[str, tuple[Field, ...]] = MappingProxyType(
@@ -19,6 +19,7 @@ CLASSES: Mapping[str, tuple[Field, ...]] = MappingProxyType(
         "fd": fd.ROWS,
         "fs": fs.ROWS,
         "container": container.ROWS,
+        "k8s": k8s.ROWS,
     }
 )
 

@@ -44,5 +44,50 @@ ROWS = (
             (".propagation", "propagation", "propagation"),
         )
     ),
+    Field(
+        "container.labels",
+        T.TEXT,
+        "all labels, `name:value` each, joined by commas",
+        "labels_text(e, e.container.labels)",
+    ),
+    Field(
+        "container.label", T.TEXT, "value of one label", "label(e.container.labels, {arg})", A.KEY, arg_required=True
+    ),
+    Field(
+        "container.ip",
+        T.TEXT,
+        "first IPv4 address of the container; empty where it has none of its own",
+        "e.container.ip",
+    ),
+    Field("container.cni.json", T.TEXT, "what the network plugin said, as JSON", "pod(e).cni"),
+    Field("container.start_ts", T.ABSTIME, "when the container was started", "e.container.started_ns"),
+    Field("container.duration", T.RELTIME, "time since the container was started", "container_age(e)"),
+    Field("container.host_pid", T.BOOL, "true if it sees the host's processes", "e.container.host_pid"),
+    Field("container.host_network", T.BOOL, "true if it has the host's network", "e.container.host_network"),
+    Field("container.host_ipc", T.BOOL, "true if it shares the host's IPC", "e.container.host_ipc"),
+    *(
+        Field(f"container.{name}", T.TEXT, f"{doc}, `NONE` where it has none", f"probe_text(e, e.container.{name})")
+        for name, doc in (
+            ("healthcheck", "command of the health check"),
+            ("liveness_probe", "command by which Kubernetes asks whether it lives"),
+            ("readiness_probe", "command by which Kubernetes asks whether it is ready"),
+        )
+    ),
+    *(
+        Field(
+            f"proc.is_container_{name}",
+            T.BOOL,
+            f"true if the process, or an ancestor in its container, is the container's {doc}",
+            f"is_probe(e, e.container.{name})",
+        )
+        for name, doc in (
+            ("healthcheck", "health check"),
+            ("liveness_probe", "liveness probe"),
+            ("readiness_probe", "readiness probe"),
+        )
+    ),
+    Field(
+        "container.owner", T.INT, "user whose engine started it, absent for root's (not in Falco)", "e.container.owner"
+    ),
     Field("container.missing", T.TEXT, "why the facts of a container are absent", "e.container.missing"),
 )
