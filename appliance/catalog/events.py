@@ -142,6 +142,7 @@ class EventSpec:
     bulk: bool = False  # so frequent that only a rule that names it is judged on it
     vector: int | None = None  # the argument that is a struct iovec (its VEC and VEC_SIZE)
     message: int | None = None  # the argument that is a struct msghdr (VEC to CONTROL_SIZE)
+    several: bool = False  # it is the first of several struct mmsghdr; the result is their number
     index: Mapping[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -321,8 +322,14 @@ _QUEUE = (
 )
 
 
-def _data(pointer: int, size: int) -> Param:
+def _sent(pointer: int, size: int) -> Param:
+    """The first bytes that are written; all that the call asked for where it failed."""
     return _arg("data", T.DATA, pointer, size=size)
+
+
+def _got(pointer: int, size: int) -> Param:
+    """The first bytes that were read."""
+    return _arg("data", T.DATA, pointer, size=size, out=True)
 
 
 _ROWS = (
@@ -798,31 +805,31 @@ _ROWS = (
         (_RES, _CALL_FD, _arg("request", T.UINT64, 1), _arg("argument", T.UINT64, 2)),
     ),
     # -- reading and writing
-    _about_fd(_E.READ, _C.IO_READ, (_RES, _data(1, RESULT), _CALL_FD, _arg("size", T.UINT32, 2)), bulk=True),
-    _about_fd(_E.WRITE, _C.IO_WRITE, (_RES, _data(1, 2), _CALL_FD, _arg("size", T.UINT32, 2)), bulk=True),
+    _about_fd(_E.READ, _C.IO_READ, (_RES, _got(1, RESULT), _CALL_FD, _arg("size", T.UINT32, 2)), bulk=True),
+    _about_fd(_E.WRITE, _C.IO_WRITE, (_RES, _sent(1, 2), _CALL_FD, _arg("size", T.UINT32, 2)), bulk=True),
     _about_fd(
         _E.PREAD,
         _C.IO_READ,
-        (_RES, _data(1, RESULT), _CALL_FD, _arg("size", T.UINT32, 2), _arg("pos", T.UINT64, 3)),
+        (_RES, _got(1, RESULT), _CALL_FD, _arg("size", T.UINT32, 2), _arg("pos", T.UINT64, 3)),
         bulk=True,
     ),
     _about_fd(
         _E.PWRITE,
         _C.IO_WRITE,
-        (_RES, _data(1, 2), _CALL_FD, _arg("size", T.UINT32, 2), _arg("pos", T.UINT64, 3)),
+        (_RES, _sent(1, 2), _CALL_FD, _arg("size", T.UINT32, 2), _arg("pos", T.UINT64, 3)),
         bulk=True,
     ),
     _about_fd(
         _E.READV,
         _C.IO_READ,
-        (_RES, Param("size", T.UINT32, get="e.res if e.res > 0 else 0"), _data(VEC, VEC_SIZE), _CALL_FD),
+        (_RES, Param("size", T.UINT32, get="e.res if e.res > 0 else 0"), _got(VEC, VEC_SIZE), _CALL_FD),
         vector=1,
         bulk=True,
     ),
     _about_fd(
         _E.WRITEV,
         _C.IO_WRITE,
-        (_RES, _data(VEC, VEC_SIZE), _CALL_FD, Param("size", T.UINT32, get="e.res if e.res > 0 else 0")),
+        (_RES, _sent(VEC, VEC_SIZE), _CALL_FD, Param("size", T.UINT32, get="e.res if e.res > 0 else 0")),
         vector=1,
         bulk=True,
     ),
@@ -832,7 +839,7 @@ _ROWS = (
         (
             _RES,
             Param("size", T.UINT32, get="e.res if e.res > 0 else 0"),
-            _data(VEC, VEC_SIZE),
+            _got(VEC, VEC_SIZE),
             _CALL_FD,
             _arg("pos", T.UINT64, 3),
         ),
@@ -844,7 +851,7 @@ _ROWS = (
         _C.IO_WRITE,
         (
             _RES,
-            _data(VEC, VEC_SIZE),
+            _sent(VEC, VEC_SIZE),
             _CALL_FD,
             Param("size", T.UINT32, get="e.res if e.res > 0 else 0"),
             _arg("pos", T.UINT64, 3),
@@ -1109,26 +1116,26 @@ _ROWS = (
     _about_fd(_E.ACCEPT, _C.NET, (_FD, _TUPLE, *_QUEUE), RESULT),
     _about_fd(_E.ACCEPT4, _C.NET, (_FD, _TUPLE, *_QUEUE, _arg("flags", T.INT32, 3)), RESULT),
     _about_fd(_E.SHUTDOWN, _C.NET, (_RES, _CALL_FD, _arg("how", T.ENUM, 1, SHUTDOWNS))),
-    _about_fd(_E.SEND, _C.IO_WRITE, (_RES, _data(1, 2), _CALL_FD, _arg("size", T.UINT32, 2), _TUPLE), bulk=True),
-    _about_fd(_E.RECV, _C.IO_READ, (_RES, _data(1, RESULT), _CALL_FD, _arg("size", T.UINT32, 2), _TUPLE), bulk=True),
+    _about_fd(_E.SEND, _C.IO_WRITE, (_RES, _sent(1, 2), _CALL_FD, _arg("size", T.UINT32, 2), _TUPLE), bulk=True),
+    _about_fd(_E.RECV, _C.IO_READ, (_RES, _got(1, RESULT), _CALL_FD, _arg("size", T.UINT32, 2), _TUPLE), bulk=True),
     _about_fd(
         _E.SENDTO,
         _C.IO_WRITE,
-        (_RES, _data(1, 2), _CALL_FD, _arg("size", T.UINT32, 2), _TUPLE),
+        (_RES, _sent(1, 2), _CALL_FD, _arg("size", T.UINT32, 2), _TUPLE),
         0,
         _sockaddr(4, 5),
     ),
     _about_fd(
         _E.RECVFROM,
         _C.IO_READ,
-        (_RES, _data(1, RESULT), _TUPLE, _CALL_FD, _arg("size", T.UINT32, 2)),
+        (_RES, _got(1, RESULT), _TUPLE, _CALL_FD, _arg("size", T.UINT32, 2)),
         0,
         _sockaddr(4, 5, size_at=True),
     ),
     _about_fd(
         _E.SENDMSG,
         _C.IO_WRITE,
-        (_RES, _data(VEC, VEC_SIZE), _CALL_FD, Param("size", T.UINT32, get="e.res if e.res > 0 else 0"), _TUPLE),
+        (_RES, _sent(VEC, VEC_SIZE), _CALL_FD, Param("size", T.UINT32, get="e.res if e.res > 0 else 0"), _TUPLE),
         0,
         _sockaddr(NAME, NAME_SIZE),
         message=1,
@@ -1139,9 +1146,9 @@ _ROWS = (
         (
             _RES,
             Param("size", T.UINT32, get="e.res if e.res > 0 else 0"),
-            _data(VEC, VEC_SIZE),
+            _got(VEC, VEC_SIZE),
             _TUPLE,
-            _arg("msgcontrol", T.DATA, CONTROL, size=CONTROL_SIZE),
+            _arg("msgcontrol", T.DATA, CONTROL, size=CONTROL_SIZE, out=True),
             _CALL_FD,
         ),
         0,
@@ -1151,10 +1158,11 @@ _ROWS = (
     _about_fd(
         _E.SENDMMSG,
         _C.IO_WRITE,
-        (_RES, _CALL_FD, Param("size", T.UINT32, get="e.res if e.res > 0 else 0"), _data(VEC, VEC_SIZE), _TUPLE),
+        (_RES, _CALL_FD, Param("size", T.UINT32, get="e.res if e.res > 0 else 0"), _sent(VEC, VEC_SIZE), _TUPLE),
         0,
         _sockaddr(NAME, NAME_SIZE),
         message=1,
+        several=True,
         doc="several messages at once: the first is told, the result is their number",
     ),
     _about_fd(
@@ -1164,13 +1172,14 @@ _ROWS = (
             _RES,
             _CALL_FD,
             Param("size", T.UINT32, get="e.res if e.res > 0 else 0"),
-            _data(VEC, VEC_SIZE),
+            _got(VEC, VEC_SIZE),
             _TUPLE,
-            _arg("msgcontrol", T.DATA, CONTROL, size=CONTROL_SIZE),
+            _arg("msgcontrol", T.DATA, CONTROL, size=CONTROL_SIZE, out=True),
         ),
         0,
         _sockaddr(NAME, NAME_SIZE),
         message=1,
+        several=True,
         doc="several messages at once: the first is told, the result is their number",
     ),
     EventSpec(_E.GETSOCKNAME, _C.NET, ()),

@@ -52,7 +52,7 @@ def plan_of(layout: Layout, offset: Callable[[str], int | None], *, short_ids: b
     slots: list[Param | None] = [*before, *([None] * (room[0] - len(before))), *behind]
     head = struct.pack(
         "<HHBBBB", NUMBERS[layout.spec.type], layout.size, *map(_place, (layout.spec.fd_arg, layout.spec.vector)),
-        _place(layout.spec.message), 0,
+        _place(layout.spec.message), layout.spec.several,
     )  # fmt: skip
     return Plan(
         program,

@@ -12,6 +12,7 @@ barriers.
 from __future__ import annotations
 
 import mmap
+import struct
 from typing import Final
 
 from appliance.kernel.decode import BY_NUMBER, Decoder
@@ -65,11 +66,12 @@ class Ring:
             length = header & _LENGTH
             if not header & _DISCARDED:
                 start = at + _HEADER
+                number = words[(start + TYPE_AT) >> 2] & 0xFFFF  # the CPU's number shares the word
                 try:
-                    add(decoders[data[start + TYPE_AT]](data[start : start + length]))
-                except (ValueError, IndexError) as error:
+                    add(decoders[number](data[start : start + length]))
+                except (ValueError, IndexError, struct.error) as error:
                     self.undecodable += 1
-                    self.last_error = f"record of {length} bytes, type {data[start + TYPE_AT]}: {error}"
+                    self.last_error = f"record of {length} bytes, type {number}: {error}"
             position += (length + _HEADER + 7) & ~7
             limit -= 1
         self._read_at[0] = position

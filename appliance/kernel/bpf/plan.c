@@ -63,7 +63,7 @@ struct plan {
     u8 fd; /* the descriptor that the event is about */
     u8 vector;
     u8 message;
-    u8 reserved;
+    u8 several; /* messages: the result is their number */
     struct step steps[STEPS];
     struct text texts[TEXTS];
     struct base bases[BASES];
@@ -86,21 +86,23 @@ static __always_inline void read_longs(u64 *first, u64 *second, u64 ptr, u32 via
     }
 }
 
-/* The first piece of a struct iovec. What the call did not move is not told. */
-static __always_inline void read_vector(struct scratch *s, u64 ptr, struct call *c)
+/* The first piece of a struct iovec. Of what a call that succeeded did not move (`moved`) nothing is told. */
+static __always_inline void read_vector(struct scratch *s, u64 ptr, struct call *c, s64 moved)
 {
     u64 base = 0, size = 0;
     if (ptr)
         read_longs(&base, &size, ptr, c->via);
-    if (c->res >= 0 && size > c->res)
-        size = c->res;
+    if (moved >= 0 && size > moved)
+        size = moved;
     s->v[V_VEC] = base;
     s->v[V_VEC_SIZE] = size;
 }
 
-/* struct msghdr: name, its length, pieces, their number, control data, its length. */
-static __always_inline void read_message(struct scratch *s, u64 ptr, struct call *c)
+/* struct msghdr: name, its length, pieces, their number, control data, its length, flags; behind it, in a struct mmsghdr,
+ * what was moved. */
+static __always_inline void read_message(struct scratch *s, u64 ptr, struct call *c, u8 several)
 {
+    s64 moved = c->res;
     u64 name = 0, name_size = 0, pieces = 0, number = 0, control = 0, control_size = 0;
     u64 wide = c->via == VIA_SYSCALL ? 16 : 8;
     read_longs(&name, &name_size, ptr, c->via);
@@ -110,7 +112,12 @@ static __always_inline void read_message(struct scratch *s, u64 ptr, struct call
     s->v[V_NAME_SIZE] = (u32)name_size;
     s->v[V_CONTROL] = control;
     s->v[V_CONTROL_SIZE] = control_size;
-    read_vector(s, pieces, c);
+    if (several && moved > 0) {
+        u32 told = 0;
+        bpf_probe_read_user(&told, sizeof(told), (const void *)(ptr + 3 * wide + wide / 2));
+        moved = told;
+    }
+    read_vector(s, pieces, c, moved);
 }
 
 static __always_inline void put_steps(struct scratch *s, struct plan *plan, struct call *c, bool sockets)
@@ -281,9 +288,9 @@ HANDLER(descriptor)
     PLANNED();
     struct block_fd *e = (struct block_fd *)s->data;
     if (plan->message != NOTHING)
-        read_message(s, s->v[plan->message & 15], &c);
+        read_message(s, s->v[plan->message & 15], &c, plan->several);
     else if (plan->vector != NOTHING)
-        read_vector(s, s->v[plan->vector & 15], &c);
+        read_vector(s, s->v[plan->vector & 15], &c, c.res);
     put_steps(s, plan, &c, true);
     put_text(s, &plan->texts[0], &c);
     put_text(s, &plan->texts[1], &c);
