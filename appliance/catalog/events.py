@@ -11,7 +11,7 @@ the like) carries the folder it is relative to, as the kernel knows it; it is em
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
@@ -221,6 +221,9 @@ _CREDENTIALS = (
     Param("cap_permitted", T.UINT64, block="cred"),
     Param("cap_effective", T.UINT64, block="cred"),
 )
+
+# The same of calls that Falco tells without them.
+_STANDING = tuple(replace(p, internal=True) for p in _CREDENTIALS)
 
 # All that the kernel tells of a process when it starts a program; /proc tells the same of those that ran before us.
 # `args_size` is the whole size of the argument area in bytes, larger than `args` where that had to be cut.
@@ -454,22 +457,22 @@ _ROWS = (
         ),
     ),
     # -- identity
-    EventSpec(_E.SETUID, _C.USER, (_RES, _arg("uid", T.UID, 0), *_CREDENTIALS)),
-    EventSpec(_E.SETGID, _C.USER, (_RES, _arg("gid", T.UID, 0), *_CREDENTIALS)),
-    EventSpec(_E.SETREUID, _C.USER, (_RES, _arg("ruid", T.UID, 0), _arg("euid", T.UID, 1), *_CREDENTIALS)),
-    EventSpec(_E.SETREGID, _C.USER, (_RES, _arg("rgid", T.UID, 0), _arg("egid", T.UID, 1), *_CREDENTIALS)),
+    EventSpec(_E.SETUID, _C.USER, (_RES, _arg("uid", T.UID, 0), *_STANDING)),
+    EventSpec(_E.SETGID, _C.USER, (_RES, _arg("gid", T.UID, 0), *_STANDING)),
+    EventSpec(_E.SETREUID, _C.USER, (_RES, _arg("ruid", T.UID, 0), _arg("euid", T.UID, 1), *_STANDING)),
+    EventSpec(_E.SETREGID, _C.USER, (_RES, _arg("rgid", T.UID, 0), _arg("egid", T.UID, 1), *_STANDING)),
     EventSpec(
         _E.SETRESUID,
         _C.USER,
-        (_RES, _arg("ruid", T.UID, 0), _arg("euid", T.UID, 1), _arg("suid", T.UID, 2), *_CREDENTIALS),
+        (_RES, _arg("ruid", T.UID, 0), _arg("euid", T.UID, 1), _arg("suid", T.UID, 2), *_STANDING),
     ),
     EventSpec(
         _E.SETRESGID,
         _C.USER,
-        (_RES, _arg("rgid", T.UID, 0), _arg("egid", T.UID, 1), _arg("sgid", T.UID, 2), *_CREDENTIALS),
+        (_RES, _arg("rgid", T.UID, 0), _arg("egid", T.UID, 1), _arg("sgid", T.UID, 2), *_STANDING),
     ),
-    EventSpec(_E.SETFSUID, _C.USER, (_RES, _arg("uid", T.UID, 0), *_CREDENTIALS)),
-    EventSpec(_E.SETFSGID, _C.USER, (_RES, _arg("gid", T.UID, 0), *_CREDENTIALS)),
+    EventSpec(_E.SETFSUID, _C.USER, (_RES, _arg("uid", T.UID, 0), *_STANDING)),
+    EventSpec(_E.SETFSGID, _C.USER, (_RES, _arg("gid", T.UID, 0), *_STANDING)),
     EventSpec(_E.CAPSET, _C.PROCESS, (_RES, *_CREDENTIALS)),
     EventSpec(_E.GETUID, _C.USER, (Param("uid", T.RES_UID),)),
     EventSpec(_E.GETEUID, _C.USER, (Param("euid", T.RES_UID),)),
@@ -535,6 +538,8 @@ _ROWS = (
             _arg("mountfd", T.FD, 0),
             _arg("flags", T.FLAGS, 2, OPEN_FLAGS),
             Param("path", T.PATH, get="e.fd.name"),
+            Param("dev", T.UINT32, get="e.fd.dev"),
+            Param("ino", T.UINT64, get="e.fd.ino"),
             *_FD_FACTS,
         ),
         (),
@@ -736,8 +741,8 @@ _ROWS = (
                     ("dqb_itime", T.RELTIME),
                     ("dqi_bgrace", T.RELTIME),
                     ("dqi_igrace", T.RELTIME),
-                    ("dqi_flags", T.FLAGS),
-                    ("quota_fmt_out", T.FLAGS),
+                    ("dqi_flags", T.UINT32),
+                    ("quota_fmt_out", T.UINT32),
                 )
             ),
             Param("cmd", T.ENUM, QUOTA_COMMANDS, get="p['quota_command'] >> 8"),
