@@ -39,12 +39,14 @@ class Appliance:
     def adopt(self, old: Generation, new: Generation) -> None:
         """Swap generations at one point of the stream of events; returns when it is done. Not on the loop's thread.
 
-        The ruleset and the sinks that changed are swapped between two batches; the kernel's program stays as it is.
+        The ruleset and the sinks that changed are swapped between two batches; the kernel's program stays as it is, and
+        hears from then on what the new rules ask for.
         Raises TimeoutError, and then nothing was swapped.
         """
         gone, sinks = sink_changes(old.config, new.config, self.stream)
 
         def swap() -> None:
+            self.source.hear(new.ruleset.event_types)
             self.loop.adopt(new.ruleset)
             if gone or sinks:
                 self.dispatcher.replace(gone, sinks, capacity=new.config.outputs_queue.capacity)

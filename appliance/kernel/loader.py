@@ -13,7 +13,7 @@ import ctypes
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,7 +63,34 @@ class Program:
     spec: ProgramSpec
     ring_fd: int
     _bpf: Any = field(repr=False)
+    _functions: Mapping[str, int]
     _attached: list[str] = field(default_factory=list)
+
+    _heard: frozenset[int] = frozenset()
+
+    def hear(self, types: Iterable[EventType]) -> None:
+        """Hear the calls of these events from now on, and those that keep state true; no others."""
+        types = frozenset(types)
+        slots = self.spec.heard(types)
+        handlers, plans, asked = (self._bpf[name] for name in (b"handlers", b"plans", b"asked"))
+        all_of_prctl = self._bpf[b"all_of_prctl"]
+        all_of_prctl[ctypes.c_int(0)] = ctypes.c_uint32(EventType.PRCTL in types)
+        for slot in slots - self._heard:  # a plan before its handler, both before the number that leads there
+            handler = self.spec.handlers[slot]
+            if handler.plan is not None:
+                plans[ctypes.c_int(slot)] = plans.Leaf.from_buffer_copy(handler.plan)
+            handlers[ctypes.c_int(slot)] = ctypes.c_int(self._functions[handler.function])
+        before, after = ({self.spec.handlers[slot].number for slot in some} for some in (self._heard, slots))
+        for number in before ^ after:
+            asked[ctypes.c_int(number)] = ctypes.c_uint32(number in after)
+        for slot in self._heard - slots:
+            del handlers[ctypes.c_int(slot)]
+        self._heard = slots
+
+    @property
+    def calls(self) -> int:
+        """How many of a 64-bit program's system calls are heard."""
+        return sum(slot == self.spec.handlers[slot].number for slot in self._heard)
 
     def books(self) -> Books:
         """Read the kernel's counts."""
@@ -87,8 +114,8 @@ class Program:
         self._bpf.cleanup()
 
 
-def load(spec: ProgramSpec) -> Program:
-    """Compile, load and attach. Takes seconds.
+def load(spec: ProgramSpec, types: Iterable[EventType]) -> Program:
+    """Compile, load and attach, and hear these events. Takes seconds.
 
     Raises `NotSupportedError` where bcc or a right is missing, `VerifierError` where the kernel refuses a program,
     `KernelError` where the C does not compile or a hook cannot be had.
@@ -101,22 +128,13 @@ def load(spec: ProgramSpec) -> Program:
     try:
         with _stderr_into(log):
             bpf = bcc.BPF(text=spec.text.encode(), cflags=["-Wno-macro-redefined", "-Werror=implicit"])
-            _fill(bpf, spec, bcc.BPF.RAW_TRACEPOINT)
+            names = sorted({handler.function for handler in spec.handlers.values()})
+            functions = {name: bpf.load_func(name.encode(), bcc.BPF.RAW_TRACEPOINT).fd for name in names}
     except Exception as error:  # bcc raises bare Exceptions
         raise _explain(error, "".join(log)) from error
-    return Program(spec, bpf[b"ring"].map_fd, bpf, list(spec.tracepoints))
-
-
-def _fill(bpf: Any, spec: ProgramSpec, kind: int) -> None:
-    """Load the handlers and fill the tables: plans first, then handlers, last the numbers that lead there."""
-    plans, handlers, asked = (bpf[name] for name in (b"plans", b"handlers", b"asked"))
-    for slot, plan in spec.plans.items():
-        plans[ctypes.c_int(slot)] = plans.Leaf.from_buffer_copy(plan)
-    loaded = {name: bpf.load_func(name.encode(), kind).fd for name in sorted(set(spec.handlers.values()))}
-    for slot, name in spec.handlers.items():
-        handlers[ctypes.c_int(slot)] = ctypes.c_int(loaded[name])
-    for number in spec.asked:
-        asked[ctypes.c_int(number)] = ctypes.c_uint32(1)
+    program = Program(spec, bpf[b"ring"].map_fd, bpf, functions, list(spec.tracepoints))
+    program.hear(types)
+    return program
 
 
 def _import_bcc() -> Any:

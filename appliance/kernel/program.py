@@ -1,13 +1,12 @@
 """The whole C text and its hooks, before anything is loaded: `ProgramSpec`.
 
-Comes in: the kernel's types, the architecture, the size of the ring, the events that are asked for. Goes out: text, and
-what goes into its tables. Never: a call into the kernel, or a handler that nobody asked for: each costs time at start.
+Comes in: the kernel's types, the architecture, the size of the ring. Goes out: text, and what goes into its tables.
+Never: a call into the kernel, or an event of its own choosing: which calls are heard is a matter of filling a table.
 """
 
 from __future__ import annotations
 
 import mmap
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -33,25 +32,34 @@ _NUMBERED = ("FORK", "VFORK", "CLONE3", "EXECVEAT")
 # Told by tracepoints of their own.
 TRACED = frozenset({*CLONES, *EXECS, EventType.PROCEXIT})
 
-_HANDLER = re.compile(r"^HANDLER\((\w+)\)\n\{.*?^\}\n", re.MULTILINE | re.DOTALL)
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """What runs at the end of one kind of call: a function of the text, and the plan that it reads."""
+
+    function: str
+    plan: bytes | None
+    number: int
+    type: EventType
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramSpec:
     """What will be loaded.
 
-    `handlers` maps a call's slot (`kernel.arch`) to the function that runs at its end, `plans` to what that function
-    reads; `asked` are the numbers of system calls that have a slot. `tracepoints` are attached by bcc from the text's
-    own `RAW_TRACEPOINT_PROBE`s. `ring_bytes` is the size of the ring, a power of two. `types` are the events heard.
+    `handlers` are by the call's slot (`kernel.arch`), of all calls. `tracepoints` are attached by bcc from the text's
+    own `RAW_TRACEPOINT_PROBE`s. `ring_bytes` is the size of the ring, a power of two.
     """
 
     text: str
-    handlers: Mapping[int, str]
-    plans: Mapping[int, bytes]
-    asked: frozenset[int]
+    handlers: Mapping[int, Handler]
     tracepoints: tuple[str, ...]
     ring_bytes: int
-    types: frozenset[EventType]
+
+    def heard(self, types: Iterable[EventType]) -> frozenset[int]:
+        """The slots to fill so that these events are heard, and those that keep state true."""
+        wanted = STATE | frozenset(types)
+        return frozenset(slot for slot, handler in self.handlers.items() if handler.type in wanted)
 
 
 def bpf_folder() -> Path:
@@ -59,12 +67,8 @@ def bpf_folder() -> Path:
     return Path(str(files("appliance.kernel") / "bpf"))
 
 
-def program_spec(btf: Btf, arch: Arch, *, own_pid: int, ring_bytes: int, types: Iterable[EventType]) -> ProgramSpec:
-    """Put the program together. `types` are the events to hear; those that keep state true are always among them.
-
-    Raises `NotSupportedError` for a kernel that lacks what the C reads.
-    """
-    heard = STATE | frozenset(types)
+def program_spec(btf: Btf, arch: Arch, *, own_pid: int, ring_bytes: int) -> ProgramSpec:
+    """Put the program together. Raises `NotSupportedError` for a kernel that lacks what the C reads."""
     values = macros(btf, arch)
     values |= {f"NR_{name}": -1 for name in _NUMBERED}
     values |= {f"NR_{t.name}": n for t, n in arch.syscalls.items() if t.name in _NUMBERED}
@@ -77,32 +81,17 @@ def program_spec(btf: Btf, arch: Arch, *, own_pid: int, ring_bytes: int, types: 
         "NUMBERS": _NUMBERS,
         f"ARCH_{arch.name}": 1,
     }
-    values |= {f"WANT_{t.name}": 1 for t in types}
-    handlers: dict[int, str] = {}
-    plans: dict[int, bytes] = {}
-    asked = set()
+    handlers: dict[int, Handler] = {}
     for slot in arch.slots():
-        if slot.type in heard:
-            plan = plan_of(LAYOUTS[slot.type], btf.offset, short_ids=slot.short_ids)
-            handlers[slot.slot] = f"on_{plan.program if plan else slot.type.value}"
-            if plan:
-                plans[slot.slot] = plan.data
-            asked.add(slot.number)
+        plan = plan_of(LAYOUTS[slot.type], btf.offset, short_ids=slot.short_ids)
+        function = f"on_{plan.program if plan else slot.type.value}"
+        handlers[slot.slot] = Handler(function, plan.data if plan else None, slot.number, slot.type)
+    own = {handler.type for handler in handlers.values() if handler.plan is None}
     defines = "\n".join(f"#define {name} {value}" for name, value in sorted(values.items()))
     parts = [f'#line 1 "{name}"\n{(bpf_folder() / name).read_text()}' for name in _PARTS]
-    wanted = {name.removeprefix("on_") for name in handlers.values()}
-    structs = c_structs(t for t in heard if t.value in wanted or t in TRACED)
     return ProgramSpec(
-        text=_without(wanted, "\n".join((defines, structs, *parts)).replace("#pragma once\n", "\n")),
+        text="\n".join((defines, c_structs(own | TRACED), *parts)).replace("#pragma once\n", "\n"),
         handlers=handlers,
-        plans=plans,
-        asked=frozenset(asked),
         tracepoints=("sys_exit", "sched_process_fork", "sched_process_exec", "sched_process_exit"),
         ring_bytes=ring_bytes,
-        types=heard,
     )
-
-
-def _without(wanted: set[str], text: str) -> str:
-    """The text without the handlers that nobody asked for; its lines keep their numbers."""
-    return _HANDLER.sub(lambda m: m[0] if m[1] in wanted else "\n" * m[0].count("\n"), text)

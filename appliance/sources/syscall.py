@@ -32,14 +32,16 @@ class SyscallSource:
         `types` are the events to hear, beside those that keep state true.
         """
         require_platform()
-        self.spec: ProgramSpec = program_spec(
-            read_btf(), this_arch(), own_pid=os.getpid(), ring_bytes=ring_bytes, types=types
-        )
-        self._program: Program = load(self.spec)
+        self.spec: ProgramSpec = program_spec(read_btf(), this_arch(), own_pid=os.getpid(), ring_bytes=ring_bytes)
+        self._program: Program = load(self.spec, types)
         self._ring = Ring(self._program.ring_fd, ring_bytes)
         self._poll = select.epoll()
         self._poll.register(self._program.ring_fd, select.EPOLLIN)
         self._empty_looks = 0
+
+    def hear(self, types: Iterable[EventType]) -> None:
+        """Hear these events from now on, and those that keep state true; no others."""
+        self._program.hear(types)
 
     def watch(self, fd: int) -> None:
         """Let `wait` return when this descriptor becomes readable, too."""
@@ -65,7 +67,7 @@ class SyscallSource:
     def describe(self) -> str:
         """What was chosen, for the start banner."""
         tracepoints = ", ".join(self.spec.tracepoints)
-        return f"raw tracepoints {tracepoints}; {len(self.spec.handlers)} system calls; {describe_machine()}"
+        return f"raw tracepoints {tracepoints}; {self._program.calls} system calls; {describe_machine()}"
 
     def books(self) -> Books:
         """The kernel's own counts since start."""

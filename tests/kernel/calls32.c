@@ -42,7 +42,7 @@ void _start(void)
 {
     u32 vector[2] = {P(text), 10}, message[7] = {P(&here), 16, P(vector), 1, 0, 0, 0};
     u32 argv[3] = {P(name), P(arg), 0}, limits[2] = {1000, 2000}, how[6] = {0, 0, 0, 0, 8, 0};
-    u32 connecting[3], sending[3], sleep[2] = {0, 1000};
+    u32 connecting[3], sending[3], sleep[2] = {0, 1000}, place[2];
     int pair[2], fd, sock, child;
 
     fd = call(5, P(name), 0102, 0640, 0, 0);                 /* open */
@@ -53,7 +53,7 @@ void _start(void)
     call(212, P(name), 70000, (u32)-1, 0, 0);                /* chown32 */
     call(38, P(name), P(other), 0, 0, 0);                    /* rename */
     call(146, fd, P(vector), 1, 0, 0);                       /* writev */
-    call(140, fd, 1, 2, P(argv), 0);                         /* _llseek */
+    call(140, fd, 1, 2, P(place), 0);                        /* _llseek */
     call(11, P(missing), P(argv), 0, 0, 0);                  /* execve */
     call(331, P(pair), 02000000, 0, 0, 0);                   /* pipe2 */
     call(75, 4, P(limits), 0, 0, 0);                         /* setrlimit */

@@ -263,6 +263,19 @@ def test_a_deep_working_directory_is_cut_and_says_so(source: SyscallSource, tmp_
     assert base.startswith("(truncated)/d/d/d/")
 
 
+def test_what_is_heard_can_change_while_it_runs(tmp_path: Path) -> None:
+    source = SyscallSource(1 << 20)
+    script = "import os; os.mkdir('made'); os.rmdir('made'); os.rename('not', 'there') if os.path.exists('not') else 0"
+    told = []
+    for types in ((), (E.MKDIR,), (E.RMDIR, E.RENAME), (E.MKDIR, E.RMDIR), ()):
+        source.hear(types)
+        pid, events = run(source, [sys.executable, "-c", script], cwd=tmp_path)
+        told.append([e.type for e in events if e.pid == pid and e.type in (E.MKDIR, E.RMDIR)])
+    source.stop(lambda batch: None)
+    source.close()
+    assert told == [[], [E.MKDIR], [E.RMDIR], [E.MKDIR, E.RMDIR], []]
+
+
 def test_books_close(source: SyscallSource) -> None:
     """Produced = read + lost, for every type, over everything this module did."""
     fresh = SyscallSource(1 << 20, TYPES)

@@ -3,15 +3,17 @@
 #define PF_KTHREAD_ 0x00200000
 #define EXIT_OK 0
 
-/* The number of the system call that this task is in. Its registers lie at the top of its kernel stack; where they do
- * not (a kernel built otherwise), the number found is none that the callers ask for. */
-static __always_inline s64 current_call(void)
+/* The number of the system call that this task is in, as a 64-bit program would have made it, and how it was made. Its
+ * registers lie at the top of its kernel stack; where they do not (a kernel built otherwise), the number found is none
+ * that the callers ask for. */
+static __always_inline s64 current_call(u32 *via)
 {
     u64 stack = 0;
     s64 number = -1;
     READ(stack, this_task(), task_struct_stack);
     bpf_probe_read_kernel(&number, sizeof(number), (const void *)(stack + STACK_SIZE - SIZE_pt_regs + OFF_number));
-    if (via_of(number) != VIA_IA32)
+    *via = via_of(number);
+    if (*via != VIA_IA32)
         return number & ~X32_BIT;
     return number == COMPAT_NR_FORK ? NR_FORK
          : number == COMPAT_NR_VFORK ? NR_VFORK
@@ -106,13 +108,14 @@ static __always_inline u16 put_args(struct scratch *s, u64 from, u64 to)
 }
 
 /* The arguments of an execve that failed, read from the caller's array. */
-static __always_inline u16 put_argv(struct scratch *s, u64 argv)
+static __always_inline u16 put_argv(struct scratch *s, u64 argv, u32 via)
 {
+    u32 size = via == VIA_SYSCALL ? 8 : 4;
     u64 start = s->at;
 #pragma clang loop unroll(disable)
     for (int i = 0; i < ARGV_MAX; i++) {
         u64 arg = 0;
-        if (bpf_probe_read_user(&arg, sizeof(arg), (const void *)(argv + 8 * i)) || !arg)
+        if (bpf_probe_read_user(&arg, size, (const void *)(argv + size * i)) || !arg)
             break;
         if (s->at - start > ARGS_MAX || put_user_text(s, arg) == ABSENT)
             break;
@@ -169,6 +172,7 @@ static __always_inline u16 put_argv(struct scratch *s, u64 argv)
         if (!s)                                                                              \
             return 0;                                                                        \
         struct rec_##name *e = (struct rec_##name *)s->data;                                 \
+        ((struct head *)s->data)->via = via;                                                 \
         u64 task = (u64)this_task(), mm = 0, from = 0, to = 0, filename = 0;                 \
         READ(mm, task, task_struct_mm);                                                      \
         READ(from, mm, mm_struct_arg_start);                                                 \
@@ -190,7 +194,8 @@ static __always_inline u16 put_argv(struct scratch *s, u64 argv)
 
 RAW_TRACEPOINT_PROBE(sched_process_exec)
 {
-    if (current_call() == NR_EXECVEAT)
+    u32 via = VIA_SYSCALL;
+    if (current_call(&via) == NR_EXECVEAT)
         STARTED(EXECVEAT, execveat);
     else
         STARTED(EXECVE, execve);
@@ -204,7 +209,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exec)
     CALL(NAME, name);                                            \
     u64 task = (u64)this_task();                                 \
     PUT_STANDING(task);                                          \
-    e->len_args = put_argv(s, argv);                             \
+    e->len_args = put_argv(s, argv, c.via);                      \
     e->args_size = e->len_args;                                  \
     PUT_PLACE(task);                                             \
     e->len_filename = put_user_text(s, filename);                \
@@ -231,6 +236,7 @@ HANDLER(execveat)
         if (!s)                                                                  \
             return 0;                                                            \
         struct rec_##name *e = (struct rec_##name *)s->data;                     \
+        ((struct head *)s->data)->via = via;                                     \
         e->flags = pid == tgid ? 0 : CLONE_THREAD_;                              \
         e->child_pid = tgid;                                                     \
         e->child_tid = pid;                                                      \
@@ -253,7 +259,8 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
         return 0;
     READ(pid, child, task_struct_pid);
     READ(tgid, child, task_struct_tgid);
-    s64 number = current_call();
+    u32 via = VIA_SYSCALL;
+    s64 number = current_call(&via);
     if (number == NR_CLONE3)
         CREATED(CLONE3, clone3);
     else if (number == NR_FORK)
