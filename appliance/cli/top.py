@@ -101,7 +101,7 @@ def _draw(lines: list[str], colours: bool) -> None:
         if colours:
             mark = _RED if line.startswith("! ") else _BOLD if line[:1].isupper() else ""
         shown.append(f"{mark}{line}{_PLAIN if mark else ''}{_CLEAR_LINE}")
-    sys.stdout.write(_HOME + "\r\n".join(shown) + _CLEAR_BELOW)
+    sys.stdout.write(_HOME + "\n".join(shown) + _CLEAR_BELOW)
     sys.stdout.flush()
 
 

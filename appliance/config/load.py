@@ -246,11 +246,16 @@ def _explain(document: _Document, error: jsonschema.ValidationError) -> Iterator
                 "wrong-value", f"`{name}` is `{error.instance}`, expected one of {', '.join(choices)}", at,
                 _near(str(error.instance), choices),
             )  # fmt: skip
-        case "pattern":
+        case "pattern" if at == ("priority",):
             choices = [p.name.lower() for p in Priority]
             yield document.diagnose(
                 "wrong-value", f"`{name}` is `{error.instance}`, expected one of {', '.join(choices)}", at,
                 _near(str(error.instance).lower(), choices),
+            )  # fmt: skip
+        case "pattern":
+            yield document.diagnose(
+                "wrong-value", f"`{name}` is `{error.instance}`, which is not of the form it must have", at,
+                _example(schema),
             )  # fmt: skip
         case "minimum" | "maximum":
             yield document.diagnose(

@@ -6,10 +6,13 @@ the two together. Durations end in their unit where Falco's key does not say it 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.model.alert import Priority
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,45 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
+class Webserver:
+    """Health, versions and metrics over HTTP. `token_file` holds a token that versions and metrics then want."""
+
+    enabled: bool = False
+    threadiness: int = 0
+    listen_port: int = 8765
+    listen_address: str = "127.0.0.1"
+    k8s_healthz_endpoint: str = "/healthz"
+    prometheus_metrics_enabled: bool = False
+    ssl_enabled: bool = False
+    ssl_certificate: Path = Path("/etc/tercel/tercel.pem")
+    token_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Numbers about the appliance: which groups, and how often as an alert or a line of a file."""
+
+    enabled: bool = False
+    interval: str = "1h"
+    output_rule: bool = True
+    output_file: str = ""
+    rules_counters_enabled: bool = True
+    resource_utilization_enabled: bool = True
+    state_counters_enabled: bool = True
+    kernel_event_counters_enabled: bool = True
+    kernel_event_counters_per_cpu_enabled: bool = False
+    libbpf_stats_enabled: bool = True
+    convert_memory_to_mb: bool = True
+    include_empty_values: bool = False
+
+    @property
+    def interval_s(self) -> float:
+        """`interval` in seconds, at least 0.1. The units are Prometheus': `ms s m h d w y`, one after the other."""
+        parts = re.findall(r"(\d+)(ms|[smhdwy])", self.interval)
+        return max(0.1, sum(int(number) * _SECONDS[unit] for number, unit in parts))
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSwitch:
     """Switches on or off the rules whose name matches `rule` (`*` stands for any text) and that have `tag`."""
 
@@ -134,5 +176,8 @@ class Config:
     http_output: HttpOutput = HttpOutput()
     journald_output: JournaldOutput = JournaldOutput()
     control_socket: Path = Path("/run/tercel/control.sock")
+    watch_config_files: bool = True
+    webserver: Webserver = Webserver()
+    metrics: Metrics = Metrics()
     containers: ContainerEngines = ContainerEngines()
     capture: Capture = Capture()

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from appliance.daemon.cost import Sample
 from appliance.daemon.pen import Pen, is_waiting
 from appliance.engine.ruleset import Ruleset
 from appliance.engine.state import State
@@ -156,6 +157,7 @@ class Loop:
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._errors: Counter[str] = Counter()  # of rulesets that have left
         self.recent: deque[Alert] = deque(maxlen=_RECENT)
+        self.sample = Sample(state.freeze)
         self._lost_told: Counter[str] = Counter()
         self._compat_told = 0
         self._next_bookkeeping_ns = 0
@@ -270,6 +272,8 @@ class Loop:
                     continue
             judge(event)
         self.counts.judged += len(batch)
+        if batch and event is not None and raw.type in types:
+            self.sample.offer(event, time.monotonic_ns())
 
     def _judge(self, event: Event) -> None:
         for alert in self._ruleset.match(event):

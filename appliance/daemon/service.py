@@ -6,24 +6,30 @@ an end of the watching because one of these fails: what cannot be had is logged,
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
-from appliance.config.settings import Config
+from appliance.config.settings import Config, Metrics
 from appliance.daemon.assemble import Appliance
 from appliance.daemon.control import ControlError, ControlServer, diagnostic_to_json
+from appliance.daemon.cost import CostMeter
 from appliance.daemon.generation import Generation, build_generation, files_of
 from appliance.daemon.identity import internal_alerts
 from appliance.daemon.loop import Summary
+from appliance.daemon.metrics import OPENMETRICS, PROMETHEUS, SNAPSHOT_RULE, HookCost, collect, openmetrics, prometheus
 from appliance.daemon.reload import Reloader, Verdict
+from appliance.daemon.snapshots import Snapshots
 from appliance.daemon.status import StatusReader, to_json, versions
 from appliance.daemon.watch import Watcher
-from appliance.model.alert import Priority
+from appliance.daemon.web import JSON, WebError, WebServer, error_text
+from appliance.model.alert import FieldValue, Priority
 from appliance.model.diagnostic import Severity
 
 log = logging.getLogger(__name__)
@@ -54,8 +60,11 @@ class Service:
             refused=self._refused,
         )
         self.status = StatusReader(appliance, self.reloader, hostname=hostname, started_ns=time.time_ns())
+        self._costs = CostMeter(appliance.loop.sample)
         self._control: ControlServer | None = None
         self._watcher: Watcher | None = None
+        self._web: WebServer | None = None
+        self._snapshots: Snapshots | None = None
 
     def start(self) -> None:
         """Begin to answer signals and askers. On the main thread, before `run`."""
@@ -74,10 +83,9 @@ class Service:
             return self._appliance.run()
         finally:
             self.reloader.stop()
-            if self._control is not None:
-                self._control.stop()
-            if self._watcher is not None:
-                self._watcher.stop()
+            for part in (self._control, self._watcher, self._web, self._snapshots):
+                if part is not None:
+                    part.stop()
 
     # -- reload
 
@@ -101,9 +109,16 @@ class Service:
         """Start, end or move what listens and watches, as a new configuration has it."""
         if old is None or old.control_socket != new.control_socket:
             self._listen(new)
-        if self._watcher is not None:
+        if old is None or old.webserver != new.webserver:
+            self._serve(new)
+        if old is None or old.metrics != new.metrics:
+            self._take_snapshots(new.metrics)
+        if self._watcher is not None and not new.watch_config_files:
+            self._watcher.stop()
+            self._watcher = None
+        elif self._watcher is not None:
             self._watcher.poke()
-        elif old is None:
+        elif new.watch_config_files:
             self._watch()
 
     def _listen(self, config: Config) -> None:
@@ -114,7 +129,7 @@ class Service:
             {
                 "reload": self._answer_reload,
                 "status": self._answer_status,
-                "top": self._answer_status,
+                "top": self._answer_top,
                 "versions": lambda _: dict(versions()),
             },
         )
@@ -137,7 +152,73 @@ class Service:
         else:
             self._watcher = watcher
 
+    def _serve(self, config: Config) -> None:
+        if self._web is not None:
+            self._web.stop()
+            self._web = None
+        if not config.webserver.enabled:
+            return
+        pages = {
+            "/versions": lambda accept, details: (HTTPStatus.OK, JSON, json.dumps(versions())),
+            "/metrics": self._metrics_page,
+            config.webserver.k8s_healthz_endpoint: self._health_page,
+        }
+        try:
+            self._web = WebServer(config.webserver, pages)
+        except WebError as error:
+            log.error("no web server: %s", error)
+            return
+        self._web.start()
+        log.info("web server on %s port %d", config.webserver.listen_address, self._web.port)
+
+    def _take_snapshots(self, metrics: Metrics) -> None:
+        if self._snapshots is not None:
+            self._snapshots.stop()
+            self._snapshots = None
+        if metrics.enabled and (metrics.output_rule or metrics.output_file):
+            self._snapshots = Snapshots(
+                metrics, status=self.status.read, hooks=self._hook_costs, tell=self._tell_snapshot
+            )
+            self._snapshots.start()
+
+    def _tell_snapshot(self, fields: Mapping[str, FieldValue]) -> None:
+        if self.reloader.current.config.priority < Priority.INFORMATIONAL:
+            return  # as for any rule below the lowest priority
+        alert = self._make_alert(SNAPSHOT_RULE, Priority.INFORMATIONAL, "Tercel metrics snapshot", fields)
+        self._appliance.loop.post(lambda: self._appliance.loop.tell(alert))
+
+    def _hook_costs(self) -> list[HookCost]:
+        return [HookCost(hook, runs, run_ns) for hook, (runs, run_ns) in self._appliance.source.costs().items()]
+
     # -- answers
+
+    def _metrics_page(self, accept: str, details: bool) -> tuple[HTTPStatus, str, str]:
+        config = self.reloader.current.config
+        if not (config.metrics.enabled and config.webserver.prometheus_metrics_enabled):
+            why = "metrics are off: set metrics.enabled and webserver.prometheus_metrics_enabled"
+            return HTTPStatus.NOT_FOUND, JSON, error_text(why)
+        status = self.status.read()
+        costs = self._costs.costs(status.generation.ruleset) if config.metrics.rules_counters_enabled else ()
+        metrics = collect(status, config.metrics, costs, self._hook_costs())
+        if "application/openmetrics-text" in accept:
+            return HTTPStatus.OK, OPENMETRICS, openmetrics(metrics)
+        return HTTPStatus.OK, PROMETHEUS, prometheus(metrics)
+
+    def _health_page(self, accept: str, details: bool) -> tuple[HTTPStatus, str, str]:
+        troubles = self.status.read().troubles()
+        told: dict[str, object] = {"status": "unhealthy" if troubles else "ok"}
+        if troubles and details:
+            told["troubles"] = troubles
+        return (HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK), JSON, json.dumps(told)
+
+    def _answer_top(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        status = self.status.read()
+        costs = self._costs.costs(status.generation.ruleset)
+        hooks = [{"hook": h.hook, "runs": h.runs, "run_ns": h.run_ns} for h in self._hook_costs()]
+        return to_json(status) | {
+            "costs": [{"rule": c.rule, "ns": c.ns, "share": c.share, "events": c.events} for c in costs],
+            "hooks_cost": hooks,
+        }
 
     def _answer_reload(self, request: Mapping[str, Any]) -> dict[str, Any]:
         done = threading.Event()

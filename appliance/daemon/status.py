@@ -26,6 +26,7 @@ from appliance.daemon.generation import Generation
 from appliance.daemon.loop import Glance
 from appliance.daemon.reload import Reloader
 from appliance.kernel.layout import HEAD_SIZE
+from appliance.lang.reader import ENGINE_VERSION
 from appliance.model.diagnostic import Severity
 from appliance.model.wire import shortened
 from appliance.sinks.dispatch import SinkStats
@@ -33,7 +34,8 @@ from appliance.sinks.dispatch import SinkStats
 _ANSWER_S = 5.0
 _FRESH_S = 0.2  # several who ask at once get one answer
 _TEXT_MAX = 300
-STUCK_S = 30.0  # a sink that has one alert in hand for longer is stuck
+_STUCK_S = 10.0  # a sink that has one alert in hand for longer is stuck, its tries and their time-outs counted in
+_STUCK_TIMEOUTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,9 @@ class Status:
             room = self.generation.config.capture.ring_mib << 20
             if not 0 <= self.glance.in_flight <= room // HEAD_SIZE:
                 found.append(f"the ledger does not close: {self.glance.in_flight} records are unaccounted for")
+        patience_s = max(_STUCK_S, _STUCK_TIMEOUTS * self.generation.config.output_timeout_ms / 1000)
         for sink in self.sinks:
-            if sink.stuck_s > STUCK_S:
+            if sink.stuck_s > patience_s:
                 found.append(f"sink {sink.name} is stuck: one alert in hand for {sink.stuck_s:.0f} s")
         return found
 
@@ -138,6 +141,8 @@ def versions() -> dict[str, str]:
     """What runs here, for `/versions`."""
     return {
         "tercel_version": __version__,
+        "engine_version": str(ENGINE_VERSION[1]),
+        "engine_version_semver": ".".join(map(str, ENGINE_VERSION)),
         "python_version": platform.python_version(),
         "kernel_release": platform.release(),
         "architecture": platform.machine(),

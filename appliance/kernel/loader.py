@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from appliance.kernel.layout import NUMBERS
@@ -99,6 +100,17 @@ class Program:
         compat, busy = (sum(v.produced for v in rows[len(NUMBERS) + i]) for i in (0, 1))
         return Books({t: book for t, book in counts.items() if book.produced}, compat, busy)
 
+    def costs(self) -> dict[str, tuple[int, int]]:
+        """Runs and nanoseconds of each program that ran, as the kernel counts them while `kernel.bpf_stats_enabled` is
+        1 (bpftool-prog(8)); a program that others jump to is part of the one that was called."""
+        found = {}
+        for name, function in self._bpf.funcs.items():
+            counts = _fdinfo(function.fd)
+            if counts.get("run_cnt"):
+                hook = name.decode().removeprefix("raw_tracepoint__")
+                found[hook] = counts["run_cnt"], counts["run_time_ns"]
+        return found
+
     def want_wakeup(self) -> None:
         """Ask for a wake-up of the ring's pollers by the next record; without it none comes."""
         self._bpf[b"sleeping"][ctypes.c_int(0)] = ctypes.c_uint32(1)
@@ -112,6 +124,16 @@ class Program:
         """Detach, and give everything back to the kernel."""
         self.detach()
         self._bpf.cleanup()
+
+
+def _fdinfo(fd: int) -> dict[str, int]:
+    """The numbers in /proc/self/fdinfo of a program's descriptor (kernel 5.1 and newer tell of runs)."""
+    try:
+        lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split() for line in lines)
+    return {pair[0].rstrip(":"): int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
 
 def load(spec: ProgramSpec, types: Iterable[EventType]) -> Program:

@@ -78,6 +78,10 @@ class SyscallSource:
         """Records that did not fit their layout."""
         return self._ring.undecodable
 
+    def costs(self) -> dict[str, tuple[int, int]]:
+        """Runs and nanoseconds of each of our programs in the kernel; empty where the kernel does not count them."""
+        return self._program.costs()
+
     @property
     def waiting_bytes(self) -> int:
         """Bytes of records that wait to be read."""

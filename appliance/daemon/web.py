@@ -1,0 +1,227 @@
+"""The web server: health for probes, versions, metrics.
+
+Comes in: GET and HEAD. Goes out: JSON and metrics text. Never: a change to anything, more connections at once than it
+was given room for, or details to somebody who may not see them.
+
+It listens on loopback unless told otherwise. Where a token is set, `/metrics` and `/versions` want it (`Authorization:
+Bearer ...`); the health check does not, since probes have none, and then says only well or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import ipaddress
+import json
+import logging
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from appliance import __version__
+from appliance.config.settings import Webserver
+from appliance.model.diagnostic import TercelError
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT_S = 10.0
+_LEAST_ROOM = 4  # connections at once, even where few threads are asked for
+JSON = "application/json; charset=utf-8"
+_TOKEN_LEAST = 16
+
+
+class WebError(TercelError):
+    """The web server cannot be had: the port is taken, the certificate is not one."""
+
+
+# What a page says: status, type, text. It is told what the client accepts, and whether it may see details.
+Page = Callable[[str, bool], tuple[HTTPStatus, str, str]]
+
+
+class WebServer:
+    """Serves pages until `stop`. `pages` maps a path to who makes it."""
+
+    def __init__(self, settings: Webserver, pages: Mapping[str, Page]) -> None:
+        """Bind, and read the certificate and the token. Raises `WebError`."""
+        self._server = _bind(settings)
+        try:
+            self._server.pages = dict(pages)
+            self._server.open_pages = frozenset({settings.k8s_healthz_endpoint})
+            self._server.token = read_token(settings.token_file)
+            self._server.tls = _tls(settings)
+            self._server.room = threading.BoundedSemaphore(
+                max(settings.threadiness or os.cpu_count() or 1, _LEAST_ROOM)
+            )
+        except WebError:
+            self._server.server_close()
+            raise
+        address = ipaddress.ip_address(settings.listen_address)
+        if not address.is_loopback and not (self._server.token and self._server.tls):
+            log.warning(
+                "the web server listens on %s without %s: anybody who reaches it sees which rules are loaded",
+                settings.listen_address,
+                "TLS" if self._server.token else "a token" if self._server.tls else "TLS and a token",
+            )
+        self._thread = threading.Thread(target=self._server.serve_forever, name="web", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port in use."""
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more. Requests that are being answered end on their own, in a few seconds at most."""
+        self._server.shutdown()
+        self.close()
+
+    def close(self) -> None:
+        """Give the port back, of a server that was never started."""
+        self._server.server_close()
+
+
+def read_token(name: str) -> str:
+    """The token in a file, or none. `$CREDENTIALS_DIRECTORY` (systemd's LoadCredential=) is where a bare name lies."""
+    if not name:
+        return ""
+    file = Path(name)
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if folder and file.parent == Path():
+        file = Path(folder) / file
+    try:
+        token = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WebError(f"cannot read the web server's token from {file}: {error}") from error
+    if len(token) < _TOKEN_LEAST:
+        raise WebError(f"the web server's token in {file} has fewer than {_TOKEN_LEAST} characters")
+    return token
+
+
+def _tls(settings: Webserver) -> ssl.SSLContext | None:
+    if not settings.ssl_enabled:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.ssl_certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise WebError(f"{settings.ssl_certificate} is no certificate with its key: {error}") from error
+    return context
+
+
+def _bind(settings: Webserver) -> _Server:
+    kind = _ServerV6 if ":" in settings.listen_address else _Server
+    try:
+        return kind((settings.listen_address, settings.listen_port), _Handler)
+    except (OSError, OverflowError) as error:
+        raise WebError(f"cannot listen on {settings.listen_address} port {settings.listen_port}: {error}") from error
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 16
+    allow_reuse_address = True
+    pages: dict[str, Page]
+    open_pages: frozenset[str]
+    token: str
+    tls: ssl.SSLContext | None
+    room: threading.BoundedSemaphore
+
+    def server_bind(self) -> None:
+        # not HTTPServer's, which asks the resolver for a name
+        socket.socket.setsockopt(self.socket, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self.room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread to be had
+            self.room.release()
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            request.settimeout(_TIMEOUT_S)
+            if self.tls is not None:
+                try:
+                    request = self.tls.wrap_socket(request, server_side=True)
+                except (OSError, ssl.SSLError):
+                    self.shutdown_request(request)
+                    return
+            super().process_request_thread(request, client_address)
+        finally:
+            self.room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("a web client went away", exc_info=True)
+
+
+class _ServerV6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    server_version = f"tercel/{__version__}"
+    sys_version = ""
+    timeout = _TIMEOUT_S
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def _answer(self, *, with_body: bool) -> None:
+        path = self.path.partition("?")[0]
+        page = self.server.pages.get(path)
+        allowed = self._has_token()
+        extra: dict[str, str] = {}
+        if page is None:
+            status, kind, text = HTTPStatus.NOT_FOUND, JSON, error_text("there is no such page")
+        elif not allowed and path not in self.server.open_pages:
+            status, kind, text = HTTPStatus.UNAUTHORIZED, JSON, error_text("a token is wanted")
+            extra["WWW-Authenticate"] = "Bearer"
+        else:
+            try:
+                status, kind, text = page(str(self.headers.get("Accept", "")), allowed)
+            except Exception:
+                log.exception("an error of ours while a page was made")
+                status, kind, text = HTTPStatus.INTERNAL_SERVER_ERROR, JSON, error_text("internal error")
+        body = text.encode()
+        self.send_response(status)
+        extra |= {"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"}
+        for name, value in extra.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def _has_token(self) -> bool:
+        if not self.server.token:
+            return True
+        given = self.headers.get("Authorization", "")
+        return hmac.compare_digest(given.encode(errors="replace"), f"Bearer {self.server.token}".encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        with contextlib.suppress(Exception):
+            log.debug("web: %s", format % args)
+
+
+def error_text(why: str) -> str:
+    """The body of a refusal."""
+    return json.dumps({"error": why})
