@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from appliance.model.field import ArgKind, Field, FieldType
+from appliance.model.field import OF_ALL_SOURCES, SOURCES, ArgKind, Field, FieldType
 
 T, A = FieldType, ArgKind
 _DOC = "known to Falco, never told by this version"
@@ -105,50 +105,21 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         """,
     ),
     (
-        T.TEXT, A.INDEX_OR_KEY, False,
-        """
-        jevt.value ka.req.pod.containers.add_capabilities ka.req.pod.containers.allow_privilege_escalation
-        ka.req.pod.containers.args ka.req.pod.containers.command ka.req.pod.containers.eff_run_as_group
-        ka.req.pod.containers.eff_run_as_user ka.req.pod.containers.host_port ka.req.pod.containers.image
-        ka.req.pod.containers.image.repository ka.req.pod.containers.name ka.req.pod.containers.privileged
-        ka.req.pod.containers.proc_mount ka.req.pod.containers.read_only_fs ka.req.pod.containers.run_as_group
-        ka.req.pod.containers.run_as_user ka.req.pod.initContainers.allow_privilege_escalation
-        ka.req.pod.initContainers.args ka.req.pod.initContainers.command ka.req.pod.initContainers.image
-        ka.req.pod.initContainers.image.repository ka.req.pod.initContainers.name
-        ka.req.pod.initContainers.privileged ka.req.pod.initContainers.read_only_fs
-        ka.req.pod.initContainers.run_as_user ka.req.pod.volumes.flexvolume_driver ka.req.pod.volumes.hostpath
-        ka.req.pod.volumes.volume_type ka.req.role.rules.apiGroups ka.req.role.rules.nonResourceURLs
-        ka.req.role.rules.resources ka.req.role.rules.verbs ka.req.service.ports ka.sourceips
-        """,
-    ),
-    (
-        T.TEXT, A.INDEX_OR_KEY, True,
-        """
-        ka.req.binding.subject.has_name ka.req.volume.hostpath ka.uri.param
-        """,
-    ),
-    (
         T.TEXT, A.NONE, False,
         """
-        jevt.obj jevt.rawtime ka.auditid ka.auth.decision ka.auth.openshift.decision ka.auth.openshift.username
-        ka.auth.reason ka.cluster.name ka.impuser.name ka.req.binding.role ka.req.binding.subjects
-        ka.req.binding.subjects.group_names ka.req.binding.subjects.serviceaccount_names
-        ka.req.binding.subjects.serviceaccount_ns_names ka.req.binding.subjects.user_names ka.req.configmap.name
-        ka.req.configmap.obj ka.req.container.host_network ka.req.container.image
-        ka.req.container.image.repository ka.req.container.privileged ka.req.pod.ephemeralContainers.privileged
-        ka.req.pod.fs_group ka.req.pod.host_ipc
-        ka.req.pod.host_network ka.req.pod.host_pid ka.req.pod.run_as_group ka.req.pod.run_as_user
-        ka.req.pod.supplemental_groups ka.req.role.rules ka.req.service.type ka.resp.name ka.response.code
-        ka.response.reason ka.security.pod.violations ka.stage ka.target.name ka.target.namespace
-        ka.target.pod.name ka.target.resource ka.target.subresource ka.uri ka.user.groups ka.user.name
-        ka.useragent ka.validations.admission.policy.failure ka.verb
+        ka.cluster.name
         """,
     ),
 )  # fmt: skip
 
+
+def _sources(name: str) -> tuple[str, ...]:
+    return SOURCES if name in OF_ALL_SOURCES else ("k8s_audit",) if name.startswith("ka.") else ("syscall",)
+
+
 FIELDS: Mapping[str, Field] = MappingProxyType(
     {
-        name: Field(name, type_, _DOC, "None", arg, arg_required=required)
+        name: Field(name, type_, _DOC, "None", arg, arg_required=required, sources=_sources(name))
         for type_, arg, required, names in _NAMES
         for name in names.split()
     }
@@ -161,7 +132,7 @@ def _set(names: str) -> frozenset[str]:
 
 EVENT_NAMES = _set(
     """
-    asyncevent cpu_hotplug drop groupadded groupdeleted infra notification page_fault pluginevent scapevent
+    asyncevent cpu_hotplug drop groupadded groupdeleted infra notification page_fault scapevent
     signaldeliver switch useradded userdeleted
     """
 )

@@ -143,6 +143,7 @@ class EventSpec:
     vector: int | None = None  # the argument that is a struct iovec (its VEC and VEC_SIZE)
     message: int | None = None  # the argument that is a struct msghdr (VEC to CONTROL_SIZE)
     several: bool = False  # it is the first of several struct mmsghdr; the result is their number
+    source: str = "syscall"  # whose events these are, see `model.field.SOURCES`
     index: Mapping[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -1282,6 +1283,8 @@ _ROWS = (
         (_RES, Param("json", T.TEXT)),
         doc="what a container engine says of a container",
     ),
+    # from other sources
+    EventSpec(_E.PLUGINEVENT, _C.OTHER, (), source="k8s_audit", doc="a Kubernetes audit event"),
 )
 
 # Falco tells these by name only.

@@ -14,21 +14,29 @@ from appliance.catalog.events import EVENTS, OPENS, Category
 from appliance.catalog.lookup import find_field
 from appliance.model.event import EventType
 from appliance.model.expr import FALSE, TRUE, And, Call, Check, Const, Expr, FieldRef, Not, Or, Word
-from appliance.model.field import Operator
+from appliance.model.field import SOURCES, Operator
 
-ORDINARY = frozenset(t for t, row in EVENTS.items() if row.category is not Category.INTERNAL and not row.bulk)
-"""The types that rules are judged on unless they name another: not our own, nor (as in Falco) reads and writes."""
+ORDINARY = frozenset(
+    t for t, row in EVENTS.items() if row.category is not Category.INTERNAL and not row.bulk and row.source == "syscall"
+)
+"""The types that rules on system calls are judged on unless they name another: not our own, nor (as in Falco) reads and
+writes."""
+_OF_SOURCE = {source: frozenset(t for t, row in EVENTS.items() if row.source == source) for source in SOURCES}
 _ALL: frozenset[EventType] = frozenset(EventType)
 _NONE: frozenset[EventType] = frozenset()
 
 
-def event_types(expr: Expr) -> frozenset[EventType]:
+def event_types(expr: Expr, source: str = "syscall") -> frozenset[EventType]:
     """The types on which a condition can hold by its checks of `evt.type`, as Falco reckons them.
 
-    Our own internal events are among them only where it names them.
+    Our own internal events are among them only where it names them, those of other sources never.
     """
+    if source != "syscall":
+        return _OF_SOURCE[source] - _decided(expr)[0]
     named = _named(expr)
-    return frozenset(t for t in EventType if t in ORDINARY or t.value in named) - _decided(expr)[0]
+    return (
+        _OF_SOURCE[source].intersection(t for t in EventType if t in ORDINARY or t.value in named) - _decided(expr)[0]
+    )
 
 
 def specialise(expr: Expr, type_: EventType) -> Expr:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 
+from appliance.catalog import audit
 from appliance.catalog.events import EVENTS, OPENS
 from appliance.catalog.params import (
     O_ACCMODE,
@@ -372,5 +373,5 @@ NAMES: Mapping[str, object] = MappingProxyType(
             mounts_text, mount_part, paths_text, either,
         )
     }
-    | {"EVENTS": EVENTS}
+    | {"EVENTS": EVENTS, **audit.NAMES}
 )  # fmt: skip

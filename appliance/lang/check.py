@@ -13,7 +13,7 @@ from appliance.catalog.lookup import find_field, value_of, value_type
 from appliance.catalog.operators import LISTS, ORDER, TEXTS, WITH_FIELD, comparable, convert, operators_of
 from appliance.catalog.transformers import TRANSFORMERS
 from appliance.lang.source import Report
-from appliance.model.diagnostic import Span
+from appliance.model.diagnostic import Severity, Span
 from appliance.model.event import EventType
 from appliance.model.expr import Call, Check, FieldRef, Operand, Word
 from appliance.model.field import ArgKind, Field, Operator
@@ -23,14 +23,23 @@ _MAX_INDEX = 255
 
 
 class Checker:
-    """Holds checks and operands against the catalogue."""
+    """Holds checks and operands against the catalogue, for rules of one source.
 
-    def __init__(self, report: Report) -> None:
+    Without a source, for what no rule uses: fields of any source will do, and, as Falco compiles rules alone, what is
+    wrong is warned of.
+    """
+
+    def __init__(self, report: Report, source: str | None = "syscall") -> None:
         self._report = report
+        self._source = source
         self.lenient = False  # of a rule with `skip-if-unknown-filter`: it is left out, and that is no error
 
+    def _add(self, name: str, message: str, span: Span, hint: str | None = None, *, code: str = _CONDITION) -> None:
+        severity = Severity.ERROR if self._source is not None else Severity.WARNING
+        self._report.add(name, message, span, hint, code=code, severity=severity)
+
     def _fail(self, name: str, message: str, span: Span, hint: str | None = None) -> bool:
-        self._report.add(name, message, span, hint, code=_CONDITION)
+        self._add(name, message, span, hint, code=_CONDITION)
         return False
 
     def operand(self, operand: Operand, code: str = _CONDITION) -> bool:
@@ -40,16 +49,14 @@ class Checker:
         found = find_field(operand)
         span = operand.span
         if found is None:
-            hint = self._report.near(operand.name, [*FIELDS, *elsewhere.FIELDS]) or "docs/fields.md lists all fields"
-            if self.lenient:
-                self._report.warn(
-                    "unknown-field", f"no field is called `{operand.name}`: the rule is left out, as it asks for", span,
-                    hint, "LOAD_UNKNOWN_FILTER",
-                )  # fmt: skip
-            else:
-                self._report.add("unknown-field", f"no field is called `{operand.name}`", span, hint, code=code)
-            return False
+            known = [n for table in (FIELDS, elsewhere.FIELDS) for n, row in table.items() if self._has(row)]
+            hint = self._report.near(operand.name, known) or "docs/fields.md lists all fields"
+            return self._unknown("unknown-field", f"no field is called `{operand.name}`", span, hint, code)
         row, argument = found
+        if not self._has(row):
+            message = f"`{row.name}` is a field of {' and '.join(row.sources)} events, this rule is for {self._source}"
+            hint = f"`source: {row.sources[0]}` in a rule makes it one for these events"
+            return self._unknown("field-of-other-source", message, span, hint, code)
         if row.name in elsewhere.FIELDS:
             self._report.warn(
                 "not-told", f"`{row.name}` is never told by this version: a check on it is false", span,
@@ -57,7 +64,7 @@ class Checker:
             )  # fmt: skip
         if argument is None:
             if row.arg_required:
-                self._report.add(
+                self._add(
                     "missing-argument", f"`{row.name}` needs an argument", span, f"write `{row.name}[...]`", code=code
                 )
                 return False
@@ -68,7 +75,7 @@ class Checker:
         elif row.arg is ArgKind.INDEX and (not isinstance(argument, int) or argument > _MAX_INDEX):
             problem = f"the argument of `{row.name}` must be a number up to {_MAX_INDEX}, not `{argument}`"
         elif row.name in ("evt.arg", "evt.rawarg") and isinstance(argument, str) and argument not in _PARAMS:
-            self._report.add(
+            self._add(
                 "unknown-argument",
                 f"no event has an argument `{argument}`",
                 span,
@@ -77,8 +84,19 @@ class Checker:
             )
             return False
         if problem:
-            self._report.add("bad-argument", problem, span, code=code)
+            self._add("bad-argument", problem, span, code=code)
         return problem is None
+
+    def _has(self, row: Field) -> bool:
+        return self._source is None or self._source in row.sources
+
+    def _unknown(self, name: str, message: str, span: Span, hint: str, code: str) -> bool:
+        if self.lenient:
+            self._report.warn(name, f"{message}: the rule is left out, as it asks for", span, hint,
+                              "LOAD_UNKNOWN_FILTER")  # fmt: skip
+        else:
+            self._add(name, message, span, hint, code=code)
+        return False
 
     def _call(self, call: Call, code: str) -> bool:
         row = TRANSFORMERS.get(call.name)

@@ -24,6 +24,7 @@ from appliance.lang.resolve import Resolver
 from appliance.lang.source import Report, Source, read_documents
 from appliance.model.diagnostic import Diagnostic, Severity, Span
 from appliance.model.expr import And, Expr
+from appliance.model.field import SOURCES
 from appliance.model.rule import Output, Rule, RuleDef
 
 MAX_BYTES = 4 << 20
@@ -132,21 +133,29 @@ class _Compiler:
     def __init__(self, book: RuleBook, report: Report) -> None:
         self._book = book
         self._report = report
-        self._checker = Checker(report)
-        self._resolver = Resolver(book, report, self._checker.check)
+        self._checkers = {source: Checker(report, source) for source in SOURCES}
+        self._resolvers: dict[str, Resolver] = {}
+        parsed = None
+        for source, checker in self._checkers.items():
+            self._resolvers[source] = Resolver(book, report, checker.check, parsed)
+            parsed = self._resolvers[source].parsed
+        # what no rule uses may be wrong too; of which source it is meant to be, nobody knows
+        self._of_any = Resolver(book, report, Checker(report, None).check, parsed)
 
     def rules(self) -> tuple[Rule, ...]:
         made = [self._rule(rule) for rule in self._book.rules.values()]
-        used_macros, used_lists = set(self._resolver.used_macros), set(self._resolver.used_lists)
-        for macro in self._book.macros.values():
-            self._resolver.macro(macro)  # what nobody uses may be wrong too
+        used_macros = {name for resolver in self._resolvers.values() for name in resolver.used_macros}
+        used_lists = {name for resolver in self._resolvers.values() for name in resolver.used_lists}
+        for name, macro in self._book.macros.items():
+            if name not in used_macros:
+                self._of_any.macro(macro)
         if not self._report.error_count:  # what could not be read may use them
             self._unused(used_macros, used_lists)
         return tuple(rule for rule in made if rule is not None)
 
     def _unused(self, macros: set[str], lists: set[str]) -> None:
-        lists = lists | {i.value for d in self._book.lists.values() for i in d.items} | self._resolver.used_lists
-        macros = macros | self._resolver.used_macros
+        lists = lists | {i.value for d in self._book.lists.values() for i in d.items} | self._of_any.used_lists
+        macros = macros | self._of_any.used_macros
         for name, macro in self._book.macros.items():
             if name not in macros:
                 self._report.warn(
@@ -160,19 +169,20 @@ class _Compiler:
 
     def _rule(self, rule: RuleDef) -> Rule | None:
         name = rule.name.value
-        if rule.source != "syscall":
+        if rule.source not in SOURCES:
             self._report.warn(
                 "unknown-source", f"rule `{name}` is for the source `{rule.source}`, which is not here; it is left out",
-                rule.name.span(), "the source here is `syscall`", "LOAD_UNKNOWN_SOURCE",
+                rule.name.span(), f"the sources here are {', '.join(f'`{s}`' for s in SOURCES)}", "LOAD_UNKNOWN_SOURCE",
             )  # fmt: skip
             return None
-        self._checker.lenient = rule.skip_if_unknown_filter
+        checker = self._checkers[rule.source]
+        checker.lenient = rule.skip_if_unknown_filter
         condition = self._condition(rule)
-        output = self._output(rule)
-        self._checker.lenient = False
+        output = self._output(rule, checker)
+        checker.lenient = False
         if condition is None or output is None:
             return None
-        types = event_types(condition)
+        types = event_types(condition, rule.source)
         self._types(rule, condition, types)
         made = Rule(
             name, rule.desc.value, condition, output, rule.priority, rule.source, rule.tags, rule.enabled, types,
@@ -183,12 +193,13 @@ class _Compiler:
 
     def _condition(self, rule: RuleDef) -> Expr | None:
         """The condition and, behind it, what its exceptions excuse."""
-        condition = self._resolver.condition(rule.condition)
+        resolver = self._resolvers[rule.source]
+        condition = resolver.condition(rule.condition)
         parts = []
         errors = self._report.error_count
         for exception in rule.exceptions:
             group = excused(exception, self._report)
-            expanded = None if group is None else self._resolver.expand(group)
+            expanded = None if group is None else resolver.expand(group)
             if expanded is not None:
                 parts.append(expanded)
         if condition is None or self._report.error_count > errors:
@@ -204,13 +215,13 @@ class _Compiler:
                 "never-holds", f"the condition of `{rule.name.value}` can hold on no event type", rule.condition.span(),
                 "two checks of `evt.type` joined by `and` exclude each other",
             )  # fmt: skip
-        elif len(types) * 2 > len(ORDINARY) and rule.warn_evttypes:
+        elif rule.source == "syscall" and len(types) * 2 > len(ORDINARY) and rule.warn_evttypes:
             self._report.warn(
                 "no-evttype", f"rule `{rule.name.value}` is judged on {len(types)} event types", rule.condition.span(),
                 "restrict it by `evt.type in (...)`, or set `warn_evttypes: false`", "LOAD_NO_EVTTYPE",
             )  # fmt: skip
 
-    def _output(self, rule: RuleDef) -> Output | None:
+    def _output(self, rule: RuleDef, checker: Checker) -> Output | None:
         text = rule.output
         written = text.value.rstrip()  # a folded block ends in a line end
         code = "LOAD_ERR_COMPILE_OUTPUT"
@@ -219,5 +230,5 @@ class _Compiler:
         except Unreadable as error:
             self._report.add(error.name, error.message, text.span(error.start, error.end), error.hint, code=code)
             return None
-        good = [self._checker.operand(p, code) for p in parts if not isinstance(p, str)]
+        good = [checker.operand(p, code) for p in parts if not isinstance(p, str)]
         return Output(written, parts) if all(good) else None

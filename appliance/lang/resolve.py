@@ -6,7 +6,7 @@ by all its users. Each text is parsed and reported on once, where it was written
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -25,13 +25,24 @@ MAX_ITEMS = 200_000
 
 
 class Resolver:
-    """Expands the texts of one book. `check` is called once for every check as written, lists in place."""
+    """Expands the texts of one book. `check` is called once for every check as written, lists in place.
 
-    def __init__(self, book: RuleBook, report: Report, check: Callable[[Check], bool]) -> None:
+    `parsed` are the macros' trees of another resolver of the same book: what is wrong with a text is told once.
+    """
+
+    def __init__(
+        self,
+        book: RuleBook,
+        report: Report,
+        check: Callable[[Check], bool],
+        parsed: Mapping[str, Expr | None] | None = None,
+    ) -> None:
         self._book = book
         self._report = report
         self._check = check
-        self._parsed = {name: self._parse(macro.condition) for name, macro in book.macros.items()}
+        if parsed is None:
+            parsed = {name: self._parse(macro.condition) for name, macro in book.macros.items()}
+        self.parsed = parsed
         self._macros: dict[str, Expr | None] = {}
         self._sizes: dict[str, int] = {}
         self._open: list[str] = []
@@ -54,7 +65,7 @@ class Resolver:
         name = macro.name.value
         if name not in self._macros:
             self._open.append(name)
-            self._macros[name], self._sizes[name] = self._sized(self._parsed[name], macro.condition)
+            self._macros[name], self._sizes[name] = self._sized(self.parsed[name], macro.condition)
             self._open.pop()
         return self._macros[name]
 

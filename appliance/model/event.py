@@ -461,6 +461,8 @@ class EventType(StrEnum):
     # told by our own sources, not by the kernel
     PROCINFO = "procinfo"  # a process that ran before us, or that we had missed
     CONTAINER = "container"  # what a container engine says of a container
+    # of other sources, under Falco's name for all of them
+    PLUGINEVENT = "pluginevent"
 
 
 VIA = ("syscall", "ia32", "x32", "io_uring")
@@ -711,6 +713,7 @@ class Event(NamedTuple):
     `RawEvent`. `path` is the absolute path of the file the event is about, `source_path` and `target_path` those of a
     call with two, each lexically normalised, None where there is none; the `raw` twins are as the caller gave them.
     `lineage` finds ancestors as they were at this event, see `ancestor`. `via` is one of `VIA`.
+    `document` is the JSON value of an event that came as one (a Kubernetes audit event).
     """
 
     type: EventType
@@ -731,6 +734,7 @@ class Event(NamedTuple):
     target_path_raw: str | None = None
     lineage: Ancestor = no_ancestor
     via: str = "syscall"
+    document: object = None
 
     def ancestor(self, n: int) -> Process:
         """The n-th ancestor: 0 is the process itself, 1 its parent; `NO_PROCESS` where there is none."""

@@ -5,6 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+SOURCES = ("syscall", "k8s_audit")
+"""Where events come from, under the names by which rules choose one (`source: k8s_audit`)."""
+
+OF_ALL_SOURCES = frozenset(
+    {
+        "evt.num", "evt.time", "evt.time.s", "evt.time.iso8601", "evt.datetime", "evt.datetime.s", "evt.rawtime",
+        "evt.rawtime.s", "evt.rawtime.ns", "evt.reltime", "evt.reltime.s", "evt.reltime.ns", "evt.pluginname",
+        "evt.plugininfo", "evt.source", "evt.is_async", "evt.asynctype", "evt.hostname",
+    }
+)  # fmt: skip
+"""The fields that events of every source have (`falco --list`, the class of all event types)."""
+
 
 class FieldType(Enum):
     """The type of a field's value, under the names Falco lists them, and the Python value that carries it."""
@@ -41,7 +53,7 @@ class Field:
     that takes an argument, `{arg}` stands for the Python literal of that argument. With `is_list` the expression
     gives a tuple of values. `get_all` is the expression used when a field with an optional argument has none
     (`proc.aname`): a tuple of values, a check on it holds if any of them does. `both`: there `!=` holds only if
-    it holds for all of them (`fd.port != 80`: neither side's is).
+    it holds for all of them (`fd.port != 80`: neither side's is). `sources` are those whose events have the field.
     """
 
     name: str

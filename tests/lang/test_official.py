@@ -30,9 +30,10 @@ def official() -> LoadedRules:
 def test_they_load_together(official: LoadedRules) -> None:
     assert [d.render() for d in official.errors] == []
     items = [line for path in paths(*FILES) for line in path.read_text().splitlines() if line.startswith("- rule: ")]
-    left_out = [d for d in official.diagnostics if d.name == "unknown-source"]
-    assert len(official.rules) + len(left_out) == len(items)
-    assert all(d.span is not None and "k8s_audit_rules" in d.span.file for d in left_out)
+    assert len(official.rules) == len(items) == 141
+    audit = [rule for rule in official.rules if rule.source == "k8s_audit"]
+    assert len(audit) == 48
+    assert {rule.event_types for rule in audit} == {frozenset({EventType.PLUGINEVENT})}
 
 
 def test_every_condition_prints_back(official: LoadedRules) -> None:

@@ -13,7 +13,7 @@ ROWS = (
     Field("evt.datetime.s", T.TEXT, "local date and time, seconds", "date_time(e.ts_ns)[:19]"),
     Field("evt.rawtime.s", T.ABSTIME, "whole seconds since the epoch", "e.ts_ns // 1000000000"),
     Field("evt.rawtime.ns", T.ABSTIME, "nanoseconds of the second", "e.ts_ns % 1000000000"),
-    Field("evt.source", T.TEXT, "where the event comes from: `syscall`", "'syscall'"),
+    Field("evt.source", T.TEXT, "where the event comes from: `syscall`, `k8s_audit`", "EVENTS[e.type].source"),
     Field("evt.is_async", T.BOOL, "true for an event without a cause; never so here", "False"),
     Field("evt.count", T.UINT, "always 1", "1"),
     Field("evt.abspath", T.PATH, "absolute path of the one file an event is about", "e.path"),
