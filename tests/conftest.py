@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.support.docker"]
+pytest_plugins = ["tests.support.docker", "tests.support.containerd"]
 
 _IN_CI = os.environ.get("CI") == "true"
 

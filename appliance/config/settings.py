@@ -90,10 +90,17 @@ class OutputsQueue:
 
 @dataclass(frozen=True, slots=True)
 class ContainerEngines:
-    """Where container engines answer (Docker's API), and how long an event may wait for a container's facts."""
+    """Where container engines answer (Docker's API, the kubelet's), and how long an event may wait for a container's
+    facts. `user_engines`: those that users run in their sessions are found and asked, too."""
 
     docker_sockets: tuple[Path, ...] = (Path("/var/run/docker.sock"),)
     podman_sockets: tuple[Path, ...] = (Path("/run/podman/podman.sock"),)
+    containerd_sockets: tuple[Path, ...] = (
+        Path("/run/containerd/containerd.sock"),
+        Path("/run/k3s/containerd/containerd.sock"),
+    )
+    crio_sockets: tuple[Path, ...] = (Path("/run/crio/crio.sock"),)
+    user_engines: bool = True
     wait_ms: int = 500
 
 

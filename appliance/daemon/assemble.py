@@ -19,6 +19,7 @@ from appliance.sinks.build import sink_changes
 from appliance.sinks.dispatch import Dispatcher
 from appliance.sources.accounts import HostAccounts
 from appliance.sources.container import ContainerSource, user_engines
+from appliance.sources.cri import Engine as CriEngine
 from appliance.sources.docker_api import Engine
 from appliance.sources.procfs import Procfs
 from appliance.sources.syscall import SyscallSource
@@ -111,8 +112,10 @@ def arm(
         [
             *(Engine("docker", socket) for socket in config.containers.docker_sockets),
             *(Engine("podman", socket) for socket in config.containers.podman_sockets),
+            *(CriEngine("containerd", socket) for socket in config.containers.containerd_sockets),
+            *(CriEngine("cri-o", socket) for socket in config.containers.crio_sockets),
         ],
-        discover=user_engines,
+        discover=user_engines if config.containers.user_engines else tuple,
     )
     processes = Procfs()
     state = State(

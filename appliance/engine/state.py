@@ -734,7 +734,7 @@ class State:
             )
             place = self._keep_place(found.key, _Place(container))
             self._ask_container(found.full_id, found.owner)
-        elif pod is not None and (place.container.pod is None or place.container.pod.uid is None):
+        elif pod is not None and (place.container.pod is None or place.container.pod.qos is None):
             place.container = replace(
                 place.container, pod=replace(place.container.pod or pod, uid=pod.uid, qos=pod.qos)
             )  # told by its engine before its first process ran

@@ -246,7 +246,7 @@ def test_the_pod_is_known_before_the_engine_answers_and_stays(make: Make) -> Non
 def test_a_pod_of_a_container_that_was_told_before_it_ran(make: Make) -> None:
     state = make()
     uid = "12345678-1234-1234-1234-123456789012"
-    state.apply(told(name="web", pod={"name": "web-0"}))
+    state.apply(told(name="web", pod={"name": "web-0", "uid": uid}))
     state.apply(known(50, cgroups=f"/kubepods/pod{uid}/{ID}"))
     pod = apply(state, opened(50)).container.pod
     assert pod is not None and (pod.uid, pod.qos, pod.name) == (uid, "guaranteed", "web-0")

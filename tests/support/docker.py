@@ -36,7 +36,7 @@ START_S = 60
 
 # runc, but a container gets no capability that this machine does not have itself: without that, no privileged container
 # starts where root lacks one (in a CI machine, CAP_SYS_RESOURCE).
-_RUNTIME = """
+RUNTIME = """
 import json, os, sys
 from pathlib import Path
 
@@ -78,7 +78,7 @@ class DockerEngine:
                 raise EngineUnavailableError(f"`{program}` is not installed (Debian: docker.io)")
         (self.folder / "config.json").write_text("{}")
         runtime = self.folder / "runc"
-        runtime.write_text(f"#!{sys.executable}\n{_RUNTIME}")
+        runtime.write_text(f"#!{sys.executable}\n{RUNTIME}")
         runtime.chmod(0o755)
         with self._log.open("ab") as log:
             self._daemon = subprocess.Popen(
