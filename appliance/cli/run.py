@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from appliance import __version__
@@ -17,13 +18,13 @@ from appliance.config.files import default_config
 from appliance.config.load import load_config
 from appliance.config.settings import Config
 from appliance.daemon.generation import Generation, build_generation
-from appliance.daemon.identity import hostname, id_maker
+from appliance.daemon.identity import hostname, id_maker, internal_alerts
 from appliance.daemon.loop import Summary
 from appliance.model.diagnostic import DiagnosticsError, KernelError
 from appliance.model.text import printable
 from appliance.sinks.base import Sink
-from appliance.sinks.build import build_sinks
-from appliance.sinks.dispatch import Dispatcher, SinkStats
+from appliance.sinks.build import build_dispatcher, build_sinks
+from appliance.sinks.dispatch import SinkStats
 
 _LABEL_WIDTH = 10
 
@@ -66,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
         config = load()
         _start_log(config)
         generation = build_generation(config, hostname=host, new_id=new_id)
+        sinks = build_sinks(config, sys.stdout)
+        dispatcher = build_dispatcher(config, sinks, internal_alerts(host, new_id))
     except DiagnosticsError as error:
         print_diagnostics(error.diagnostics)
         return 1
     print_diagnostics(generation.warnings)
-    sinks = build_sinks(config, sys.stdout)
-    dispatcher = Dispatcher(sinks, capacity=config.outputs_queue.capacity)
     try:
         appliance = arm(generation, dispatcher, sys.stdout, hostname=host, new_id=new_id)
     except KernelError as error:
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     _banner(generation, sinks, appliance.source.describe())
     summary = service.run()
     stats = dispatcher.close(timeout_s=max(1.0, config.output_timeout_ms / 1000))
-    _account(summary, stats)
+    _account(summary, stats, dispatcher.flood_stats())
     return 0
 
 
@@ -109,7 +110,7 @@ def _banner(generation: Generation, sinks: list[Sink], hooks: str) -> None:
     say("armed; end with ^C")
 
 
-def _account(summary: Summary, sinks: list[SinkStats]) -> None:
+def _account(summary: Summary, sinks: list[SinkStats], flood: Mapping[str, int]) -> None:
     counts, books = summary.counts, summary.books
     rate = books.produced / summary.seconds if summary.seconds else 0.0
     say("")
@@ -124,10 +125,17 @@ def _account(summary: Summary, sinks: list[SinkStats]) -> None:
     say(f"  alerts    {total}{f' ({priorities})' if priorities else ''}")
     for rule, count in counts.by_rule.most_common():
         say(f"            {count:>6}  {printable(rule)}")
+    if flood["passed"] != flood["submitted"]:
+        say(
+            f"  floods    {flood['grouped']} alerts grouped into {flood['summaries']}, "
+            f"{flood['limited']} not sent beyond the rate"
+        )
     for sink in sinks:
         reasons = "; ".join(f"{n} {printable(why)}" for why, n in sink.reasons.items())
+        rest = (f", refused {sink.dead}" if sink.dead else "") + (f", waiting {sink.waiting}" if sink.waiting else "")
         say(
-            f"  sink      {sink.name}: delivered {sink.delivered}, lost {sink.lost}{f' ({reasons})' if reasons else ''}"
+            f"  sink      {sink.name}: delivered {sink.delivered}, lost {sink.lost}"
+            f"{f' ({reasons})' if reasons else ''}{rest}"
         )
     if summary.missing:
         why = ", ".join(f"{printable(reason)} {n}" for reason, n in sorted(summary.missing.items()))

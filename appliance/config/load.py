@@ -21,7 +21,7 @@ import jsonschema
 import yaml
 
 from appliance.config.files import schema_file
-from appliance.config.settings import Config, RuleSwitch
+from appliance.config.settings import Config, RuleSwitch, SyslogOutput
 from appliance.model.alert import Priority
 from appliance.model.diagnostic import ConfigError, Diagnostic, Span
 
@@ -277,8 +277,8 @@ def _kind(value: object) -> str:
 
 
 def _wanted(type_: object) -> str:
-    names = {"boolean": "true or false", "integer": "a whole number", "string": "a text", "array": "a list",
-             "object": "a map of keys", "string or array": "a text or a list"}  # fmt: skip
+    names = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "a text",
+             "array": "a list", "object": "a map of keys", "string or array": "a text or a list"}  # fmt: skip
     return names.get(str(type_), "a map of keys")
 
 
@@ -302,6 +302,8 @@ def _config(value: Mapping[str, Any], path: Path | None) -> Config:
         )
     if "priority" in made:
         made["priority"] = _priority(made["priority"])
+    if "express_priority" in made.get("outputs", {}):
+        made["outputs"] = made["outputs"] | {"express_priority": _priority(made["outputs"]["express_priority"])}
     return _fill(replace(Config(), path=path), made)
 
 
@@ -326,10 +328,31 @@ def _fill(default: _Settings, value: Mapping[str, Any]) -> _Settings:
         elif field.name == "program":
             changes[field.name] = tuple(shlex.split(new)) if isinstance(new, str) else tuple(new)
         elif isinstance(old, tuple):
-            changes[field.name] = tuple(Path(item) if isinstance(item, str) else item for item in new)
+            paths = field.name != "fields"
+            changes[field.name] = tuple(Path(item) if paths and isinstance(item, str) else item for item in new)
         else:
             changes[field.name] = new
     return replace(default, **changes)
+
+
+def _syslog(syslog: SyslogOutput, document: _Document) -> Iterator[Diagnostic]:
+    if not syslog.enabled or not syslog.url:
+        return
+    try:
+        url = urlsplit(syslog.url)
+        good = url.scheme in ("udp", "tcp", "tls") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        yield document.diagnose(
+            "wrong-value", f"`syslog_output.url` is `{syslog.url}`, expected a udp, tcp or tls URL",
+            ("syslog_output", "url"), "for example `tls://logs.example.org:6514`",
+        )  # fmt: skip
+    elif bool(syslog.client_cert) != bool(syslog.client_key):
+        yield document.diagnose(
+            "missing-key", "`syslog_output` needs both `client_cert` and `client_key`, or neither",
+            ("syslog_output", "client_cert" if syslog.client_cert else "client_key"), "give the paths of both files",
+        )  # fmt: skip
 
 
 def _inconsistencies(config: Config, document: _Document) -> Iterator[Diagnostic]:
@@ -347,6 +370,7 @@ def _inconsistencies(config: Config, document: _Document) -> Iterator[Diagnostic
                 "missing-key", "`http_output.mtls` needs `client_cert` and `client_key`", ("http_output", "mtls"),
                 "give the paths of both files",
             )  # fmt: skip
+    yield from _syslog(config.syslog_output, document)
     if program.enabled and not program.program:
         yield document.diagnose(
             "missing-key", "`program_output.enabled` needs `program`", ("program_output", "enabled"),

@@ -25,20 +25,38 @@ class StdoutOutput:
 
 @dataclass(frozen=True, slots=True)
 class SyslogOutput:
-    """Alerts to the local syslog daemon. `socket` is its datagram socket."""
+    """Alerts to the local syslog daemon; with `url` (`udp://`, `tcp://`, `tls://`) to one elsewhere, by RFC 5424.
+
+    `socket` is the local daemon's datagram socket. `enterprise` is the private enterprise number behind the names of
+    structured data; 32473 is the one for documentation (RFC 5612).
+    """
 
     enabled: bool = False
     socket: Path = Path("/dev/log")
     facility: str = "user"
+    url: str = ""
+    enterprise: int = 32473
+    insecure: bool = False
+    ca_cert: str = ""
+    client_cert: str = ""
+    client_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FileOutput:
-    """Alerts appended to a file; without `keep_alive` it is opened anew for each."""
+    """Alerts appended to a file; without `keep_alive` it is opened anew for each.
+
+    Past `rotate_mib` or `rotate_hours` (0: never) it is put aside as `filename.1`, and so on up to `rotate_keep`.
+    `sync`: return only when a line is on the disk.
+    """
 
     enabled: bool = False
     keep_alive: bool = False
     filename: Path = Path("./events.txt")
+    rotate_mib: int = 0
+    rotate_hours: int = 0
+    rotate_keep: int = 5
+    sync: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +73,7 @@ class ProgramOutput:
 
 @dataclass(frozen=True, slots=True)
 class HttpOutput:
-    """Alerts by POST, one JSON object each."""
+    """Alerts by POST, one JSON object each; with `batch` above 1 up to that many in one request."""
 
     enabled: bool = False
     url: str = ""
@@ -72,6 +90,8 @@ class HttpOutput:
     keep_alive: bool = True
     max_consecutive_timeouts: int = 5
     timeout_ms: int = 5000
+    batch: int = 1
+    batch_format: str = "lines"  # lines, array
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +106,41 @@ class OutputsQueue:
     """`capacity` alerts may wait before each sink; one more is dropped and counted."""
 
     capacity: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Of alerts of one rule with the same `fields` the first goes out at once, then a counted one per interval."""
+
+    enabled: bool = False
+    interval_ms: int = 60_000
+    fields: tuple[str, ...] = ("proc.name", "container.id")
+    max_groups: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What to do about floods. `rate` alerts a second may go out on average (0: any), `max_burst` at once.
+
+    Alerts of `express_priority` and higher are never held back, and overtake the others.
+    """
+
+    rate: float = 0.0
+    max_burst: int = 1000
+    express_priority: Priority = Priority.CRITICAL
+    grouping: Grouping = Grouping()
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSettings:
+    """The queues on disk before outputs on other machines. A folder for each of them is made below `path`."""
+
+    enabled: bool = True
+    path: Path = Path("/var/lib/tercel/spool")
+    max_mib: int = 256
+    max_age_hours: int = 168
+    min_free_mib: int = 64
+    retry_max_ms: int = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +231,8 @@ class Config:
     log_level: str = "info"
     output_timeout_ms: int = 2000
     outputs_queue: OutputsQueue = OutputsQueue()
+    outputs: Outputs = Outputs()
+    spool: SpoolSettings = SpoolSettings()
     stdout_output: StdoutOutput = StdoutOutput()
     syslog_output: SyslogOutput = SyslogOutput()
     file_output: FileOutput = FileOutput()

@@ -15,7 +15,7 @@ from appliance.daemon.generation import Generation
 from appliance.daemon.identity import internal_alerts, wall_offset_ns
 from appliance.daemon.loop import Loop, Summary
 from appliance.engine.state import State
-from appliance.sinks.build import sink_changes
+from appliance.sinks.build import sink_changes, spool_maker
 from appliance.sinks.dispatch import Dispatcher
 from appliance.sources.accounts import HostAccounts
 from appliance.sources.container import ContainerSource, user_engines
@@ -49,8 +49,15 @@ class Appliance:
         def swap() -> None:
             self.source.hear(new.ruleset.event_types)
             self.loop.adopt(new.ruleset)
-            if gone or sinks:
-                self.dispatcher.replace(gone, sinks, capacity=new.config.outputs_queue.capacity)
+            if gone or sinks or old.config.outputs != new.config.outputs:
+                config = new.config
+                self.dispatcher.replace(
+                    gone,
+                    sinks,
+                    capacity=config.outputs_queue.capacity,
+                    outputs=config.outputs,
+                    spool=spool_maker(config),
+                )
 
         self.on_loop(swap)
         if old.config.log_level != new.config.log_level:

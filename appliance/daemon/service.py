@@ -72,6 +72,7 @@ class Service:
             (signal.SIGINT, self._appliance.stop),
             (signal.SIGTERM, self._appliance.stop),
             (signal.SIGHUP, lambda: self.reloader.ask("SIGHUP")),
+            (signal.SIGUSR1, self._appliance.dispatcher.reopen),  # Falco's, for logrotate
         ):
             signal.signal(number, _handler(action))
         self.reloader.start()

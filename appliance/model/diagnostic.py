@@ -117,8 +117,12 @@ class VerifierError(KernelError):
 
 
 class DeliveryError(TercelError):
-    """The other end of a sink failed. `retry` tells whether another try can help."""
+    """The other end of a sink failed. `retry` tells whether another try can help.
 
-    def __init__(self, message: str, *, retry: bool) -> None:
+    Without it this alert is refused whenever it comes again. `after_s`: seconds that the other end asks us to wait.
+    """
+
+    def __init__(self, message: str, *, retry: bool, after_s: float = 0.0) -> None:
         self.retry = retry
+        self.after_s = after_s
         super().__init__(message)

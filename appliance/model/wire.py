@@ -12,7 +12,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 
-from appliance.model.alert import Alert, FieldValue
+from appliance.model.alert import Alert, FieldValue, Priority
 from appliance.model.text import json_printable, json_safe, printable
 
 CUT_MARK = "...[cut]"
@@ -46,6 +46,22 @@ def to_json(alert: Alert, *, options: Format) -> str:
         document["tags"] = [json_safe(tag) for tag in alert.tags]
     document["time"] = iso_time(alert.ts_ns) + "Z"
     return json_printable(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+
+
+def pack(alert: Alert) -> bytes:
+    """An alert whole, with the bytes of its texts, for storage of our own: JSON in ASCII that `unpack` undoes."""
+    return json.dumps(
+        {name: getattr(alert, name) for name in Alert.__slots__} | {"fields": dict(alert.fields)}, separators=(",", ":")
+    ).encode()
+
+
+def unpack(data: bytes) -> Alert:
+    """Undo `pack`. Raises ValueError."""
+    try:
+        value = json.loads(data)
+        return Alert(**value | {"priority": Priority(value["priority"]), "tags": tuple(value["tags"])})
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"not a packed alert: {error}") from error
 
 
 def message(alert: Alert, iso: bool) -> str:

@@ -6,8 +6,36 @@ Comes in: an `Alert`. Goes out: the alert, somewhere. Never: silence about one t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from appliance.model.alert import Alert
+
+QUEUE_FULL = "queue full"
+AT_END = "not delivered when the appliance ended"
+
+
+@dataclass(frozen=True, slots=True)
+class SinkStats:
+    """The account of one sink: `submitted = delivered + lost + dead + waiting`.
+
+    `reasons` says why alerts were lost: reason -> how many. `dead` were refused for good and stand in the dead-letter
+    file. `waiting` are in memory or on disk; `acknowledged` were written to disk in this run. `submitted` includes what
+    waited on disk when the run began. `where` is what and where, as the sink describes itself. `stuck_s` is how long
+    the alert in hand has been there, in seconds, `trouble` what goes wrong right now, empty where nothing does.
+    """
+
+    name: str
+    delivered: int
+    lost: int
+    reasons: Mapping[str, int]
+    waiting: int = 0
+    where: str = ""
+    stuck_s: float = 0.0
+    submitted: int = 0
+    dead: int = 0
+    acknowledged: int = 0
+    trouble: str = ""
 
 
 class Sink(ABC):
@@ -16,9 +44,26 @@ class Sink(ABC):
     name: str
     """The key of its settings, `file_output`."""
 
+    remote: bool = False
+    """Whether the other end is another machine's: then a spool on disk stands before it."""
+
+    batch: int = 1
+    """How many alerts it takes at once."""
+
     @abstractmethod
     def deliver(self, alert: Alert) -> None:
         """Hand one alert over. Returns when the other end has it; raises `DeliveryError` when it has not."""
+
+    def deliver_several(self, alerts: Sequence[Alert]) -> None:
+        """Hand over at most `batch` alerts, in order: all of them, or `DeliveryError` and perhaps some."""
+        for alert in alerts:
+            self.deliver(alert)
+
+    def reopen(self) -> None:  # noqa: B027  (for those that have something to reopen)
+        """Let go of files that may have been moved away. Called by any thread, also while an alert is delivered."""
+
+    def look(self) -> None:  # noqa: B027  (for those that can lose a connection)
+        """Called now and then while no alert comes. Raises `DeliveryError` where the other end has gone."""
 
     @abstractmethod
     def close(self) -> None:

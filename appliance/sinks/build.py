@@ -1,20 +1,22 @@
-"""Settings -> sinks.
+"""Settings -> sinks, and what stands before them.
 
-Comes in: a checked `Config`. Goes out: the sinks that it enables, none of them connected yet. Never: an error for a
-place that cannot be reached: that is told when an alert goes there.
+Comes in: a checked `Config`. Goes out: the sinks that it enables, none of them connected yet, and their dispatcher.
+Never: an error for a place that cannot be reached: that is told when an alert goes there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import fields, replace
 from typing import TextIO
 
 from appliance.config.settings import Config
 from appliance.model.wire import Format
 from appliance.sinks.base import Sink
+from appliance.sinks.dispatch import AlertMaker, Dispatcher, SpoolMaker
 from appliance.sinks.file import FileSink
 from appliance.sinks.program import ProgramSink
+from appliance.sinks.spool import Limits, Spool
 from appliance.sinks.stdout import StdoutSink
 from appliance.sinks.syslog import SyslogSink
 
@@ -33,13 +35,18 @@ def build_sinks(config: Config, stream: TextIO) -> list[Sink]:
     if config.stdout_output.enabled:
         sinks.append(StdoutSink(stream, options, config.stdout_output.color))
     if (file := config.file_output).enabled:
-        sinks.append(FileSink(file.filename, options, keep_alive=file.keep_alive))
+        sinks.append(FileSink.of(file, options))
     if config.journald_output.enabled:
         from appliance.sinks.journald import JournaldSink  # libsystemd, where it is asked for
 
         sinks.append(JournaldSink())
     if (syslog := config.syslog_output).enabled:
-        sinks.append(SyslogSink(syslog.socket, syslog.facility, options, timeout_s=timeout_s))
+        if syslog.url:
+            from appliance.sinks.remote_syslog import RemoteSyslogSink  # TLS, where it is asked for
+
+            sinks.append(RemoteSyslogSink(syslog, options, timeout_s=timeout_s))
+        else:
+            sinks.append(SyslogSink(syslog.socket, syslog.facility, options, timeout_s=timeout_s))
     if config.http_output.enabled:
         from appliance.sinks.http import HttpSink  # 10 MiB of client, where it is asked for
 
@@ -68,3 +75,34 @@ def sink_changes(old: Config, new: Config, stream: TextIO) -> tuple[Collection[s
     gone = {name for name in names if name not in kept and getattr(old, name).enabled}
     without_kept = replace(new, **{name: replace(getattr(new, name), enabled=False) for name in kept})
     return gone, build_sinks(without_kept, stream)
+
+
+def spool_maker(config: Config) -> SpoolMaker | None:
+    """What makes the queue on disk before a sink whose other end is another machine; None where it is switched off."""
+    spool, express = config.spool, config.outputs.express_priority
+    limits = Limits(
+        max_bytes=spool.max_mib << 20,
+        max_age_ms=spool.max_age_hours * 3_600_000,
+        min_free_bytes=spool.min_free_mib << 20,
+        retry_max_s=spool.retry_max_ms / 1000,
+    )
+
+    def make(sink: Sink, after: Callable[[], None] | None) -> Spool:
+        capacity = config.outputs_queue.capacity
+        return Spool(sink, spool.path / sink.name, limits, capacity=capacity, express=express, after=after)
+
+    return make if spool.enabled else None
+
+
+def build_dispatcher(config: Config, sinks: list[Sink], make_alert: AlertMaker) -> Dispatcher:
+    """The dispatcher before these sinks, with a spool before each of those whose other end is another machine.
+
+    Raises `ConfigError` for a folder of the spool that is not safe, or that another process uses.
+    """
+    return Dispatcher(
+        sinks,
+        capacity=config.outputs_queue.capacity,
+        outputs=config.outputs,
+        spool=spool_maker(config),
+        make_alert=make_alert,
+    )

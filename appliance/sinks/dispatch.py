@@ -1,7 +1,8 @@
 """Fan-out: a bounded queue and a worker for each sink, so that a slow one slows only itself.
 
-Comes in: alerts, from the loop. Goes out: the same alerts to every sink, in order. Never: a wait for whoever submits,
-or an alert that is neither delivered nor counted: for each sink `submitted = delivered + lost`.
+Comes in: alerts, from the loop. Goes out: the same alerts to every sink, in order; those of the express lane overtake
+the others. Never: a wait for whoever submits, or an alert that is neither delivered nor counted: for each sink
+`submitted = delivered + lost + dead + waiting`. A sink whose other end is another machine has its queue on disk.
 """
 
 from __future__ import annotations
@@ -9,14 +10,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Protocol
 
-from appliance.model.alert import Alert
+from appliance.config.settings import Outputs
+from appliance.model.alert import Alert, Priority
 from appliance.model.diagnostic import DeliveryError
 from appliance.model.wire import shortened
-from appliance.sinks.base import Sink
+from appliance.sinks.base import AT_END, QUEUE_FULL, Sink, SinkStats
+from appliance.sinks.flood import Flood
+from appliance.sinks.queue import AlertQueue, Entry
+
+__all__ = ["ATTEMPTS", "AT_END", "MAX_TEXT", "QUEUE_FULL", "Dispatcher", "SinkStats"]
 
 log = logging.getLogger(__name__)
 
@@ -24,49 +31,119 @@ MAX_TEXT = 64 << 10  # characters of one text of an alert; a queue is bounded in
 ATTEMPTS = 3
 _BACKOFF_S = 0.25
 _DRAIN_S = 5.0  # what a sink that leaves has for what waits before it
+_TICK_S = 0.25
+_TELL_S = 10.0
 
-QUEUE_FULL = "queue full"
-AT_END = "not delivered when the appliance ended"
+LOST_RULE = "Tercel internal: alerts lost"
+LIMITED_RULE = "Tercel internal: alerts held back"
+
+AlertMaker = Callable[[str, Priority, str, Mapping[str, int | str]], Alert]
 
 
-@dataclass(frozen=True, slots=True)
-class SinkStats:
-    """The account of one sink. `reasons` says why alerts were lost: reason -> how many."""
+class Worker(Protocol):
+    """The queue before one sink, with what empties it: of this module, or a `Spool`."""
 
     name: str
-    delivered: int
-    lost: int
-    reasons: Mapping[str, int]
-    waiting: int = 0
-    where: str = ""  # what and where, as the sink describes itself
-    stuck_s: float = 0.0  # how long the alert in hand has been there
+
+    def start(self) -> None:
+        """Begin to deliver."""
+
+    def submit(self, alert: Alert) -> None:
+        """Take an alert, without waiting."""
+
+    def finish(self) -> None:
+        """No more will come."""
+
+    def end(self, deadline: float) -> SinkStats:
+        """Deliver until `deadline` (CLOCK_MONOTONIC, seconds), then give up."""
+
+    def stats(self) -> SinkStats:
+        """The account so far."""
+
+    def reopen(self) -> None:
+        """Let go of files that may have been moved away."""
+
+
+SpoolMaker = Callable[[Sink, Callable[[], None] | None], Worker]
+"""Makes the queue on disk of a sink; what it is given beside it is to be run before the folder is touched."""
 
 
 class Dispatcher:
     """Hands every alert to every sink. `submit` never waits and never raises."""
 
-    def __init__(self, sinks: Iterable[Sink], *, capacity: int) -> None:
-        """`capacity`: alerts that may wait before each sink."""
-        self._workers = tuple(_Worker(sink, capacity) for sink in sinks)
-        self._past: dict[str, Counter[str]] = {}  # accounts of sinks that have left: name -> reason, "" for delivered
+    def __init__(
+        self,
+        sinks: Iterable[Sink],
+        *,
+        capacity: int,
+        outputs: Outputs | None = None,
+        spool: SpoolMaker | None = None,
+        make_alert: AlertMaker | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`capacity`: alerts that may wait before each sink. `outputs`: what to do about floods.
+
+        `spool` makes the queue on disk of a remote sink; without it such a sink is served from memory as the others.
+        `make_alert`: for alerts that tell of lost ones; without it they are counted only.
+        """
+        self._outputs = outputs or Outputs()
+        self._spool = spool
+        self._clock = clock
+        self._workers = tuple(self._worker(sink, capacity, None) for sink in sinks)
+        self._past: dict[str, SinkStats] = {}  # accounts of sinks that have left
         self._past_lock = threading.Lock()
+        self._make_alert = make_alert
+        self._flood = Flood(self._outputs, clock)
+        self._flood_lock = threading.Lock()
+        self._told: dict[str, int] = {}
         for worker in self._workers:
             worker.start()
+        self._ending = threading.Event()
+        self._ticker = threading.Thread(target=self._tick_until_end, name="dispatch", daemon=True)
+        self._ticker.start()
+
+    def _worker(self, sink: Sink, capacity: int, after: Callable[[], None] | None) -> Worker:
+        if self._spool is not None and sink.remote:
+            return self._spool(sink, after)
+        return _Worker(sink, capacity, self._outputs.express_priority, after)
 
     def submit(self, alert: Alert) -> None:
-        """Queue an alert for every sink; where a queue is full, it is lost there and counted."""
+        """Queue an alert for every sink; where a queue is full, the lowest one is lost there and counted."""
+        with self._flood_lock:
+            if not self._flood.admit(alert):
+                return
+        self._send(alert)
+
+    def _send(self, alert: Alert, but: str | None = None) -> None:
         alert = shortened(alert, MAX_TEXT)
         for worker in self._workers:
-            worker.submit(alert)
+            if worker.name != but:
+                worker.submit(alert)
 
-    def replace(self, gone: Collection[str], new: Iterable[Sink], *, capacity: int) -> None:
+    def replace(
+        self,
+        gone: Collection[str],
+        new: Iterable[Sink],
+        *,
+        capacity: int,
+        outputs: Outputs | None = None,
+        spool: SpoolMaker | None = None,
+    ) -> None:
         """Let the sinks named `gone` leave and `new` ones take over; those that stay notice nothing. Never waits.
 
         For who submits: one assignment. A sink that leaves delivers what waits before it, within a bounded time. A new
         one of the same name begins when it has ended, so that order is kept and a place has one writer.
         """
+        outputs = outputs or self._outputs
+        if outputs != self._outputs:
+            with self._flood_lock:
+                summaries = self._flood.due(all_of_them=True)
+                self._flood = self._flood.succeeded_by(outputs)
+            for alert in summaries:
+                self._send(alert)
+        self._outputs, self._spool = outputs, spool
         leaving = {worker.name: worker for worker in self._workers if worker.name in gone}
-        added = [_Worker(sink, capacity, after=self._retirement(leaving.pop(sink.name, None))) for sink in new]
+        added = [self._worker(sink, capacity, self._retirement(leaving.pop(sink.name, None))) for sink in new]
         self._workers = (*(w for w in self._workers if w.name not in gone), *added)
         for worker in added:
             worker.start()
@@ -74,16 +151,15 @@ class Dispatcher:
             retire = self._retirement(worker)
             threading.Thread(target=retire, name=f"{worker.name}, leaving", daemon=True).start()
 
-    def _retirement(self, worker: _Worker | None) -> Callable[[], None]:
+    def _retirement(self, worker: Worker | None) -> Callable[[], None]:
         def retire() -> None:
             if worker is None:
                 return
             worker.finish()
             stats = worker.end(time.monotonic() + _DRAIN_S)
             with self._past_lock:
-                past = self._past.setdefault(stats.name, Counter())
-                past.update(stats.reasons)
-                past[""] += stats.delivered
+                before = self._past.get(stats.name)
+                self._past[stats.name] = _together(before, stats) if before else stats
 
         return retire
 
@@ -93,42 +169,106 @@ class Dispatcher:
 
     def _with_past(self, now: list[SinkStats]) -> list[SinkStats]:
         with self._past_lock:
-            past = {name: counts.copy() for name, counts in self._past.items()}
-        found = []
-        for stats in now:
-            before = past.pop(stats.name, Counter())
-            delivered = stats.delivered + before.pop("", 0)
-            reasons = Counter(stats.reasons) + before
-            found.append(replace(stats, delivered=delivered, lost=reasons.total(), reasons=dict(reasons)))
-        for name, counts in past.items():
-            delivered = counts.pop("", 0)
-            found.append(SinkStats(name, delivered, counts.total(), dict(counts), where="has left"))
-        return found
+            past = dict(self._past)
+        found = [_together(past.pop(s.name), s) if s.name in past else s for s in now]
+        return found + [replace(s, where="has left", stuck_s=0.0, trouble="") for s in past.values()]
+
+    def flood_stats(self) -> Mapping[str, int]:
+        """`submitted = passed + grouped + limited`, and how many `summaries` were sent for those grouped."""
+        with self._flood_lock:
+            names = ("submitted", "passed", "grouped", "limited", "summaries")
+            return {name: getattr(self._flood, name) for name in names}
+
+    def reopen(self) -> None:
+        """Let the sinks let go of files that may have been moved away (SIGUSR1). Safe in a signal handler."""
+        for worker in self._workers:
+            worker.reopen()
 
     def close(self, *, timeout_s: float) -> list[SinkStats]:
-        """Let the sinks empty their queues within `timeout_s` all together; what is left then is lost and counted."""
+        """Let the sinks empty their queues within `timeout_s` all together.
+
+        What is left then is lost and counted, or waits on disk for the next start.
+        """
         deadline = time.monotonic() + timeout_s
+        self._ending.set()
+        self._ticker.join(timeout_s)
+        self._tick(last=True)
         for worker in self._workers:
             worker.finish()
         return self._with_past([worker.end(deadline) for worker in self._workers])
 
+    def _tick_until_end(self) -> None:
+        next_tell = 0.0
+        while not self._ending.wait(_TICK_S):
+            try:
+                tell = time.monotonic() >= next_tell
+                if self._tick(last=False, tell=tell):
+                    next_tell = time.monotonic() + _TELL_S
+            except Exception:
+                log.exception("an error of ours in the dispatcher")
+
+    def _tick(self, *, last: bool, tell: bool = True) -> bool:
+        """Send the summaries that are due; tell of what was lost. Whether anything was told."""
+        with self._flood_lock:
+            summaries = self._flood.due(all_of_them=last)
+            held_back = self._flood.held_back() if tell else Counter[str]()
+        for alert in summaries:
+            self._send(alert)
+        if not tell or self._make_alert is None:
+            return False
+        told = False
+        if held_back:
+            total = held_back.total()
+            rules = ", ".join(f"{rule} {count}" for rule, count in held_back.most_common(10))
+            text = f"{total} alerts were not sent: more than `outputs.rate` allows: {rules}"
+            self._send(self._make_alert(LIMITED_RULE, Priority.WARNING, text, {"held_back": total, "rules": rules}))
+            told = True
+        for stats in self.stats():
+            told |= self._tell_losses(stats)
+        return told
+
+    def _tell_losses(self, stats: SinkStats) -> bool:
+        new = stats.lost - self._told.get(stats.name, 0)
+        if new <= 0 or self._make_alert is None:
+            return False
+        self._told[stats.name] = stats.lost
+        why = "; ".join(f"{count} {reason}" for reason, count in stats.reasons.items())
+        text = f"{new} alerts were lost before {stats.name}; in all {stats.lost}: {why}"
+        fields: dict[str, int | str] = {"sink": stats.name, "lost": new, "lost.total": stats.lost, "reasons": why}
+        self._send(self._make_alert(LOST_RULE, Priority.CRITICAL, text, fields), but=stats.name)
+        return True
+
+
+def _together(past: SinkStats, now: SinkStats) -> SinkStats:
+    """Two accounts of one place as one. What waited on disk when the first ended is what the second found there."""
+    reasons = Counter(past.reasons) + Counter(now.reasons)
+    return replace(
+        now,
+        delivered=past.delivered + now.delivered,
+        lost=reasons.total(),
+        reasons=dict(reasons),
+        submitted=past.submitted - past.waiting + now.submitted,
+        dead=past.dead + now.dead,
+        acknowledged=past.acknowledged + now.acknowledged,
+    )
+
 
 class _Worker:
-    def __init__(self, sink: Sink, capacity: int, after: Callable[[], None] | None = None) -> None:
+    def __init__(self, sink: Sink, capacity: int, express: Priority, after: Callable[[], None] | None = None) -> None:
         """`after` is run, on the worker's own thread, before the first alert is delivered."""
         self.name = sink.name
         self._sink = sink
         self._after = after
         self._since = 0.0  # when the alert in hand was taken up
-        self._capacity = capacity
-        self._queue: deque[Alert] = deque()
+        self._queue = AlertQueue(capacity, express)
         self._wake = threading.Condition()
-        self._finishing = threading.Event()  # no more will come
+        self._finishing = False  # no more will come
         self._abandoned = False  # its time is up
         self._in_hand = 0
-        self._delivered = 0
+        self._submitted = self._delivered = 0
         self._lost: Counter[str] = Counter()
         self._told = 0
+        self._trouble = ""
         self._thread = threading.Thread(target=self._run, name=sink.name, daemon=True)
 
     def start(self) -> None:
@@ -136,25 +276,27 @@ class _Worker:
 
     def submit(self, alert: Alert) -> None:
         with self._wake:
-            if self._finishing.is_set():
+            self._submitted += 1
+            if self._finishing:
                 self._lose(AT_END, 1)
-            elif len(self._queue) >= self._capacity:
+                return
+            if self._queue.put(Entry(self._submitted, alert)) is not None:
                 self._lose(QUEUE_FULL, 1)
-            else:
-                self._queue.append(alert)
-                self._wake.notify()
+            self._wake.notify()
+
+    def reopen(self) -> None:
+        self._sink.reopen()
 
     def finish(self) -> None:
         with self._wake:
-            self._finishing.set()
+            self._finishing = True
             self._wake.notify()
 
     def end(self, deadline: float) -> SinkStats:
         self._thread.join(max(0.0, deadline - time.monotonic()))
         with self._wake:
             self._abandoned = True
-            left = len(self._queue) + self._in_hand
-            self._queue.clear()
+            left = self._queue.clear() + self._in_hand
             self._in_hand = 0
             if left:
                 self._lose(AT_END, left)
@@ -167,9 +309,11 @@ class _Worker:
                 self._delivered,
                 self._lost.total(),
                 dict(self._lost),
-                len(self._queue) + self._in_hand,
-                self._sink.describe(),
-                time.monotonic() - self._since if self._in_hand else 0.0,
+                waiting=len(self._queue) + self._in_hand,
+                where=self._sink.describe(),
+                stuck_s=time.monotonic() - self._since if self._in_hand else 0.0,
+                submitted=self._submitted,
+                trouble=self._trouble,
             )
 
     def _lose(self, reason: str, count: int) -> None:
@@ -180,28 +324,31 @@ class _Worker:
             self._told = total
             log.warning("%s: alerts were lost: %d so far; the latest: %s", self._sink.name, total, reason)
 
-    def _next(self) -> Alert | None:
+    def _next(self) -> Entry | None:
         with self._wake:
-            while not self._queue and not self._finishing.is_set():
+            while not len(self._queue) and not self._finishing:
                 self._wake.wait()
-            if not self._queue or self._abandoned:
+            if self._abandoned:
                 return None
-            self._in_hand = 1
+            entry = self._queue.take()
+            self._in_hand = entry is not None
             self._since = time.monotonic()
-            return self._queue.popleft()
+            return entry
 
     def _run(self) -> None:
         if self._after is not None:
             self._after()
             self._after = None
-        while (alert := self._next()) is not None:
-            reason = self._deliver(alert)
+        while (entry := self._next()) is not None:
+            reason = self._deliver(entry.alert)
             with self._wake:
                 if self._abandoned:  # already counted as lost
                     return
                 self._in_hand = 0
                 if reason is None:
                     self._delivered += 1
+                elif reason is _LATER:
+                    self._queue.put_back([entry])
                 else:
                     self._lose(reason, 1)
         try:
@@ -210,20 +357,44 @@ class _Worker:
             log.exception("%s: an error while closing", self._sink.name)
 
     def _deliver(self, alert: Alert) -> str | None:
-        """Why it was lost, or None."""
+        """Why it was lost, `_LATER` where an express alert goes first, or None."""
         reason = ""
         for attempt in range(ATTEMPTS):
-            if attempt and self._finishing.wait(_BACKOFF_S * 2 ** (attempt - 1)):
-                break  # at the end there is no time for another try
+            if attempt:
+                ended, express = self._pause(_BACKOFF_S * 2 ** (attempt - 1), alert)
+                if express:
+                    return _LATER
+                if ended:
+                    break  # at the end there is no time for another try
             try:
                 self._sink.deliver(alert)
             except DeliveryError as error:
                 reason = str(error)
+                self._note(reason)
                 if not error.retry:
                     break
             except Exception as error:
                 log.exception("%s: an error of ours", self._sink.name)
                 return f"internal error: {type(error).__name__}"
             else:
+                self._note("")
                 return None
         return reason
+
+    def _note(self, trouble: str) -> None:
+        with self._wake:
+            self._trouble = trouble
+
+    def _pause(self, seconds: float, alert: Alert) -> tuple[bool, bool]:
+        """Wait before another try. Whether the end has come; whether an express alert has, for one that is not."""
+        until = time.monotonic() + seconds
+        ordinary = self._queue.lane(alert.priority) == 1
+        with self._wake:
+            while not self._finishing and (left := until - time.monotonic()) > 0:
+                if ordinary and self._queue.has(0):
+                    return False, True
+                self._wake.wait(left)
+            return self._finishing, False
+
+
+_LATER = "an express alert goes first"

@@ -1,14 +1,21 @@
-"""Alerts by HTTP POST, one JSON object each, as Falcosidekick reads them.
+"""Alerts by HTTP POST, one JSON object each, as Falcosidekick reads them; or several in one request.
 
-Comes in: alerts. Goes out: requests. Never: a redirect followed, a proxy of the environment's, or an answer read beyond
-a bound.
+Comes in: alerts. Goes out: requests, each with the ids of its alerts in the header `Tercel-Alert-Id` (the JSON has
+Falco's keys and no other), so that a receiver knows an alert that comes a second time. Never: a redirect followed, a
+proxy of the environment's, or an answer read beyond a bound.
+
+An answer of 2xx means that the other end has it. One that is about the request itself (400, 413, 415, 422 and their
+kin) refuses that alert for good; one about the place or ourselves (401, 403, 404, 3xx) can be mended by people and is
+tried again, as are 408, 425, 429 and 5xx.
 """
 
 from __future__ import annotations
 
 import gzip
 import logging
+import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import requests
@@ -23,16 +30,20 @@ from appliance.sinks.base import Sink
 
 log = logging.getLogger(__name__)
 
+_NOT_IN_HEADER = re.compile(r"[^\x21-\x2b\x2d-\x7e]")  # all but printable ASCII without blank and comma
 _MAX_ANSWER = 64 << 10
 _MAX_ECHO = 1000
 _PAUSE_S = 10.0
-_AGAIN = frozenset({408, 429})  # of the client's errors, those that another try can mend (RFC 9110, RFC 6585)
+# of the client's errors, those about what was sent: the same again gets the same answer (RFC 9110, 15.5)
+_REFUSED = frozenset({400, 405, 406, 409, 410, 411, 412, 413, 414, 415, 416, 417, 422, 424, 428, 431, 451})
+_MAX_WAIT_S = 86_400
 
 
 class HttpSink(Sink):
     """Keeps a connection open between alerts, unless told otherwise."""
 
     name = "http_output"
+    remote = True
 
     def __init__(self, settings: HttpOutput, options: Format) -> None:
         self._settings = settings
@@ -41,15 +52,32 @@ class HttpSink(Sink):
         self._session: requests.Session | None = None
         self._timeouts = 0  # in a row
         self._paused_until = 0.0
+        self.batch = settings.batch
         if settings.insecure:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def deliver(self, alert: Alert) -> None:
         """Post one alert; any answer of 2xx means that the other end has it."""
+        self.deliver_several([alert])
+
+    def deliver_several(self, alerts: Sequence[Alert]) -> None:
+        """Post them in one request: as one JSON object where there is one, else as the settings say."""
         if time.monotonic() < self._paused_until:
-            raise DeliveryError(f"not tried: {self._timeouts} time-outs in a row", retry=False)
-        body = to_json(alert, options=self._options).encode()
-        headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": self._settings.user_agent}
+            raise DeliveryError(f"not tried: {self._timeouts} time-outs in a row", retry=True)
+        texts = [to_json(alert, options=self._options) for alert in alerts]
+        kind = "application/json"
+        if self._settings.batch == 1:
+            text = "".join(texts)
+        elif self._settings.batch_format == "array":
+            text = f"[{','.join(texts)}]"
+        else:
+            text, kind = "".join(f"{text}\n" for text in texts), "application/x-ndjson"
+        body = text.encode()
+        headers = {
+            "Content-Type": f"{kind}; charset=utf-8",
+            "User-Agent": self._settings.user_agent,
+            "Tercel-Alert-Id": ", ".join(_NOT_IN_HEADER.sub("?", alert.id) for alert in alerts),
+        }
         if self._settings.compress_uploads:
             body = gzip.compress(body, mtime=0)
             headers["Content-Encoding"] = "gzip"
@@ -65,8 +93,7 @@ class HttpSink(Sink):
             raise DeliveryError(f"no answer within {self._timeout_s:g} s", retry=True) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             self.close()
-            retry = not isinstance(error, requests.exceptions.SSLError | requests.exceptions.InvalidURL)
-            raise DeliveryError(_reason(error), retry=retry) from error
+            raise DeliveryError(_reason(error), retry=True) from error
 
     def _post(self, body: bytes, headers: dict[str, str]) -> None:
         session = self._session or self._connect()
@@ -80,11 +107,12 @@ class HttpSink(Sink):
         ) as answer:
             text = answer.raw.read(_MAX_ANSWER, decode_content=False)
             status = answer.status_code
+            after_s = _seconds(answer.headers.get("Retry-After", ""))
         self._timeouts = 0
         if self._settings.echo:
             log.info("http_output: answer %d: %s", status, printable(text[:_MAX_ECHO].decode(errors="replace")))
         if not 200 <= status < 300:
-            raise DeliveryError(f"answer {status}", retry=status >= 500 or status in _AGAIN)
+            raise DeliveryError(f"answer {status}", retry=status not in _REFUSED, after_s=after_s)
 
     def _connect(self) -> requests.Session:
         settings = self._settings
@@ -106,6 +134,11 @@ class HttpSink(Sink):
         """As for the banner, without what may be secret in the URL."""
         parts = urllib3.util.parse_url(self._settings.url)
         return f"http {parts.scheme}://{parts.netloc.rpartition('@')[2] if parts.netloc else ''}{parts.path or ''}"
+
+
+def _seconds(text: str) -> float:
+    """A `Retry-After` in seconds; 0 for a date, or for what is neither."""
+    return float(min(int(text), _MAX_WAIT_S)) if text.isascii() and text.isdigit() and len(text) < 10 else 0.0
 
 
 def _reason(error: Exception) -> str:

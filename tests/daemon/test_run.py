@@ -167,13 +167,21 @@ def test_sinks_that_fail_are_accounted_for_and_delay_nobody(tmp_path: Path, rule
     with Daemon(tmp_path, config, rules=[rules]) as daemon:
         for _ in range(3):
             subprocess.run([marked], check=True)
-        wait_until(lambda: len(daemon.alerts()) == 3, "the alerts in the file")
-        wait_until(lambda: "http_output: alerts were lost" in daemon.errors(), "the loss in the log")
+        wait_until(lambda: len(daemon.alerts("Marked program")) == 3, "the alerts in the file")
+        wait_until(lambda: "http_output: cannot deliver, alerts wait" in daemon.errors(), "the trouble in the log")
         wait_until(lambda: "syslog_output: alerts were lost" in daemon.errors(), "the loss in the log")
-    assert "file_output: delivered 3, lost 0" in daemon.errors()
-    assert "http_output: delivered 0, lost 3" in daemon.errors()
+        told = daemon.wait_for(lambda a: a["rule"] == "Tercel internal: alerts lost")
+        assert told["output_fields"]["sink"] == "syslog_output" and told["priority"] == "Critical"
+    others = len(daemon.alerts()) - 3  # that tell of the losses
+    assert f"file_output: delivered {3 + others}, lost 0" in daemon.errors()
+    assert f"http_output: delivered 0, lost 0, waiting {3 + others}" in daemon.errors()
     assert "syslog_output: delivered 0, lost 3" in daemon.errors()
-    assert "program_output: delivered 3" in daemon.errors()  # they are in its pipe
+    assert f"program_output: delivered {3 + others}" in daemon.errors()  # they are in its pipe
+    with http_receiver() as http:
+        config["http_output"] = {"enabled": True, "url": http.url}
+        with Daemon(tmp_path, config, rules=[rules]) as daemon:
+            wait_until(lambda: len(http.bodies) >= 3 + others, "what waited on disk")
+    assert [a["rule"] for a in http.alerts()].count("Marked program") == 3
 
 
 @pytest.fixture
@@ -193,7 +201,7 @@ def test_a_full_disk(tmp_path: Path, rules: Path, marked: Path, full_disk: Path)
     with Daemon(tmp_path, config, rules=[rules]) as daemon:
         for _ in range(30):
             subprocess.run([marked, "x" * 400], check=True)
-        wait_until(lambda: len(daemon.output().splitlines()) == 30, "the alerts on standard output")
+        wait_until(lambda: daemon.output().count('"rule":"Marked program"') == 30, "the alerts on standard output")
         wait_until(lambda: "No space left on device" in daemon.errors(), "the loss in the log")
     kept = [json.loads(line) for line in file.read_text().splitlines()]
     assert file.read_text().endswith("\n")

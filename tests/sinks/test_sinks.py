@@ -190,7 +190,18 @@ def test_http_compressed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "retry"), [(500, True), (503, True), (429, True), (408, True), (400, False), (404, False), (302, False)]
+    ("status", "retry"),
+    [
+        (500, True),
+        (503, True),
+        (429, True),
+        (408, True),
+        (404, True),
+        (401, True),
+        (302, True),
+        (400, False),
+        (413, False),
+    ],
 )
 def test_http_answers(status: int, retry: bool) -> None:
     with http_receiver() as receiver:

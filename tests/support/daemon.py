@@ -55,6 +55,7 @@ class Daemon:
             "rule_matching": shipped.get("rule_matching", "first"),
             "json_output": True,
             "stdout_output": {"enabled": False},
+            "spool": {"path": str(folder / "spool"), "min_free_mib": 0},
             "file_output": {"enabled": True, "filename": str(self.file), "keep_alive": True},
             "control_socket": str(folder / "control.sock"),
             **(config or {}),

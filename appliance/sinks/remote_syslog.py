@@ -1,0 +1,245 @@
+"""Alerts to a syslog daemon elsewhere, by RFC 5424 with structured data: over UDP, TCP, or TLS.
+
+Comes in: alerts. Goes out: one message each; on a stream octet-counted (RFC 6587 section 3.4.1, RFC 5425), so that no
+text can begin a message of its own. Never: a wait longer than the deadline.
+
+Syslog has no answers. What can be known is asked: a message counts as delivered when the other machine has acknowledged
+its bytes (SIOCOUTQ, tcp(7)), and when a connection breaks, what was sent on it in its last seconds is sent again before
+anything new, as the daemon may not have read it. A message that comes twice has the same `id`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import socket
+import ssl
+import struct
+import termios
+import time
+from collections import deque
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from appliance.config.settings import SyslogOutput
+from appliance.model.alert import Alert, FieldValue
+from appliance.model.diagnostic import DeliveryError
+from appliance.model.text import printable
+from appliance.model.wire import Format, iso_time, line, shortened
+from appliance.sinks.base import Sink
+from appliance.sinks.syslog import FACILITIES
+
+PORTS = {"udp": 514, "tcp": 601, "tls": 6514}  # RFC 5426, RFC 6587, RFC 5425
+_RECALL_S = 5.0  # how long a daemon may need to read what its machine has acknowledged
+_RECALL = 1024  # messages that are kept for that at most
+_NOT_PRINTABLE = re.compile(r"[^\x21-\x7e]")
+_NOT_NAME = re.compile(r'[^\x21-\x7e]|[="\]]')
+_ESCAPED = re.compile(r'(["\\\]])')
+_BOM = "\ufeff"
+_SMALLEST = 256
+
+
+class RemoteSyslogSink(Sink):
+    """Keeps one connection; it is made anew when it broke."""
+
+    name = "syslog_output"
+    remote = True
+    batch = 64
+
+    def __init__(self, settings: SyslogOutput, options: Format, *, timeout_s: float) -> None:
+        """`timeout_s`: to connect, and for the other machine to acknowledge what was sent."""
+        url = urlsplit(settings.url)
+        self._settings = settings
+        self._scheme = url.scheme
+        self._host = url.hostname or ""
+        self._port = url.port or PORTS[url.scheme]
+        self._facility = FACILITIES[settings.facility]
+        self._options = options
+        self._timeout_s = timeout_s
+        self._socket: socket.socket | None = None
+        self._recent: deque[tuple[float, bytes]] = deque(maxlen=_RECALL)  # sent on this connection
+        self._again: list[bytes] = []  # sent on one that broke
+
+    def deliver(self, alert: Alert) -> None:
+        """Send one message."""
+        self.deliver_several([alert])
+
+    def deliver_several(self, alerts: Sequence[Alert]) -> None:
+        """Send them, and return when the other machine has acknowledged all of their bytes."""
+        try:
+            if self._scheme == "udp":
+                for alert in alerts:
+                    self._send_datagram(alert)
+                return
+            made = self._connected()
+            for message in self._again:
+                self._send(made, message)
+            self._again = []
+            for alert in alerts:
+                message = self.message(alert)
+                self._send(made, b"%d %b" % (len(message), message))
+            self._drain(made)
+        except (OSError, ValueError) as error:
+            self._break()
+            raise DeliveryError(f"{self._where()}: {_reason(error)}", retry=True) from error
+
+    def look(self) -> None:
+        """Notice that the other end has closed the connection, and send again what it may not have read."""
+        if self._socket is None or self._scheme == "udp":
+            return
+        try:
+            if not self._hung_up(self._socket):
+                return
+        except (OSError, ValueError):
+            pass  # it has, and not politely
+        self._break()
+        if self._again:
+            self.deliver_several([])
+
+    def message(self, alert: Alert) -> bytes:
+        """One message of RFC 5424, without its frame."""
+        number = self._settings.enterprise
+        when = iso_time(alert.ts_ns)[:26] + "Z"  # microseconds
+        head = (
+            f"<{self._facility * 8 + alert.priority}>1 {when} {_token(alert.hostname, 255)} tercel {os.getpid()} alert"
+        )
+        about: list[tuple[str, FieldValue]] = [
+            ("id", alert.id),
+            ("rule", alert.rule),
+            ("priority", alert.priority.label),
+            ("source", alert.source),
+            *(("tag", tag) for tag in alert.tags),
+        ]
+        data = _element(f"tercel@{number}", about)
+        fields = [(name, value) for name, value in alert.fields.items() if value is not None]
+        if fields:
+            data += _element(f"fields@{number}", fields)
+        return f"{head} {data} {_BOM}{line(alert, self._options)}".encode()
+
+    def _connected(self) -> socket.socket:
+        if self._socket is not None and self._hung_up(self._socket):
+            self._break()
+        if self._socket is None:
+            if self._scheme == "udp":
+                self._socket = self._udp()
+            else:
+                made = socket.create_connection((self._host, self._port), self._timeout_s)
+                try:
+                    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    self._socket = self._wrapped(made) if self._scheme == "tls" else made
+                except BaseException:
+                    made.close()
+                    raise
+        return self._socket
+
+    def _udp(self) -> socket.socket:
+        family, kind, proto, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)[0]
+        made = socket.socket(family, kind | socket.SOCK_CLOEXEC, proto)
+        made.settimeout(self._timeout_s)
+        made.connect(address)
+        return made
+
+    def _wrapped(self, made: socket.socket) -> ssl.SSLSocket:
+        settings = self._settings
+        context = ssl.create_default_context(cafile=settings.ca_cert or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if settings.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if settings.client_cert:
+            context.load_cert_chain(settings.client_cert, settings.client_key)
+        return context.wrap_socket(made, server_hostname=self._host)
+
+    def _hung_up(self, made: socket.socket) -> bool:
+        """Whether the other end has closed. Nobody sends on such a connection; what comes is thrown away."""
+        made.setblocking(False)
+        try:
+            return made.recv(4096) == b""
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        finally:
+            made.settimeout(self._timeout_s)
+
+    def _send(self, made: socket.socket, data: bytes) -> None:
+        made.sendall(data)
+        self._recent.append((time.monotonic(), data))
+
+    def _drain(self, made: socket.socket) -> None:
+        """Wait until the other machine has acknowledged everything."""
+        deadline = time.monotonic() + self._timeout_s
+        pause = 0.0002
+        while struct.unpack("i", fcntl.ioctl(made.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]:
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            time.sleep(pause)
+            pause = min(0.02, pause * 2)
+        if self._hung_up(made):
+            raise ConnectionResetError(errno.ECONNRESET, "the other end has closed the connection")
+
+    def _break(self) -> None:
+        """Close the connection, and keep what may not have been read."""
+        since = time.monotonic() - _RECALL_S
+        self._again = (self._again + [data for sent, data in self._recent if sent >= since])[-_RECALL:]
+        self._recent.clear()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _send_datagram(self, alert: Alert) -> None:
+        """One datagram; texts that none holds are cut, and say so."""
+        limit = 0
+        while True:
+            made = self._connected() if self._socket is None else self._socket
+            try:
+                made.send(self.message(shortened(alert, limit) if limit else alert))
+                return
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE or limit == _SMALLEST:
+                    raise
+                limit = max(_SMALLEST, limit // 2 or 32 << 10)
+
+    def close(self) -> None:
+        """Close the connection, as politely as the protocol has it."""
+        made, self._socket = self._socket, None
+        if made is not None:
+            try:
+                if isinstance(made, ssl.SSLSocket):
+                    made.unwrap()
+            except (OSError, ValueError):
+                pass
+            finally:
+                made.close()
+
+    def _where(self) -> str:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{self._scheme}://{host}:{self._port}"
+
+    def describe(self) -> str:
+        """As for the banner."""
+        return f"syslog {self._where()}"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not good: {printable(error.verify_message)}"
+    return printable(str(getattr(error, "strerror", None) or error))[:200]
+
+
+def _token(text: str, limit: int) -> str:
+    """A text as a field of the header, where only printable ASCII without blanks may stand."""
+    return _NOT_PRINTABLE.sub("?", text)[:limit] or "-"
+
+
+def _element(name: str, params: Sequence[tuple[str, FieldValue]]) -> str:
+    """An element of structured data (RFC 5424 section 6.3): `"`, `\\` and `]` are escaped in values."""
+    written = "".join(f' {_NOT_NAME.sub("_", key)[:32] or "_"}="{_value(value)}"' for key, value in params)
+    return f"[{name}{written}]"
+
+
+def _value(value: FieldValue) -> str:
+    text = ("true" if value else "false") if isinstance(value, bool) else printable(str(value))
+    return _ESCAPED.sub(r"\\\1", text)
