@@ -7,6 +7,7 @@ escaping (that is each edge's own), or an author's text other than as a literal.
 from __future__ import annotations
 
 from appliance.codegen.python import Code, value_code
+from appliance.model.expr import FieldRef
 from appliance.model.rule import Output
 
 
@@ -14,7 +15,7 @@ def output_code(output: Output) -> Code:
     """The function `write(e)` that gives `(text, {field: value})`: the message without heading, fields in order.
 
     A `*` at the start of a template once asked Falco to print it whatever is absent; it does that now without, and so
-    do we.
+    do we. What a container's engine did not tell says why in the message: `<NA: no such container at docker>`.
     """
     parts = list(output.parts)
     if parts and isinstance(parts[0], str):
@@ -29,7 +30,11 @@ def output_code(output: Output) -> Code:
         if written not in names:
             names[written] = f"v{len(names)}"
             lines.append(f"    {names[written]} = {value_code(part)}")
-        texts.append(f"text_of({names[written]})")
+        name = names[written]
+        if isinstance(part, FieldRef) and part.name.startswith(("container.", "k8s.")):
+            texts.append(f"(text_of({name}) if {name} is not None else absent_text(e.container.missing))")
+        else:
+            texts.append(f"text_of({name})")
     fields = ", ".join(f"{written!r}: field_value({name})" for written, name in names.items())
     body = "\n".join(["def write(e):", *lines, f"    return ''.join(({', '.join([*texts, repr('')])})), {{{fields}}}"])
     return Code(body + "\n", {})

@@ -31,7 +31,8 @@ from appliance.model.rule import Rule
 from appliance.model.text import printable
 
 _CALLED = (
-    runtime.ascii_lower, runtime.below, runtime.in_networks, runtime.text_of, runtime.field_value, runtime.related,
+    runtime.absent_text, runtime.ascii_lower, runtime.below, runtime.in_networks, runtime.text_of,
+    runtime.field_value, runtime.related,
     runtime.lowered, runtime.uppered, runtime.unbase64, runtime.base_name, runtime.length, runtime.concatenated,
     runtime.joined,
 )  # fmt: skip

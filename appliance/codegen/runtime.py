@@ -146,6 +146,11 @@ def text_of(value: object) -> str:
     return str(value)
 
 
+def absent_text(reason: str | None) -> str:
+    """What messages show for an absent value: `<NA>`, or with the reason where there is one."""
+    return ABSENT if reason is None else f"<NA: {reason}>"
+
+
 def field_value(value: object) -> FieldValue:
     """A field's value as alerts carry it."""
     if value is None or isinstance(value, str | int):

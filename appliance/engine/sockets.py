@@ -75,6 +75,27 @@ class FdFacts(NamedTuple):
         return stat.S_ISSOCK(self.mode)
 
 
+class SocketNames:
+    """What sockets were last called, by inode: tells when an event gave one another name. Bounded: the socket that was
+    heard of longest ago is forgotten first."""
+
+    def __init__(self, room: int = 16_384) -> None:
+        self._room = room
+        self._names: dict[int, str] = {}
+
+    def noted(self, fd: Fd, before: str | None) -> Fd:
+        """The descriptor with `name_changed` as it is, its name taken note of; `before` is the name of a socket that is
+        not known yet."""
+        ino, name = fd.ino, fd.name
+        if not ino or name is None or fd.typechar not in ("4", "6", "u"):
+            return fd
+        known = self._names.pop(ino, before)
+        self._names[ino] = name
+        if len(self._names) > self._room:
+            del self._names[next(iter(self._names))]
+        return fd if known == name else fd._replace(name_changed=True)
+
+
 def describe(num: int, facts: FdFacts) -> Fd:
     """The descriptor behind a number. A number that was no descriptor gives an `Fd` with nothing else in it."""
     mode, ino, dev, magic, flags, family, *_ = facts

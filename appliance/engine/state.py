@@ -22,6 +22,7 @@ from appliance.engine.containers import merged, read_container
 from appliance.engine.paths import absolute
 from appliance.engine.sockets import (
     FdFacts,
+    SocketNames,
     accepted,
     binding,
     connecting,
@@ -137,6 +138,7 @@ class State:
         self._places: dict[str, _Place] = {}
         self._cgroups: dict[str, InContainer | None] = {}
         self._missing: Counter[str] = Counter()
+        self._socket_names = SocketNames()
         self._num = 0
         self._ancestor: Ancestor = self.ancestor
         self._handlers: dict[EventType, Handler] = {t: self._handler(t) for t in EventType}
@@ -300,7 +302,7 @@ class State:
                 Event,
                 (
                     type_, self._num, ts_ns + self.wall_offset_ns, cpu, tid, res, params, entry.process,
-                    entry.place.container, fd, path, name, None, None, None, None, no_parents, VIA[via],
+                    entry.place.container, fd, path, name, None, None, None, None, no_parents, VIA[via], None,
                 ),
             )  # fmt: skip
 
@@ -396,7 +398,7 @@ class State:
     def _sockets(self, type_: EventType) -> Handler:
         index = EVENTS[type_].index
         at, at_fd, at_sockaddr = index["inode_mode"], index["fd"], index["sockaddr"]
-        always = type_ in (EventType.CONNECT, EventType.BIND)
+        always, names = type_ in (EventType.CONNECT, EventType.BIND), self._socket_names
 
         def apply(raw: RawEvent) -> Event:
             entry = self._find(raw)
@@ -411,11 +413,12 @@ class State:
             num, facts = cast(int, raw.params[at_fd]), FdFacts._make(raw.params[at : at + FD_FACTS])
             given = cast("bytes | None", sockaddr)
             if type_ is EventType.CONNECT:
-                fd = connecting(num, facts, given, path_of, res=raw.res)
+                fd = names.noted(connecting(num, facts, given, path_of, res=raw.res), "")
             elif type_ is EventType.BIND:
-                fd = binding(num, facts, given, path_of)
+                fd = names.noted(binding(num, facts, given, path_of), "")
             else:
                 fd = talking(num, facts, given, path_of, incoming=type_ not in _SENDS)
+                fd = names.noted(fd, fd.name if given is None else describe(num, facts).name)
             return self._make(raw, entry, fd)
 
         return apply

@@ -12,7 +12,7 @@ from appliance.engine.ruleset import Ruleset
 from appliance.lang.load import load_rules
 from appliance.lang.parser import parse_operand
 from appliance.model.alert import Priority
-from appliance.model.event import Event, EventType
+from appliance.model.event import Container, Event, EventType
 from appliance.model.field import ArgKind, Field, FieldType
 from tests.support.events import SHELL, event, file_fd, inet_fd, process
 
@@ -21,6 +21,9 @@ OPEN = event(
     name="/etc/shadow", flags=1, mode=0,
 )  # fmt: skip
 WEB = event("connect", process=process("curl"), fd=inet_fd(("10.0.0.5", 40000), ("1.1.1.1", 443)))
+
+LOST = OPEN._replace(container=Container("0123", "012345", "docker", missing="no such container at docker"))
+POD = OPEN._replace(container=Container("0123", "012345", "docker", image="web:1"))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,10 @@ WEB = event("connect", process=process("curl"), fd=inet_fd(("10.0.0.5", 40000), 
          {"evt.arg.flags": "O_WRONLY", "evt.arg[2]": "/etc/shadow"}),
         (OPEN, "%proc.name %proc.name", "cat cat", {"proc.name": "cat"}),
         (OPEN, "%fd.sip %container.image", "<NA> ", {"fd.sip": None, "container.image": ""}),
+        (LOST, "%container.id %container.image %k8s.ns.name", "0123 <NA: no such container at docker> <NA: no such "
+         "container at docker>", {"container.id": "0123", "container.image": None, "k8s.ns.name": None}),
+        (POD, "%container.image %k8s.ns.name %k8s.pod.ip", "web:1 <NA> <NA>",
+         {"container.image": "web:1", "k8s.ns.name": None, "k8s.pod.ip": None}),
         (WEB, "%fd.ip %fd.name", "10.0.0.5 1.1.1.1 10.0.0.5:40000->1.1.1.1:443",
          {"fd.ip": "10.0.0.5 1.1.1.1", "fd.name": "10.0.0.5:40000->1.1.1.1:443"}),
         (OPEN, "%evt.rawtime %evt.time.iso8601", "1700000000123456789 2023-11-14T22:13:20.123456789+0000",

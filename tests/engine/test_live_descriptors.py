@@ -20,7 +20,7 @@ from appliance.catalog.values import NAMES, argument
 from appliance.engine.sockets import standard_streams
 from appliance.model.event import Event, EventType, Fd
 from appliance.sources.procfs import Procfs
-from tests.support.capture import Capture
+from tests.support.capture import TYPES, Capture
 
 pytestmark = pytest.mark.kernel
 
@@ -342,3 +342,32 @@ def test_standard_streams_of_one_that_ran_before_us(tmp_path: Path) -> None:
     first, second = (standard_streams(t.params[EVENTS[t.type].index["stdio"]]) for t in told if t)  # type: ignore[arg-type]
     assert first == ("ipv4", name, "ipv4", name, "unix", f"{tmp_path}/u.sock")
     assert second[:4] == ("pipe", "", "memfd", "memfd:m")
+
+
+def test_messages_name_the_other_side() -> None:
+    """Of a socket that is connected to nobody, each message tells whom it went to or came from."""
+    code = (
+        "import os, socket, sys\n"
+        "a = socket.socket(type=socket.SOCK_DGRAM); a.bind(('127.0.0.1', 0))\n"
+        "b = socket.socket(type=socket.SOCK_DGRAM); b.bind(('127.0.0.1', 0))\n"
+        "s = socket.socket(type=socket.SOCK_DGRAM)\n"
+        "for to in (a, a, b): s.sendto(b'x', to.getsockname())\n"
+        "a.recvfrom(9); a.recvfrom(9); b.recvfrom(9)\n"
+        "s.connect(a.getsockname()); s.send(b'y')\n"
+    )
+    with Capture(types=TYPES | {EventType.RECVFROM}) as capture:
+        pid, events = capture.run([sys.executable, "-S", "-E", "-c", code])
+    mine = [e for e in events if e.process.pid == pid]
+    sent = [e for e in mine if e.type.value == "sendto"]
+    heard = [e for e in mine if e.type.value == "recvfrom"]
+    (connected,) = [e for e in mine if e.type is EventType.CONNECT]
+    s, a = connected.fd.lport, connected.fd.rport
+    b = sent[2].fd.rport
+    assert [e.fd.name for e in sent] == [f"0.0.0.0:{s}->127.0.0.1:{p}" for p in (a, a, b)] + [connected.fd.name]
+    assert [e.fd.name for e in heard] == [f"127.0.0.1:{s}->127.0.0.1:{p}" for p in (a, a, b)]
+    assert [value(e, "fd.name_changed") for e in sent] == [True, False, True, False]
+    assert [value(e, "fd.name_changed") for e in heard] == [True, False, True]
+    assert [value(e, "fd.connected") for e in sent] == [False, False, False, True]
+    assert [(e.fd.cport, e.fd.sport, e.fd.lport) for e in heard] == [(s, p, p) for p in (a, a, b)]
+    assert value(connected, "fd.name_changed") is True
+    assert {e.fd.l4proto for e in (*sent, *heard)} == {"udp"}
