@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 from appliance.engine.ruleset import Ruleset  # noqa: E402
 from appliance.engine.state import State  # noqa: E402
 from appliance.kernel.decode import decode, encode  # noqa: E402
+from appliance.kernel.program import Buffers  # noqa: E402
 from appliance.lang.load import load_rules  # noqa: E402
 from appliance.model.alert import Priority  # noqa: E402
 from appliance.model.event import RawEvent  # noqa: E402
@@ -43,7 +44,7 @@ bash -c 'for n in $(seq 200); do echo > /dev/udp/127.0.0.1/9; done'
 
 def record() -> list[bytes]:
     """The records of the mix, as the kernel wrote them."""
-    source = SyscallSource(64 << 20, TYPES)
+    source = SyscallSource(Buffers(64 << 20), TYPES)
     try:
         child = subprocess.Popen(["bash", "-c", MIX], stdin=subprocess.DEVNULL)
         events: list[RawEvent] = []

@@ -29,7 +29,7 @@ MAY_IMPORT = {
 
 # What only some modules may import from outside.
 KEEPERS = {
-    "bcc": {"appliance/kernel/loader.py"},
+    "bcc": {"appliance/kernel/compiler.py"},
     "systemd": {"appliance/sinks/journald.py", "appliance/daemon/systemd.py"},
     "requests": {"appliance/sinks/http.py"},
     "re2": {"appliance/catalog/operators.py"},

@@ -15,6 +15,7 @@ from appliance.daemon.generation import Generation
 from appliance.daemon.identity import internal_alerts, wall_offset_ns
 from appliance.daemon.loop import Loop, Summary
 from appliance.engine.state import State
+from appliance.kernel.program import Buffers
 from appliance.sinks.build import sink_changes, spool_maker
 from appliance.sinks.dispatch import Dispatcher
 from appliance.sources.accounts import HostAccounts
@@ -114,7 +115,7 @@ def arm(
     The order matters: first the hooks, then /proc, so that a process that starts in between is seen by one of them.
     """
     config = generation.config
-    source = SyscallSource(config.capture.ring_mib << 20, generation.ruleset.event_types)
+    source = SyscallSource(Buffers(config.capture.ring_mib << 20), generation.ruleset.event_types)
     containers = ContainerSource(
         [
             *(Engine("docker", socket) for socket in config.containers.docker_sockets),

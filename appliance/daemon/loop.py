@@ -103,7 +103,14 @@ class Summary:
     @property
     def difference(self) -> int:
         """What neither was judged nor is known to be lost."""
-        return self.books.produced + self.books.busy - self.counts.judged - self.books.lost - self.undecodable
+        return (
+            self.books.produced
+            + self.books.busy
+            - self.counts.judged
+            - self.books.filtered
+            - self.books.lost
+            - self.undecodable
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,14 @@ class Glance:
     @property
     def in_flight(self) -> int:
         """Records made and neither judged nor lost yet. Some are younger than the ring's end was when it was read."""
-        return self.books.produced + self.books.busy - self.counts.judged - self.books.lost - self.undecodable
+        return (
+            self.books.produced
+            + self.books.busy
+            - self.counts.judged
+            - self.books.filtered
+            - self.books.lost
+            - self.undecodable
+        )
 
 
 class Loop:

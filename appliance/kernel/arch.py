@@ -41,14 +41,15 @@ class Slot:
 class Arch:
     """One architecture.
 
-    `name` is the folder below `arch/` in a kernel tree, `define` the compiler's macro. `args` and `number` are members
-    of `struct pt_regs`, as BTF paths; a path `regs+N` means N bytes into its member `regs`. `compat_args` are those of
-    32-bit programs, where they are decoded; `compat` and `x32` are their numbers. `syscalls` finds the number of a
-    64-bit program's call.
+    `name` is the folder below `arch/` in a kernel tree, `define` the compiler's macro, `bpf` bpf(2)'s number. `args`
+    and `number` are members of `struct pt_regs`, as BTF paths; a path `regs+N` means N bytes into its member `regs`.
+    `compat_args` are those of 32-bit programs, where they are decoded; `compat` and `x32` are their numbers. `syscalls`
+    finds the number of a 64-bit program's call.
     """
 
     name: str
     define: str
+    bpf: int
     number: str
     args: tuple[str, str, str, str, str, str]
     numbers: Mapping[int, EventType]
@@ -78,6 +79,7 @@ class Arch:
 _X86_64 = Arch(
     name="x86",
     define="__x86_64__",
+    bpf=321,
     number="orig_ax",
     args=("di", "si", "dx", "r10", "r8", "r9"),
     numbers=X86_64,
@@ -91,6 +93,7 @@ _X86_64 = Arch(
 _ARM64 = Arch(
     name="arm64",
     define="__aarch64__",
+    bpf=280,
     number="syscallno",
     # the first argument's register is overwritten by the result; the kernel keeps it in orig_x0
     args=("orig_x0", "regs+8", "regs+16", "regs+24", "regs+32", "regs+40"),

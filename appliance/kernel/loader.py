@@ -1,50 +1,69 @@
-"""A `ProgramSpec`, loaded and attached. The one importer of bcc.
+"""A `ProgramSpec`, loaded and attached.
 
-Comes in: a spec. Goes out: a `Program`: the ring's descriptor, the books, a switch to detach. Never: a look into a
-record (that is `kernel.decode`).
-
-bcc is Debian's `python3-bpfcc`. It wants a kernel source tree; ours are a dozen stub headers beside the C
-(`BCC_KERNEL_SOURCE`), for nothing of the kernel's own headers is used: offsets come from BTF.
+Comes in: a spec. Goes out: a `Program`: descriptors of the rings, the books, what is listened to, a switch to detach.
+Never: a look into a record (that is `kernel.decode`), or bcc in this process (that is `kernel.compiler`).
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
+import json
 import os
+import socket
+import struct
+import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from appliance.catalog.events import STATE
+from appliance.kernel import bpfcall
+from appliance.kernel.compiler import PER_MESSAGE
 from appliance.kernel.layout import NUMBERS
-from appliance.kernel.probe import require_platform
-from appliance.kernel.program import ProgramSpec, bpf_folder
+from appliance.kernel.program import TRACED, ProgramSpec, bpf_folder
 from appliance.model.diagnostic import KernelError, NotSupportedError, VerifierError
 from appliance.model.event import EventType
+
+_PATIENCE_S = 300.0
+_FLAGS = ("-Wno-macro-redefined", "-Werror=implicit")
+_TABLES = ("handlers", "plans", "asked", "kinds", "books", "sleeping", "rings")
+_BOOK = struct.Struct("=4Q")  # struct book of bpf/base.h
+_STATE, _WANTED, _NO_FAILED = 1, 2, 4  # KIND_* of bpf/base.h
 
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """The kernel's count for one type of event: records made, and those of them that the ring had no room for."""
+    """The kernel's count for one type of event: records made, and what became of those that were not handed over.
+
+    `full`: the ring had no room. `unfair`: its cgroup had used its share of a ring that was filling. `filtered`: nobody
+    had asked for it.
+    """
 
     produced: int
-    lost: int
+    full: int = 0
+    unfair: int = 0
+    filtered: int = 0
+
+    @property
+    def lost(self) -> int:
+        """Records that should have reached the reader and did not."""
+        return self.full + self.unfair
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """The kernel's own counts since the program was loaded, summed over CPUs.
+    """The kernel's own counts since the program was loaded. `by_cpu` has a row for each possible processor.
 
-    `compat` counts 32-bit (and x32) system calls, which are seen but not decoded; `busy` records that could not be
-    made because the CPU's scratch record was in use.
+    `compat` counts 32-bit system calls that are seen but not decoded; `busy` records that could not be made because the
+    CPU's scratch record was in use.
     """
 
     by_type: Mapping[EventType, Book]
     compat: int
     busy: int
+    by_cpu: tuple[Book, ...] = ()
 
     @property
     def produced(self) -> int:
@@ -52,78 +71,121 @@ class Books:
         return sum(book.produced for book in self.by_type.values())
 
     @property
+    def filtered(self) -> int:
+        """Records that nobody had asked for, of all types."""
+        return sum(book.filtered for book in self.by_type.values())
+
+    @property
     def lost(self) -> int:
-        """Records that never reached the ring, of all types, and those that could not be made."""
+        """Records that never reached a ring, of all types, and those that could not be made."""
         return sum(book.lost for book in self.by_type.values()) + self.busy
+
+    def outstanding(self, taken: int) -> int:
+        """Records that were made and neither taken by the reader, nor filtered, nor lost."""
+        return self.produced + self.busy - taken - self.filtered - self.lost
 
 
 @dataclass(slots=True)
 class Program:
-    """An attached program. `ring_fd` is the ring buffer map: it can be mapped and polled. Close it with `close`."""
+    """A loaded program. `rings` are the ring buffer maps, the state ring's first: they can be mapped and polled."""
 
     spec: ProgramSpec
-    ring_fd: int
-    _bpf: Any = field(repr=False)
-    _functions: Mapping[str, int]
-    _attached: list[str] = field(default_factory=list)
-
+    rings: tuple[int, ...]
+    _programs: Mapping[str, int] = field(repr=False)
+    _maps: Mapping[str, int] = field(repr=False)
+    _links: list[int] = field(default_factory=list)
     _heard: frozenset[int] = frozenset()
+    _cpus: int = 0
 
-    def hear(self, types: Iterable[EventType]) -> None:
-        """Hear the calls of these events from now on, and those that keep state true; no others."""
-        types = frozenset(types)
-        slots = self.spec.heard(types)
-        handlers, plans, asked = (self._bpf[name] for name in (b"handlers", b"plans", b"asked"))
-        all_of_prctl = self._bpf[b"all_of_prctl"]
-        all_of_prctl[ctypes.c_int(0)] = ctypes.c_uint32(EventType.PRCTL in types)
-        for slot in slots - self._heard:  # a plan before its handler, both before the number that leads there
-            handler = self.spec.handlers[slot]
-            if handler.plan is not None:
-                plans[ctypes.c_int(slot)] = plans.Leaf.from_buffer_copy(handler.plan)
-            handlers[ctypes.c_int(slot)] = ctypes.c_int(self._functions[handler.function])
-        before, after = ({self.spec.handlers[slot].number for slot in some} for some in (self._heard, slots))
-        for number in before ^ after:
-            asked[ctypes.c_int(number)] = ctypes.c_uint32(number in after)
-        for slot in self._heard - slots:
-            del handlers[ctypes.c_int(slot)]
-        self._heard = slots
+    @property
+    def heard(self) -> frozenset[EventType]:
+        """The types of event that are heard now."""
+        return frozenset(self.spec.handlers[slot].type for slot in self._heard) | TRACED
 
     @property
     def calls(self) -> int:
         """How many of a 64-bit program's system calls are heard."""
         return sum(slot == self.spec.handlers[slot].number for slot in self._heard)
 
-    def books(self) -> Books:
-        """Read the kernel's counts."""
-        rows = {index.value: values for index, values in self._bpf[b"books"].items()}
-        counts = {t: Book(sum(v.produced for v in rows[n]), sum(v.lost for v in rows[n])) for t, n in NUMBERS.items()}
-        compat, busy = (sum(v.produced for v in rows[len(NUMBERS) + i]) for i in (0, 1))
-        return Books({t: book for t, book in counts.items() if book.produced}, compat, busy)
+    def attach(self) -> None:
+        """Begin to hear. Raises `KernelError` where a hook cannot be had."""
+        for name, function in self.spec.tracepoints.items():
+            try:
+                self._links.append(bpfcall.attach_raw_tracepoint(name, self._programs[function]))
+            except OSError as error:
+                self.detach()
+                raise KernelError(f"cannot attach to the raw tracepoint `{name}`: {error}") from error
+
+    def hear(self, types: Iterable[EventType], *, no_failed: bool = False) -> None:
+        """Hear the calls of these events from now on, and those that keep state true; no others.
+
+        Takes effect at once, call by call; nothing is detached, and what stays wanted is heard throughout.
+        `no_failed`: calls that failed are not asked for, but for those that keep state true.
+        """
+        types = frozenset(types)
+        maps, handlers = self._maps, self.spec.handlers
+        for type_, number in NUMBERS.items():
+            kind = _STATE if type_ in STATE else _NO_FAILED if no_failed else 0
+            bpfcall.update(maps["kinds"], number, struct.pack("=I", kind | (_WANTED if type_ in types else 0)))
+        slots = self.spec.heard(types)
+        for slot in slots - self._heard:  # a plan before its handler, both before the number that leads there
+            handler = handlers[slot]
+            if handler.plan is not None:
+                bpfcall.update(maps["plans"], slot, handler.plan)
+            bpfcall.update(maps["handlers"], slot, struct.pack("=I", self._programs[handler.function]))
+        before, after = ({handlers[slot].number for slot in some} for some in (self._heard, slots))
+        for number in before ^ after:
+            bpfcall.update(maps["asked"], number, struct.pack("=I", number in after))
+        for slot in self._heard - slots:
+            bpfcall.delete(maps["handlers"], slot)
+        self._heard = slots
 
     def costs(self) -> dict[str, tuple[int, int]]:
         """Runs and nanoseconds of each program that ran, as the kernel counts them while `kernel.bpf_stats_enabled` is
         1 (bpftool-prog(8)); a program that others jump to is part of the one that was called."""
         found = {}
-        for name, function in self._bpf.funcs.items():
-            counts = _fdinfo(function.fd)
+        for name, fd in self._programs.items():
+            counts = _fdinfo(fd)
             if counts.get("run_cnt"):
-                hook = name.decode().removeprefix("raw_tracepoint__")
-                found[hook] = counts["run_cnt"], counts["run_time_ns"]
+                found[name.removeprefix("at_")] = counts["run_cnt"], counts["run_time_ns"]
         return found
 
+    def books(self) -> Books:
+        """Read the kernel's counts."""
+        cpus, fd = self._cpus, self._maps["books"]
+        by_type: dict[EventType, Book] = {}
+        by_cpu = [[0, 0, 0, 0] for _ in range(cpus)]
+        for type_, number in NUMBERS.items():
+            total = [0, 0, 0, 0]
+            for cpu, row in enumerate(_BOOK.iter_unpack(bpfcall.lookup(fd, number, cpus * _BOOK.size))):
+                if row[0]:
+                    for i, count in enumerate(row):
+                        total[i] += count
+                        by_cpu[cpu][i] += count
+            if total[0]:
+                by_type[type_] = Book(*total)
+        compat, busy = (
+            sum(row[0] for row in _BOOK.iter_unpack(bpfcall.lookup(fd, len(NUMBERS) + i, cpus * _BOOK.size)))
+            for i in (0, 1)
+        )
+        return Books(by_type, compat, busy, tuple(Book(*row) for row in by_cpu))
+
     def want_wakeup(self) -> None:
-        """Ask for a wake-up of the ring's pollers by the next record; without it none comes."""
-        self._bpf[b"sleeping"][ctypes.c_int(0)] = ctypes.c_uint32(1)
+        """Ask for a wake-up of the rings' pollers by the next record; without it none comes."""
+        bpfcall.update(self._maps["sleeping"], 0, struct.pack("=I", 1))
 
     def detach(self) -> None:
-        """Stop hearing. What is in the ring stays readable."""
-        while self._attached:
-            self._bpf.detach_raw_tracepoint(self._attached.pop().encode())
+        """Stop hearing. What is in the rings stays readable."""
+        while self._links:
+            os.close(self._links.pop())
 
     def close(self) -> None:
         """Detach, and give everything back to the kernel."""
         self.detach()
-        self._bpf.cleanup()
+        for fd in (*self.rings, *self._programs.values(), *self._maps.values()):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._programs = self._maps = {}
 
 
 def _fdinfo(fd: int) -> dict[str, int]:
@@ -136,63 +198,93 @@ def _fdinfo(fd: int) -> dict[str, int]:
     return {pair[0].rstrip(":"): int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
 
-def load(spec: ProgramSpec, types: Iterable[EventType]) -> Program:
-    """Compile, load and attach, and hear these events. Takes seconds.
+def load(spec: ProgramSpec) -> Program:
+    """Compile and load; attach with `Program.attach`. Takes seconds.
 
-    Raises `NotSupportedError` where bcc or a right is missing, `VerifierError` where the kernel refuses a program,
-    `KernelError` where the C does not compile or a hook cannot be had.
+    Raises `NotSupportedError` where bcc is missing, `VerifierError` where the kernel refuses a program, `KernelError`
+    where the C does not compile.
     """
-    require_platform()
-    # bcc reads the path of the "kernel source" from the environment, when a program is compiled
-    os.environ["BCC_KERNEL_SOURCE"] = str(bpf_folder() / "stubs")
-    bcc = _import_bcc()
-    log: list[str] = []
-    try:
-        with _stderr_into(log):
-            bpf = bcc.BPF(text=spec.text.encode(), cflags=["-Wno-macro-redefined", "-Werror=implicit"])
-            names = sorted({handler.function for handler in spec.handlers.values()})
-            functions = {name: bpf.load_func(name.encode(), bcc.BPF.RAW_TRACEPOINT).fd for name in names}
-    except Exception as error:  # bcc raises bare Exceptions
-        raise _explain(error, "".join(log)) from error
-    program = Program(spec, bpf[b"ring"].map_fd, bpf, functions, list(spec.tracepoints))
-    program.hear(types)
-    return program
-
-
-def _import_bcc() -> Any:
-    try:
-        import bcc
-    except ImportError as error:
-        raise NotSupportedError(
-            f"bcc cannot be imported by {sys.executable}: {error}",
-            "install Debian's python3-bpfcc and run from an environment that sees it (make setup)",
-        ) from error
-    if not hasattr(bcc, "BPF"):
-        raise NotSupportedError(
-            f"the `bcc` of {bcc.__file__} is another package",
-            "remove the PyPI package called bcc; install Debian's python3-bpfcc",
-        )
-    return bcc
-
-
-def _explain(error: Exception, log: str) -> KernelError:
-    text = str(error)
-    if "Failed to load BPF program" in text:
-        return VerifierError(text.removeprefix("Failed to load BPF program ").partition(":")[0].strip("b'"), log)
-    return KernelError(f"{text}\n{log}".strip())
-
-
-@contextmanager
-def _stderr_into(log: list[str]) -> Iterator[None]:
-    """LLVM and the verifier's log go to descriptor 2, past Python: catch them, and keep the terminal clean."""
-    sys.stderr.flush()
-    keep = os.dup(2)
-    with tempfile.TemporaryFile() as sink:
-        os.dup2(sink.fileno(), 2)
+    names = (*spec.functions, *_TABLES)
+    job = {
+        "text": spec.text,
+        "flags": _FLAGS,
+        "stubs": str(bpf_folder() / "stubs"),
+        "functions": spec.functions,
+        "maps": _TABLES,
+    }
+    found = dict(zip(names, _compiled(job, len(names)), strict=True))
+    maps = {name: found[name] for name in _TABLES}
+    rings = []
+    for number, size in enumerate(spec.rings):
         try:
-            yield
+            rings.append(bpfcall.create_ring(size))
+        except OSError as error:
+            raise KernelError(f"cannot make a ring buffer of {size >> 10} KiB: {error}") from error
+        bpfcall.update(maps["rings"], number, struct.pack("=I", rings[-1]))
+    programs = {name: found[name] for name in spec.functions}
+    return Program(spec, tuple(rings), programs, maps, _cpus=possible_cpus())
+
+
+def possible_cpus() -> int:
+    """How many processors there may ever be: the rows of a per-CPU map (cpu(4), `possible`: `0-3` or `0,2-5`)."""
+    ranges = Path("/sys/devices/system/cpu/possible").read_text().strip()
+    return int(ranges.replace(",", "-").rpartition("-")[2]) + 1
+
+
+def _compiled(job: Mapping[str, Any], count: int) -> list[int]:
+    """Have a job done by a process of its own; the descriptors that it hands over."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            child = subprocess.Popen(  # noqa: S603  (ourselves)
+                [sys.executable, "-P", "-m", "appliance.kernel.compiler", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        try:
+            ours.settimeout(_PATIENCE_S)
+            ours.sendall(json.dumps(job).encode())
+            ours.shutdown(socket.SHUT_WR)
+            answer = json.loads(b"".join(_exactly(ours, *struct.unpack("=I", b"".join(_exactly(ours, 4))))))
+            if "ok" not in answer:
+                raise _error(answer)
+            return list(_descriptors(ours, count))
+        except (OSError, EOFError) as error:
+            child.kill()
+            raise KernelError(f"the compiler ended early ({error}; status {child.wait()})") from error
         finally:
-            os.dup2(keep, 2)
-            os.close(keep)
-            sink.seek(0)
-            log.append(sink.read().decode(errors="replace"))
+            child.wait()
+
+
+def _exactly(peer: socket.socket, size: int) -> Iterator[bytes]:
+    while size:
+        part = peer.recv(size)
+        if not part:
+            raise EOFError("no answer")
+        size -= len(part)
+        yield part
+
+
+def _descriptors(peer: socket.socket, count: int) -> Iterator[int]:
+    for start in range(0, count, PER_MESSAGE):
+        message, fds, _, _ = socket.recv_fds(peer, 1, PER_MESSAGE, socket.MSG_CMSG_CLOEXEC)
+        if not message or len(fds) != min(PER_MESSAGE, count - start):
+            raise EOFError(f"{len(fds)} descriptors, some are missing")
+        yield from fds
+
+
+def _error(answer: Mapping[str, str]) -> KernelError:
+    text, log = answer["text"], answer["log"]
+    match answer["kind"]:
+        case "bcc" if "another package" in text:
+            return NotSupportedError(text, "remove the PyPI package called bcc; install Debian's python3-bpfcc")
+        case "bcc":
+            return NotSupportedError(
+                text, "install Debian's python3-bpfcc and run from an environment that sees it (make setup)"
+            )
+        case "verifier":
+            return VerifierError(text, log)
+        case _:
+            return KernelError(f"{text}\n{log}".strip())

@@ -1,12 +1,11 @@
 """The whole C text and its hooks, before anything is loaded: `ProgramSpec`.
 
-Comes in: the kernel's types, the architecture, the size of the ring. Goes out: text, and what goes into its tables.
-Never: a call into the kernel, or an event of its own choosing: which calls are heard is a matter of filling a table.
+Comes in: the kernel's types, the architecture, the size of the rings. Goes out: text, and what goes into its tables.
+Never: a call into the kernel, or a choice that depends on the rules: what is listened to changes while it runs.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,7 +20,7 @@ from appliance.kernel.plan import plan_of
 from appliance.model.event import EventType
 
 _PARTS = (
-    "base.h", "path.h", "call.h", "facts.h", "entry.c", "open.c", "folder.c", "process.c", "self.c", "plan.c",
+    "base.h", "ring.h", "path.h", "call.h", "facts.h", "entry.c", "open.c", "folder.c", "process.c", "self.c", "plan.c",
 )  # fmt: skip
 
 _NUMBERS = 1024  # system call numbers that are looked up: more than any architecture has
@@ -29,8 +28,33 @@ _NUMBERS = 1024  # system call numbers that are looked up: more than any archite
 # The C guards these numbers; a machine without the call gets one that no call has.
 _NUMBERED = ("FORK", "VFORK", "CLONE3", "EXECVEAT")
 
+MOST_RINGS = 16
+
+TRACEPOINTS = ("sys_exit", "sched_process_fork", "sched_process_exec", "sched_process_exit")
+
 # Told by tracepoints of their own.
 TRACED = frozenset({*CLONES, *EXECS, EventType.PROCEXIT})
+
+
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """The rings between kernel and reader.
+
+    `ring_bytes` is the size of each bulk ring, `state_bytes` that of the one for what keeps the process table true:
+    powers of two, multiples of a page. There is a bulk ring for each `cpus_per_ring` processors; 0 means one for all.
+    """
+
+    ring_bytes: int
+    state_bytes: int = 8 << 20
+    cpus_per_ring: int = 2
+
+    def per_ring(self, cpus: int) -> int:
+        """Processors that share a ring on a machine of so many: never more than `MOST_RINGS` rings."""
+        return max(self.cpus_per_ring or cpus, -(-cpus // MOST_RINGS))
+
+    def sizes(self, cpus: int) -> tuple[int, ...]:
+        """The size of each ring in bytes, that of the state ring first."""
+        return (self.state_bytes, *(self.ring_bytes for _ in range(-(-cpus // self.per_ring(cpus)))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +71,19 @@ class Handler:
 class ProgramSpec:
     """What will be loaded.
 
-    `handlers` are by the call's slot (`kernel.arch`), of all calls. `tracepoints` are attached by bcc from the text's
-    own `RAW_TRACEPOINT_PROBE`s. `ring_bytes` is the size of the ring, a power of two.
+    `handlers` are by the call's slot (`kernel.arch`), of all calls, heard or not. `tracepoints` are the raw tracepoints
+    and the functions that run there. `rings` are the sizes of the rings in bytes, the state ring's first.
     """
 
     text: str
     handlers: Mapping[int, Handler]
-    tracepoints: tuple[str, ...]
-    ring_bytes: int
+    tracepoints: Mapping[str, str]
+    rings: tuple[int, ...]
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """All programs, by name."""
+        return tuple(sorted({*(h.function for h in self.handlers.values()), *self.tracepoints.values()}))
 
     def heard(self, types: Iterable[EventType]) -> frozenset[int]:
         """The slots to fill so that these events are heard, and those that keep state true."""
@@ -67,8 +96,12 @@ def bpf_folder() -> Path:
     return Path(str(files("appliance.kernel") / "bpf"))
 
 
-def program_spec(btf: Btf, arch: Arch, *, own_pid: int, ring_bytes: int) -> ProgramSpec:
-    """Put the program together. Raises `NotSupportedError` for a kernel that lacks what the C reads."""
+def program_spec(btf: Btf, arch: Arch, *, own_pid: int, buffers: Buffers, cpus: int) -> ProgramSpec:
+    """Put the program together. `own_pid` is not judged; `cpus` is the number of processors that may ever be there.
+
+    Raises `NotSupportedError` for a kernel that lacks what the C reads.
+    """
+    rings = buffers.sizes(cpus)
     values = macros(btf, arch)
     values |= {f"NR_{name}": -1 for name in _NUMBERED}
     values |= {f"NR_{t.name}": n for t, n in arch.syscalls.items() if t.name in _NUMBERED}
@@ -76,7 +109,10 @@ def program_spec(btf: Btf, arch: Arch, *, own_pid: int, ring_bytes: int) -> Prog
     values |= {f"COMPAT_NR_{t.name}": n for n, t in arch.compat.items() if t.name in _NUMBERED}
     values |= {
         "OWN_PID": own_pid,
-        "RING_PAGES": ring_bytes // mmap.PAGESIZE,
+        "RINGS": len(rings),
+        "RING_BYTES": buffers.ring_bytes,
+        "STATE_RING_BYTES": buffers.state_bytes,
+        "CPUS_PER_RING": buffers.per_ring(cpus),
         "SLOTS": SLOTS,
         "NUMBERS": _NUMBERS,
         f"ARCH_{arch.name}": 1,
@@ -86,12 +122,12 @@ def program_spec(btf: Btf, arch: Arch, *, own_pid: int, ring_bytes: int) -> Prog
         plan = plan_of(LAYOUTS[slot.type], btf.offset, short_ids=slot.short_ids)
         function = f"on_{plan.program if plan else slot.type.value}"
         handlers[slot.slot] = Handler(function, plan.data if plan else None, slot.number, slot.type)
-    own = {handler.type for handler in handlers.values() if handler.plan is None}
     defines = "\n".join(f"#define {name} {value}" for name, value in sorted(values.items()))
-    parts = [f'#line 1 "{name}"\n{(bpf_folder() / name).read_text()}' for name in _PARTS]
+    parts = "\n".join(f'#line 1 "{name}"\n{(bpf_folder() / name).read_text()}' for name in _PARTS)
+    own = {type_ for type_ in EventType if f"HANDLER({type_.value})" in parts}
     return ProgramSpec(
-        text="\n".join((defines, c_structs(own | TRACED), *parts)).replace("#pragma once\n", "\n"),
+        text="\n".join((defines, c_structs(own | TRACED), parts)).replace("#pragma once\n", "\n"),
         handlers=handlers,
-        tracepoints=("sys_exit", "sched_process_fork", "sched_process_exec", "sched_process_exit"),
-        ring_bytes=ring_bytes,
+        tracepoints={name: f"at_{name}" for name in TRACEPOINTS},
+        rings=rings,
     )

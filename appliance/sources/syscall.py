@@ -1,6 +1,6 @@
 """The live source: system calls of this machine as the kernel tells them.
 
-Comes in: nothing. Goes out: `RawEvent`s in the order in which the kernel wrote them. Never: a judgement.
+Comes in: nothing. Goes out: `RawEvent`s in the order of time. Never: a judgement.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 
 from appliance.kernel.arch import this_arch
 from appliance.kernel.btf import read_btf
-from appliance.kernel.loader import Books, Program, load
+from appliance.kernel.loader import Books, Program, load, possible_cpus
+from appliance.kernel.merge import Merged
 from appliance.kernel.probe import describe_machine, require_platform
-from appliance.kernel.program import ProgramSpec, program_spec
+from appliance.kernel.program import Buffers, ProgramSpec, program_spec
 from appliance.kernel.ring import Ring
 from appliance.model.event import EventType, RawEvent
 
@@ -26,22 +27,41 @@ _NAP_S = 0.1  # longest sleep: bounds the wait should a wake-up be missed
 class SyscallSource:
     """System calls, live. Attached when made; `read` never waits, `wait` does."""
 
-    def __init__(self, ring_bytes: int, types: Iterable[EventType] = ()) -> None:
+    def __init__(self, buffers: Buffers, types: Iterable[EventType] = (), *, no_failed: bool = False) -> None:
         """Compile, load and attach. Takes seconds; raises `KernelError` and its kin.
 
-        `types` are the events to hear, beside those that keep state true.
+        `types` are the events to hear, beside those that keep state true; see `hear`.
         """
         require_platform()
-        self.spec: ProgramSpec = program_spec(read_btf(), this_arch(), own_pid=os.getpid(), ring_bytes=ring_bytes)
-        self._program: Program = load(self.spec, types)
-        self._ring = Ring(self._program.ring_fd, ring_bytes)
+        self.spec: ProgramSpec = program_spec(
+            read_btf(), this_arch(), own_pid=os.getpid(), buffers=buffers, cpus=possible_cpus()
+        )
+        self._no_failed = no_failed
+        self._program: Program = load(self.spec)
+        try:
+            self.hear(types)
+            self._ring = Merged([Ring(fd, size) for fd, size in zip(self._program.rings, self.spec.rings, strict=True)])
+            self._program.attach()
+        except BaseException:
+            self._program.close()
+            raise
         self._poll = select.epoll()
-        self._poll.register(self._program.ring_fd, select.EPOLLIN)
+        for fd in self._program.rings:
+            self._poll.register(fd, select.EPOLLIN)
         self._empty_looks = 0
 
     def hear(self, types: Iterable[EventType]) -> None:
-        """Hear these events from now on, and those that keep state true; no others."""
-        self._program.hear(types)
+        """Hear these events from now on, and those that keep state true; no others. Any thread, but one at a time."""
+        self._program.hear(types, no_failed=self._no_failed)
+
+    @property
+    def heard(self) -> frozenset[EventType]:
+        """The types of event that are heard now."""
+        return self._program.heard
+
+    def costs(self) -> dict[str, tuple[int, int]]:
+        """Runs and nanoseconds of each of our programs in the kernel; empty where the kernel does not count them."""
+        return self._program.costs()
 
     def watch(self, fd: int) -> None:
         """Let `wait` return when this descriptor becomes readable, too."""
@@ -67,7 +87,8 @@ class SyscallSource:
     def describe(self) -> str:
         """What was chosen, for the start banner."""
         tracepoints = ", ".join(self.spec.tracepoints)
-        return f"raw tracepoints {tracepoints}; {self._program.calls} system calls; {describe_machine()}"
+        rings = f"{len(self.spec.rings) - 1} rings and one for state" if len(self.spec.rings) > 2 else "2 rings"
+        return f"raw tracepoints {tracepoints}; {self._program.calls} system calls; {rings}; {describe_machine()}"
 
     def books(self) -> Books:
         """The kernel's own counts since start."""
@@ -78,10 +99,6 @@ class SyscallSource:
         """Records that did not fit their layout."""
         return self._ring.undecodable
 
-    def costs(self) -> dict[str, tuple[int, int]]:
-        """Runs and nanoseconds of each of our programs in the kernel; empty where the kernel does not count them."""
-        return self._program.costs()
-
     @property
     def waiting_bytes(self) -> int:
         """Bytes of records that wait to be read."""
@@ -91,8 +108,8 @@ class SyscallSource:
         """Stop hearing, hand what is still in the ring to `take`, and give the final books."""
         self._program.detach()
         time.sleep(_PAUSE_S)  # programs that were running when their hook went still end their record
-        while batch := self._ring.read(4096):
-            take(batch)
+        while not self._ring.empty:
+            take(self._ring.read(4096, all_=True))
         return self._program.books()
 
     def close(self) -> None:

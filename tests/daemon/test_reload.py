@@ -320,3 +320,23 @@ def test_reloads_under_load_lose_and_double_nothing_and_memory_does_not_grow(tmp
     assert numbers["lost"] == 0, numbers
     assert numbers["generations_that_told"] > 10, "the load and the reloads met"
     assert numbers["growth_mib"] <= 5
+
+
+@pytest.mark.kernel
+def test_a_reload_hears_calls_that_no_rule_had_asked_for(tmp_path: Path) -> None:
+    """The program stays; its table of handlers follows the rules, and what is no longer asked for is not heard."""
+    file = tmp_path / "rules.yaml"
+    made = f"- rule: Made\n  desc: d\n  condition: evt.type = {{}} and fs.path.name startswith {tmp_path}\n"
+    made += "  output: made %fs.path.name\n  priority: INFO\n"
+    file.write_text(made.format("mkdir"))
+    with Daemon(tmp_path, rules=[file]) as daemon:
+        assert daemon.process is not None
+        (tmp_path / "a").mkdir()
+        daemon.wait_for(lambda a: a["output_fields"].get("fs.path.name") == str(tmp_path / "a"))
+        file.write_text(made.format("rmdir"))
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "reloaded: generation 2" in daemon.errors(), "the reload")
+        (tmp_path / "b").mkdir()
+        (tmp_path / "b").rmdir()
+        daemon.wait_for(lambda a: a["output_fields"].get("fs.path.name") == str(tmp_path / "b"))
+    assert len(daemon.alerts("Made")) == 2

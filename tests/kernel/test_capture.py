@@ -16,6 +16,7 @@ import pytest
 
 from appliance.catalog.events import EVENTS
 from appliance.catalog.params import OPEN_FLAGS
+from appliance.kernel.program import Buffers
 from appliance.model.event import EventType as E
 from appliance.model.event import RawEvent
 from appliance.sources.syscall import SyscallSource
@@ -30,7 +31,7 @@ PATIENCE_S = 20
 
 @pytest.fixture(scope="module")
 def source() -> Iterator[SyscallSource]:
-    source = SyscallSource(8 << 20, TYPES)
+    source = SyscallSource(Buffers(8 << 20), TYPES)
     yield source
     source.stop(lambda batch: None)
     source.close()
@@ -264,7 +265,7 @@ def test_a_deep_working_directory_is_cut_and_says_so(source: SyscallSource, tmp_
 
 
 def test_what_is_heard_can_change_while_it_runs(tmp_path: Path) -> None:
-    source = SyscallSource(1 << 20)
+    source = SyscallSource(Buffers(1 << 20))
     script = "import os; os.mkdir('made'); os.rmdir('made'); os.rename('not', 'there') if os.path.exists('not') else 0"
     told = []
     for types in ((), (E.MKDIR,), (E.RMDIR, E.RENAME), (E.MKDIR, E.RMDIR), ()):
@@ -278,7 +279,7 @@ def test_what_is_heard_can_change_while_it_runs(tmp_path: Path) -> None:
 
 def test_books_close(source: SyscallSource) -> None:
     """Produced = read + lost, for every type, over everything this module did."""
-    fresh = SyscallSource(1 << 20, TYPES)
+    fresh = SyscallSource(Buffers(1 << 20), TYPES)
     got: Counter[E] = Counter()
     child = subprocess.Popen(["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do ls -lR /etc >/dev/null 2>&1; done"])
     while child.poll() is None:
@@ -290,10 +291,33 @@ def test_books_close(source: SyscallSource) -> None:
 
 
 def test_a_full_ring_counts_each_loss(tmp_path: Path) -> None:
-    small = SyscallSource(64 << 10, TYPES)
+    small = SyscallSource(Buffers(64 << 10, 64 << 10), TYPES)
     subprocess.run(["/bin/sh", "-c", "ls -lR /etc /usr/share >/dev/null 2>&1"], check=False)
     got: Counter[E] = Counter()
     books = small.stop(lambda batch: got.update(e.type for e in batch))
     small.close()
     assert books.lost > 0
     assert books.produced == sum(got.values()) + books.lost
+
+
+def test_events_of_several_rings_come_in_the_order_of_time(source: SyscallSource) -> None:
+    """Each program's start, its opens and its end come through two rings, and in the order in which they happened."""
+    _, events = run(source, ["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do /bin/true; cat /etc/hostname; done"])
+    times = [e.ts_ns for e in events]
+    assert times == sorted(times)
+    assert {E.EXECVE, E.OPENAT, E.PROCEXIT} <= {e.type for e in events}
+
+
+def test_calls_that_failed_are_not_asked_for(tmp_path: Path) -> None:
+    """As Falco's `drop_failed_exit`: filtered in the kernel and counted; a failed execve is told all the same."""
+    fresh = SyscallSource(Buffers(1 << 20), {E.OPENAT}, no_failed=True)
+    try:
+        script = "import os\ntry: os.open('absent', 0)\nexcept OSError: os.open('.', 0)"
+        pid, events = run(fresh, [sys.executable, "-c", script], cwd=tmp_path)
+        books = fresh.stop(lambda batch: None)
+    finally:
+        fresh.close()
+    mine = [e for e in events if e.pid == pid and e.type is E.OPENAT]
+    assert all(e.res >= 0 for e in mine)
+    assert any(params(e)["name"] == "." for e in mine)
+    assert books.by_type[E.OPENAT].filtered > 0

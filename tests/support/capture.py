@@ -11,6 +11,7 @@ from typing import Any
 from appliance.catalog.events import EVENTS
 from appliance.daemon.identity import wall_offset_ns
 from appliance.engine.state import State
+from appliance.kernel.program import Buffers
 from appliance.model.event import Event, EventType, RawEvent
 from appliance.sources.accounts import HostAccounts
 from appliance.sources.procfs import Procfs
@@ -40,7 +41,7 @@ class Capture:
         ask_container: Callable[[str, int | None], None] = lambda full_id, owner: None,
         types: Iterable[EventType] = TYPES,
     ) -> None:
-        self.source = SyscallSource(16 << 20, types)
+        self.source = SyscallSource(Buffers(16 << 20), types)
         processes = Procfs()
         self.state = State(
             accounts=HostAccounts(),

@@ -31,12 +31,20 @@ struct scratch {
     u8 data[ROOM + TEXT_MAX + 8];
 };
 
-/* The kernel's own books: one row for each event type and CPU. `produced` counts every record that was made,
- * `lost` those of them for which the ring had no room. */
+/* The kernel's own books: one row for each event type and CPU. `produced` counts every record that was made; of these,
+ * `full` those for which the ring had no room, `unfair` those of a cgroup that had used its share of a ring that was
+ * filling, `filtered` those that nobody asked for. */
 struct book {
     u64 produced;
-    u64 lost;
+    u64 full;
+    u64 unfair;
+    u64 filtered;
 };
+
+/* What is asked of each event type, written by kernel/loader.py while we run. */
+#define KIND_STATE 1  /* keeps the process table true: goes through the ring that no flood of others can fill */
+#define KIND_WANTED 2 /* a rule listens to it */
+#define KIND_NO_FAILED 4 /* calls that failed are not asked for */
 
 /* Rows behind the event types: calls we saw and could not make a record of. */
 #define BOOK_COMPAT T_COUNT        /* 32-bit system calls, not decoded */
@@ -45,7 +53,7 @@ struct book {
 
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 BPF_PERCPU_ARRAY(books, struct book, BOOK_ROWS);
-BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
+BPF_ARRAY(kinds, u32, T_COUNT);
 /* 1 while the reader sleeps and wants to be woken by the next record. */
 BPF_ARRAY(sleeping, u32, 1);
 
@@ -114,36 +122,16 @@ static __always_inline struct scratch *begin(u32 type, u32 size, s64 res)
     return s;
 }
 
-/* The seam for a filter in the kernel: until there is one, every record is kept. */
-static __always_inline bool keep(struct scratch *s)
+static __always_inline u32 kind_of(u32 type)
 {
-    return true;
+    u32 *kind = kinds.lookup(&type);
+    return kind ? *kind : 0;
 }
 
-/* Hand the record over, wake the reader if it sleeps, and write the books. */
-static __always_inline void submit(struct scratch *s)
+/* What nobody asked for is made no record of. */
+static __always_inline bool keep(struct head *head, u32 kind)
 {
-    u32 zero = 0;
-    struct head *head = (struct head *)s->data; /* bcc wants a pointer, and crashes on an array */
-    u32 type = head->type;
-    u64 size = opaque(s->at);
-    if (size > ROOM + TEXT_MAX)
-        size = ROOM + TEXT_MAX;
-    if (keep(s)) {
-        u64 flags = RB_NO_WAKEUP;
-        u32 *asleep = sleeping.lookup(&zero);
-        if (asleep && *asleep) {
-            *asleep = 0;
-            flags = RB_FORCE_WAKEUP;
-        }
-        struct book *book = books.lookup(&type);
-        if (book) {
-            book->produced += 1;
-            if (ring.ringbuf_output(head, size, flags))
-                book->lost += 1;
-        }
-    }
-    s->busy = 0;
+    return !(kind & KIND_NO_FAILED && head->res < 0);
 }
 
 /* Append a text of user space, without its NUL; ABSENT where it cannot be read. Gives its length. */

@@ -117,6 +117,9 @@ static __always_inline void read_call(struct call *c, u64 regs, u64 res)
 
 #define HANDLER(name) int on_##name(struct bpf_raw_tracepoint_args *ctx)
 
+/* Not bcc's own macro: bcc would attach the program where it is compiled, which is not where it is used. */
+#define TRACEPOINT(name) int at_##name(struct bpf_raw_tracepoint_args *ctx)
+
 #define DONE()   \
     submit(s);   \
     return 0

@@ -5,7 +5,7 @@ BPF_PROG_ARRAY(handlers, SLOTS);
 /* Numbers that some kind of call has a handler for. Most calls leave here. */
 BPF_ARRAY(asked, u32, NUMBERS);
 
-RAW_TRACEPOINT_PROBE(sys_exit)
+TRACEPOINT(sys_exit)
 {
 #if defined(ARCH_x86)
     u64 number = -1;

@@ -192,7 +192,7 @@ static __always_inline u16 put_argv(struct scratch *s, u64 argv, u32 via)
 #define PUT_FLAGS_EXECVE()
 #define PUT_FLAGS_EXECVEAT() e->flags = 0
 
-RAW_TRACEPOINT_PROBE(sched_process_exec)
+TRACEPOINT(sched_process_exec)
 {
     u32 via = VIA_SYSCALL;
     if (current_call(&via) == NR_EXECVEAT)
@@ -249,7 +249,7 @@ HANDLER(execveat)
 
 #define CLONE_THREAD_ 0x10000
 
-RAW_TRACEPOINT_PROBE(sched_process_fork)
+TRACEPOINT(sched_process_fork)
 {
     u64 child = ctx->args[1], parent = 0;
     u32 flags = 0;
@@ -307,7 +307,7 @@ HANDLER(vfork)
 }
 
 /* The last thread of a process ends: sched_process_exit(struct task_struct *task, ...). */
-RAW_TRACEPOINT_PROBE(sched_process_exit)
+TRACEPOINT(sched_process_exit)
 {
     u64 task = ctx->args[0], signal = 0;
     u32 flags = 0, live = 1, status = 0;

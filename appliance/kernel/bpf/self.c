@@ -3,21 +3,12 @@
 #define PR_SET_NAME_ 15
 #define PR_GET_NAME_ 16
 
-/* 1 while a rule asks for prctl. Programs ask much of it; without a rule, only a new name matters. */
-BPF_ARRAY(all_of_prctl, u32, 1);
-
-static __always_inline bool skip_prctl(u64 regs)
-{
-    u32 zero = 0;
-    u64 option = 0;
-    u32 *all = all_of_prctl.lookup(&zero);
-    bpf_probe_read_kernel(&option, 8, (const void *)(regs + ARGS_FROM + 8 * ARG_0));
-    return all && !*all && (u32)option != PR_SET_NAME_ && via_of(0) == VIA_SYSCALL;
-}
-
 HANDLER(prctl)
 {
-    if (skip_prctl(ctx->args[0]))
+    /* programs ask much of prctl; without a rule, only a new name matters */
+    u64 option = 0;
+    bpf_probe_read_kernel(&option, 8, (const void *)(ctx->args[0] + ARGS_FROM + 8 * ARG_0));
+    if (!(kind_of(T_PRCTL) & KIND_WANTED) && via_of(0) == VIA_SYSCALL && (u32)option != PR_SET_NAME_)
         return 0;
     CALL(PRCTL, prctl);
     e->option = ARG(c, 0);

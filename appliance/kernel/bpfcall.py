@@ -1,0 +1,72 @@
+"""bpf(2), as far as a loaded program needs it: its maps read and written, its hooks attached.
+
+Comes in: descriptors of maps and programs. Goes out: bytes, descriptors of links. Never: bcc or LLVM, which would cost
+the daemon a hundred megabytes; they work in a process of their own (`kernel.compiler`).
+
+Numbers: enum bpf_cmd and union bpf_attr of include/uapi/linux/bpf.h.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import struct
+
+from appliance.kernel.arch import this_arch
+
+_CREATE, _LOOKUP, _UPDATE, _DELETE, _RAW_TRACEPOINT_OPEN = 0, 1, 2, 3, 17
+_RINGBUF = 27  # enum bpf_map_type
+_ATTR_SIZE = 128  # more than the commands used here need; the kernel wants the rest to be zero
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def create_ring(size: int) -> int:
+    """A ring buffer of so many bytes, a power of two and pages; its descriptor. Raises OSError."""
+    attr = struct.pack("=IIII", _RINGBUF, 0, 0, size)
+    try:
+        return _call(_CREATE, attr)
+    except PermissionError:  # before 5.11 its memory counts against RLIMIT_MEMLOCK
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return _call(_CREATE, attr)
+
+
+def lookup(map_fd: int, key: int, size: int) -> bytes:
+    """The value of a 32-bit key, `size` bytes: for a per-CPU map that is one value, rounded up to eight bytes, for each
+    possible processor. Raises OSError."""
+    held = ctypes.c_uint32(key)
+    value = ctypes.create_string_buffer(size)
+    _call(_LOOKUP, struct.pack("=IIQQQ", map_fd, 0, ctypes.addressof(held), ctypes.addressof(value), 0))
+    return value.raw
+
+
+def update(map_fd: int, key: int, value: bytes) -> None:
+    """Write the value of a 32-bit key; of a table of programs, the value is a descriptor. Raises OSError."""
+    held = ctypes.c_uint32(key)
+    data = ctypes.create_string_buffer(value, len(value))
+    _call(_UPDATE, struct.pack("=IIQQQ", map_fd, 0, ctypes.addressof(held), ctypes.addressof(data), 0))
+
+
+def delete(map_fd: int, key: int) -> None:
+    """Remove a 32-bit key, or the program that stands there. Raises OSError."""
+    held = ctypes.c_uint32(key)
+    _call(_DELETE, struct.pack("=IIQ", map_fd, 0, ctypes.addressof(held)))
+
+
+def attach_raw_tracepoint(name: str, program_fd: int) -> int:
+    """Run a program at a raw tracepoint until the descriptor that this gives is closed. Raises OSError."""
+    held = ctypes.create_string_buffer(name.encode())
+    return _call(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", ctypes.addressof(held), program_fd))
+
+
+def _call(command: int, attr: bytes) -> int:
+    # addresses in `attr` stay valid: the callers hold what they point to
+    buffer = ctypes.create_string_buffer(attr, _ATTR_SIZE)
+    result: int = _libc.syscall(this_arch().bpf, command, buffer, _ATTR_SIZE)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"bpf command {command}: {os.strerror(number)}")
+    return result
