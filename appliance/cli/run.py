@@ -20,6 +20,7 @@ from appliance.config.settings import Config
 from appliance.daemon.generation import Generation, build_generation
 from appliance.daemon.identity import hostname, id_maker, internal_alerts
 from appliance.daemon.loop import Summary
+from appliance.daemon.systemd import JournalFormatter, logs_to_journal
 from appliance.model.diagnostic import DiagnosticsError, KernelError
 from appliance.model.text import printable
 from appliance.sinks.base import Sink
@@ -89,9 +90,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _start_log(config: Config) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=config.log_level.upper(), format="tercel: %(levelname)s: %(message)s", force=True
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JournalFormatter("%(message)s")
+        if logs_to_journal()
+        else logging.Formatter("tercel: %(levelname)s: %(message)s")
     )
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 

@@ -38,6 +38,10 @@ LOSS_RULE = "Tercel internal: events lost"
 COMPAT_RULE = "Tercel internal: 32-bit calls not seen"
 
 
+def _nothing() -> None:
+    pass
+
+
 class Source(Protocol):
     """Where raw events come from: `sources.syscall.SyscallSource` in life."""
 
@@ -172,6 +176,7 @@ class Loop:
         self._errors: Counter[str] = Counter()  # of rulesets that have left
         self.recent: deque[Alert] = deque(maxlen=_RECENT)
         self.sample = Sample(state.freeze)
+        self.pulse: Callable[[], None] = _nothing  # called on the loop's thread, twice a second or so
         self._lost_told: Counter[str] = Counter()
         self._compat_told = 0
         self._next_bookkeeping_ns = 0
@@ -303,6 +308,7 @@ class Loop:
     def _keep_books(self, books: Books) -> None:
         """Follow the wall clock, and tell what was lost since the last look."""
         self._next_bookkeeping_ns = time.monotonic_ns() + _BOOKKEEPING_NS
+        self.pulse()
         self._state.wall_offset_ns = self._wall_offset_ns()
         lost = Counter({t.value: book.lost for t, book in books.by_type.items()})
         lost["record in use"] = books.busy

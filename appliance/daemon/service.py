@@ -27,6 +27,7 @@ from appliance.daemon.metrics import OPENMETRICS, PROMETHEUS, SNAPSHOT_RULE, Hoo
 from appliance.daemon.reload import Reloader, Verdict
 from appliance.daemon.snapshots import Snapshots
 from appliance.daemon.status import StatusReader, to_json, versions
+from appliance.daemon.systemd import Notifier
 from appliance.daemon.watch import Watcher
 from appliance.daemon.web import JSON, WebError, WebServer, error_text
 from appliance.model.alert import FieldValue, Priority
@@ -60,6 +61,7 @@ class Service:
             refused=self._refused,
         )
         self.status = StatusReader(appliance, self.reloader, hostname=hostname, started_ns=time.time_ns())
+        self._notifier = Notifier()
         self._costs = CostMeter(appliance.loop.sample)
         self._control: ControlServer | None = None
         self._watcher: Watcher | None = None
@@ -77,12 +79,23 @@ class Service:
             signal.signal(number, _handler(action))
         self.reloader.start()
         self._follow(None, self.reloader.current.config)
+        self._appliance.loop.pulse = lambda: self._notifier.alive(self._line)
+        self._notifier.tell(READY=1, STATUS="armed")
+
+    def _line(self) -> str:
+        """How it goes, for `systemctl status`. On the loop's thread."""
+        counts = self._appliance.loop.counts
+        return (
+            f"generation {self.reloader.current.number}: {len(self.reloader.current.ruleset.rules)} rules,"
+            f" {counts.judged} events judged, {counts.by_rule.total()} alerts"
+        )
 
     def run(self) -> Summary:
         """Judge until a signal ends it."""
         try:
             return self._appliance.run()
         finally:
+            self._notifier.tell(STOPPING=1, STATUS="ending")
             self.reloader.stop()
             for part in (self._control, self._watcher, self._web, self._snapshots):
                 if part is not None:

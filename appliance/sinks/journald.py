@@ -17,7 +17,21 @@ from appliance.model.text import printable
 from appliance.sinks.base import Sink
 
 MESSAGE_ID = "8d4f3f2c64a64f0f9d6c7f0b5f2a7c1e"
-"""Of every alert (sd-id128, made once for Tercel): `journalctl MESSAGE_ID=...` finds all of them."""
+"""Of every alert of a rule (sd-id128, made once for Tercel): `journalctl MESSAGE_ID=...` finds all of them."""
+
+OWN_MESSAGE_ID = "7fde6ea314184c659325c6423c8fb2ae"
+"""Of what the appliance says of itself, where it has no id of its own below."""
+
+OWN_MESSAGE_IDS = {
+    "Tercel internal: events lost": "07ee59102e7745e4a79abffef2a857ec",
+    "Tercel internal: 32-bit calls not seen": "32ee1075ea7d42e1b6aa5cdc41fc4221",
+    "Tercel internal: reload refused": "eb7554ca95c746588be5430f77341eb2",
+    "Tercel internal: metrics snapshot": "f1f0bb6d429a41d8966823abdace49c3",
+    "Tercel internal: alerts lost": "bb011ab2ac0a4365bb60f80b0a134a09",
+    "Tercel internal: alerts held back": "1f789508c05047d993be5544a67adb09",
+    "Tercel internal: canary late": "747865dfe64d4d409c48aaefa2dc21e6",
+}
+"""Of each kind of them; `journalctl -x` explains it by the catalogue in `packaging/systemd/tercel.catalog`."""
 
 SOCKET = Path("/run/systemd/journal/socket")
 _NAME = re.compile(r"[^A-Z0-9]+")
@@ -50,7 +64,7 @@ def entry(alert: Alert) -> list[tuple[str, str]]:
     """The fields of an alert's entry, in order; `TERCEL_TAGS` once for each tag."""
     return [
         ("MESSAGE", printable(alert.output)),
-        ("MESSAGE_ID", MESSAGE_ID),
+        ("MESSAGE_ID", _message_id(alert)),
         ("PRIORITY", str(int(alert.priority))),
         ("SYSLOG_IDENTIFIER", "tercel"),
         ("TERCEL_ID", printable(alert.id)),
@@ -59,6 +73,12 @@ def entry(alert: Alert) -> list[tuple[str, str]]:
         *(("TERCEL_TAGS", printable(tag)) for tag in alert.tags),
         *((field_name(name), _text(value)) for name, value in alert.fields.items() if value is not None),
     ]
+
+
+def _message_id(alert: Alert) -> str:
+    if alert.source != "internal":
+        return MESSAGE_ID
+    return OWN_MESSAGE_IDS.get(alert.rule, OWN_MESSAGE_ID)
 
 
 def field_name(name: str) -> str:

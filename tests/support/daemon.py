@@ -33,7 +33,8 @@ Json = dict[str, Any]
 class Daemon:
     """`tercel run` in the foreground, alerts as JSON into `folder/alerts.json`.
 
-    `config` is merged over the harness's own; `rules` are rules files in place of the shipped ones.
+    `config` is merged over the harness's own; `rules` are rules files in place of the shipped ones; `prefix` is a
+    command that becomes the appliance.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Daemon:
         rules: Sequence[Path] | None = None,
         argv: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.file = folder / "alerts.json"
@@ -61,7 +63,7 @@ class Daemon:
             **(config or {}),
         }
         self._config.write_text(yaml.safe_dump(settings))
-        self._argv = [str(COMMAND), "run", "-c", str(self._config), *argv]
+        self._argv = [*prefix, str(COMMAND), "run", "-c", str(self._config), *argv]
         self._env = {**os.environ, **(env or {})}
         self._out, self._err = folder / "daemon.out", folder / "daemon.err"
         self.process: subprocess.Popen[bytes] | None = None
