@@ -1,0 +1,48 @@
+"""A hundred containers started and removed one after another: each is known by name, and the books close."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon
+from tests.support.docker import DockerEngine
+
+pytestmark = [pytest.mark.kernel, pytest.mark.docker]
+
+COUNT = 100
+RULE = """
+- rule: A program in a container
+  desc: d
+  condition: evt.type in (execve, execveat) and evt.failed = false and container.id != host and proc.name = id
+  output: ran (name=%container.name image=%container.image label=%container.label[n] missing=%container.missing)
+  priority: NOTICE
+"""
+
+
+def test_a_hundred_containers(tmp_path: Path, docker_engine: DockerEngine, nginx_image: str) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULE)
+    none = {f"{engine}_sockets": [] for engine in ("podman", "containerd", "crio")}
+    config = {"containers": {**none, "docker_sockets": [str(docker_engine.socket)], "wait_ms": 5000}}
+
+    def run(n: int) -> None:
+        name = f"many-{n}"
+        docker_engine.client(
+            "run", "--rm", "--network=none", f"--name={name}", f"--label=n={n}", nginx_image, "id", timeout_s=300
+        )
+
+    with Daemon(tmp_path, config, rules=[rules]) as daemon:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(run, range(COUNT)))
+        daemon.wait_for(lambda a: len(daemon.alerts("A program in a container")) >= COUNT, patience_s=60)
+        told = [a["output_fields"] for a in daemon.alerts("A program in a container")]
+    assert {(f["container.name"], f["container.label[n]"]) for f in told} == {
+        (f"many-{n}", str(n)) for n in range(COUNT)
+    }
+    assert {(f["container.image"], f["container.missing"]) for f in told} == {(nginx_image, None)}
+    assert len(told) == COUNT
+    assert daemon.summary_number("lost") == 0
+    assert "unaccounted for" not in daemon.errors()
