@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +47,65 @@ class Podman:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
+
+
+class UsersPodman:
+    """podman as the user `games` runs it in a session: without root, with storage and socket of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        user = pwd.getpwnam("games")
+        self.uid = user.pw_uid
+        self.session = Path(f"/run/user/{self.uid}")
+        self.socket = self.session / "podman" / "podman.sock"
+        self._folder = folder
+        self._env = {"HOME": str(folder), "XDG_RUNTIME_DIR": str(self.session), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        self._argv = [
+            "setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "podman",
+            f"--root={folder}/root", f"--runroot={folder}/run", "--storage-driver=vfs",
+            "--storage-opt=vfs.ignore_chown_errors=true", "--cgroup-manager=cgroupfs", "--events-backend=file",
+        ]  # fmt: skip
+        for place in (folder, self.session, self.socket.parent):
+            place.mkdir(parents=True, exist_ok=True)
+            os.chown(place, user.pw_uid, user.pw_gid)
+        folder.chmod(0o755)
+
+    def client(self, *argv: str) -> str:
+        done = subprocess.run(
+            [*self._argv, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+            env=self._env, cwd="/",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip().split("\n")[-1]
+
+    def serve(self) -> subprocess.Popen[bytes]:
+        with (self._folder / "service.log").open("wb") as log:
+            return subprocess.Popen(
+                [*self._argv, "system", "service", "--time=0", f"unix://{self.socket}"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=self._env, cwd="/",
+            )  # fmt: skip
+
+
+@pytest.fixture
+def users_podman() -> Iterator[UsersPodman]:
+    if shutil.which("podman") is None:
+        unavailable(EngineUnavailableError("`podman` is not installed"))
+    folder = Path(tempfile.mkdtemp(prefix="tercel-podman-"))
+    engine = UsersPodman(folder)
+    service = None
+    try:
+        layer = folder / "layer.tar"
+        with tarfile.open(layer, "w") as tar:
+            tar.add("/bin/true", "true", filter=lambda info: info)
+        layer.chmod(0o644)
+        engine.client("import", str(layer), "games:1")
+        service = engine.serve()
+        wait_until(engine.socket.exists, "the user's podman")
+        yield engine
+    finally:
+        if service is not None:
+            end(service)
+        remove_tree(folder)
+        remove_tree(engine.session)
 
 
 @pytest.fixture
@@ -93,3 +155,52 @@ def test_a_container_of_podman(tmp_path: Path, podman: Podman) -> None:
     assert (told["container.image.tag"], told["container.type"]) == ("1.22", "podman")
     assert told["container.privileged"] is False
     assert f"{tmp_path}:/data:" in told["container.mounts"]
+
+
+SPOKEN = """
+- rule: A file is opened in a user's container
+  desc: d
+  condition: evt.type in (open, openat) and fd.name = /etc/hostname and container.id != host
+  output: >
+    opened (id=%container.id owner=%container.owner name=%container.name image=%container.image
+    label=%container.label[a] missing=%container.missing)
+  priority: NOTICE
+"""
+
+
+def cgroup_root() -> Path:
+    mounts = (line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines())
+    return next(Path(fields[1]) for fields in mounts if fields[2] == "cgroup2")
+
+
+def open_inside(cgroup: Path) -> None:
+    """A process of that cgroup opens a file."""
+    cgroup.mkdir(parents=True)
+    try:
+        subprocess.run(["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec cat /etc/hostname', cgroup], check=True)
+    finally:
+        folder = cgroup
+        while folder != cgroup_root() and folder.name != "user.slice":
+            folder.rmdir()
+            folder = folder.parent
+
+
+def test_a_container_of_a_users_podman(tmp_path: Path, users_podman: UsersPodman) -> None:
+    """What the user's engine says counts in the user's slice, and nowhere else. The engine is real; where no systemd is
+    PID 1 it can make no cgroup, so that is the test's."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(SPOKEN)
+    none = {f"{engine}_sockets": [] for engine in ("docker", "podman", "containerd", "crio")}
+    full_id = users_podman.client(
+        "create", "--name=mine", "--network=none", "--label=a=b", "localhost/games:1", "/true"
+    )
+    uid = users_podman.uid
+    slice_ = cgroup_root() / f"user.slice/user-{uid}.slice/user@{uid}.service"
+    with Daemon(tmp_path, {"containers": {**none, "wait_ms": 5000}}, rules=[rules]) as daemon:
+        open_inside(slice_ / f"libpod-{full_id}.scope")
+        told = daemon.wait_for(lambda a: a["output_fields"]["container.owner"] == uid)["output_fields"]
+        assert (told["container.name"], told["container.image"]) == ("mine", "localhost/games:1")
+        assert (told["container.label[a]"], told["container.missing"]) == ("b", None)
+        open_inside(cgroup_root() / "tercel-test" / f"libpod-{full_id}.scope")
+        told = daemon.wait_for(lambda a: a["output_fields"]["container.owner"] is None)["output_fields"]
+        assert (told["container.name"], told["container.missing"]) == (None, "no container engine answered")

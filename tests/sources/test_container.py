@@ -17,7 +17,7 @@ import pytest
 
 from appliance.engine.containers import read_container
 from appliance.model.event import Container, EventType, Pod
-from appliance.sources.container import ContainerSource, container_event
+from appliance.sources.container import ContainerSource, container_event, user_engines
 from appliance.sources.docker_api import Engine, EngineError, ImageName, parse_image, read_answer
 from tests.support.docker import DockerEngine
 
@@ -263,6 +263,35 @@ def test_facts_survive_their_event() -> None:
 def test_other_texts_are_no_containers(text: str) -> None:
     with pytest.raises(ValueError):
         read_container(text)
+
+
+def test_a_users_socket_must_be_the_users(tmp_path: Path) -> None:
+    """Sockets are looked for below each user's folder; a link is no socket, and who listens is asked."""
+    for uid in ("1000", "1001", "0", "x"):
+        (tmp_path / uid / "podman").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as other:
+        server.bind(str(tmp_path / "1000/podman/podman.sock"))
+        server.listen()
+        other.bind(str(tmp_path / "0/podman/podman.sock"))
+        (tmp_path / "1001/podman/podman.sock").symlink_to(tmp_path / "1000/podman/podman.sock")
+        assert user_engines(tmp_path) == []  # it is root's, as this test is
+        os.chown(tmp_path / "1000/podman/podman.sock", 1000, 1000)
+        assert user_engines(tmp_path) == [Engine("podman", tmp_path / "1000/podman/podman.sock", 1000)]
+        with pytest.raises(EngineError, match="not answered by user 1000"):
+            user_engines(tmp_path)[0].container(UNKNOWN, 2)
+
+
+def test_an_engine_that_hangs_holds_up_its_users_answers_only(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(tmp_path / "s"))
+        hanging.listen()
+        engines = Engine("podman", tmp_path / "s", os.getuid()), Engine("docker", tmp_path / "none")
+        with source_of(*engines, timeout_s=20) as source:
+            for n in range(5):
+                source.ask(f"{n:064}", os.getuid())
+            source.ask(UNKNOWN, None)
+            assert wait_for(source, lambda c: c.full_id == UNKNOWN, 10).missing == "no container engine answered"
+            hanging.close()
 
 
 def test_the_descriptor_is_quiet_when_there_is_nothing(tmp_path: Path) -> None:
