@@ -81,6 +81,7 @@ from appliance.catalog.params import (
     UNLINK_FLAGS,
     VEC,
     VEC_SIZE,
+    ZERO,
     Arg,
     Flags,
     Param,
@@ -142,6 +143,7 @@ class EventSpec:
     bulk: bool = False  # so frequent that only a rule that names it is judged on it
     vector: int | None = None  # the argument that is a struct iovec (its VEC and VEC_SIZE)
     message: int | None = None  # the argument that is a struct msghdr (VEC to CONTROL_SIZE)
+    own: bool = False  # the system call has a program of its own; the plan is for io_uring
     several: bool = False  # it is the first of several struct mmsghdr; the result is their number
     source: str = "syscall"  # whose events these are, see `model.field.SOURCES`
     index: Mapping[str, int] = field(init=False)
@@ -282,7 +284,13 @@ def _two(source: str, source_base: str | None, target: str, target_base: str) ->
 
 _FLAGS = Param("flags", T.FLAGS, OPEN_FLAGS)
 _MODE = Param("mode", T.MODE)
-_OPENED = (Param("dev", T.UINT32), Param("ino", T.UINT64))  # 0 where the call failed
+_OPENED = (_arg("dev", T.UINT32, ZERO), _arg("ino", T.UINT64, ZERO))  # 0 where the call failed
+_OPENED_AT = (
+    _arg("dirfd", T.FD, 0),
+    _arg("name", T.PATH, 1),
+    _arg("flags", T.FLAGS, 2, OPEN_FLAGS),
+    _arg("mode", T.MODE, 3, mask=0o7777),
+)
 _TUPLE = Param("tuple", T.TEXT, get="e.fd.name")
 _UNTOLD = "None"  # Falco has the parameter, we have no value for it: see docs/falco-differences.md
 
@@ -504,25 +512,18 @@ _ROWS = (
     EventSpec(
         _E.OPENAT,
         _C.FILE,
-        (_FD, Param("dirfd", T.FD), Param("name", T.PATH), _FLAGS, _MODE, *_OPENED, _BASE),
+        (_FD, *_OPENED_AT, *_OPENED, _base(0)),
         _name("name"),
         True,
+        own=True,
     ),
     EventSpec(
         _E.OPENAT2,
         _C.FILE,
-        (
-            _FD,
-            Param("dirfd", T.FD),
-            Param("name", T.PATH),
-            _FLAGS,
-            _MODE,
-            Param("resolve", T.FLAGS, RESOLVE_FLAGS),
-            *_OPENED,
-            _BASE,
-        ),
+        (_FD, *_OPENED_AT, _arg("resolve", T.FLAGS, 4, RESOLVE_FLAGS), *_OPENED, _base(0)),
         _name("name"),
         True,
+        own=True,
     ),
     EventSpec(
         _E.CREAT,
@@ -1277,6 +1278,12 @@ _ROWS = (
     ),
     # -- from our own sources
     EventSpec(_E.PROCINFO, _C.INTERNAL, (_RES, *_PROCESS_FACTS), doc="a process that ran before us, read from /proc"),
+    EventSpec(
+        _E.IORING,
+        _C.INTERNAL,
+        (_RES, _internal("request", T.UINT64), _internal("more", T.UINT32)),
+        doc="what a process asked of an io_uring has ended: its event is the one of the call that it stands for",
+    ),
     EventSpec(
         _E.CONTAINER,
         _C.INTERNAL,

@@ -60,6 +60,7 @@ Flags = Mapping[str, int]
 # `vector` or `message` names (struct iovec, struct msghdr): its first piece, the address, the control data.
 RESULT = 12
 NUMBER = 13  # of the system call itself
+ZERO = 14
 VEC, VEC_SIZE, NAME, NAME_SIZE, CONTROL, CONTROL_SIZE = range(6, 12)
 CWD = -100  # in place of a folder's descriptor: the working directory
 

@@ -282,7 +282,7 @@ class Loop:
         for raw in batch:
             event = apply(raw)
             by_type[raw.type] += 1
-            if event is None or raw.type not in types:
+            if event is None or event.type not in types:
                 continue
             container = event.container
             if container.missing is not None and is_waiting(container):
@@ -291,7 +291,7 @@ class Loop:
                     continue
             judge(event)
         self.counts.judged += len(batch)
-        if batch and event is not None and raw.type in types:
+        if batch and event is not None and event.type in types:
             self.sample.offer(event, time.monotonic_ns())
 
     def _judge(self, event: Event) -> None:

@@ -70,6 +70,8 @@ _MAKES_FD = frozenset(t for t, spec in EVENTS.items() if any(p.type is ParamType
 _SENDS = frozenset({EventType.SENDTO, EventType.SENDMSG, EventType.SENDMMSG})
 _ACCEPTS = frozenset({EventType.ACCEPT, EventType.ACCEPT4})
 _PR_SET_NAME = 15
+_IO_URING = VIA.index("io_uring")
+_REQUESTS = 8192  # of io_urings, not yet ended, that are kept
 
 
 class Accounts(Protocol):
@@ -139,6 +141,7 @@ class State:
         self._cgroups: dict[str, InContainer | None] = {}
         self._missing: Counter[str] = Counter()
         self._socket_names = SocketNames()
+        self._requests: dict[int, RawEvent] = {}
         self._num = 0
         self._ancestor: Ancestor = self.ancestor
         self._handlers: dict[EventType, Handler] = {t: self._handler(t) for t in EventType}
@@ -146,7 +149,12 @@ class State:
     # -- the door
 
     def apply(self, raw: RawEvent) -> Event | None:
-        """Take note of an event and give it with its facts; None for those of our own sources."""
+        """Take note of an event and give it with its facts; None for those of our own sources.
+
+        What a process asks of an io_uring comes in twice, when it is asked and when it has ended, and goes out once.
+        """
+        if raw.via == _IO_URING:
+            return self._asked(raw)
         return self._handlers[raw.type](raw)
 
     @property
@@ -203,6 +211,8 @@ class State:
             return self._procinfo
         if type_ is EventType.CONTAINER:
             return self._container
+        if type_ is EventType.IORING:
+            return self._ended_request
         if type_ in OPENS:
             return self._opens(type_)
         if type_ in EXECS:
@@ -233,7 +243,7 @@ class State:
 
     def _make(self, raw: RawEvent, entry: _Entry, fd: Fd = NO_FD, path: str | None = None) -> Event:
         self._num += 1
-        if raw.type in _MAKES_FD and 0 <= raw.res <= 2:
+        if raw.type in _MAKES_FD and 0 <= raw.res <= 2 and raw.via != _IO_URING:
             entry.process = replace(entry.process, stdio=redirected(entry.process.stdio, fd))
         return Event(
             raw.type, self._num, raw.ts_ns + self.wall_offset_ns, raw.cpu, raw.tid, raw.res, raw.params,
@@ -268,7 +278,7 @@ class State:
                     word, letter = "directory", "d"
             num = res if res >= 0 else -1
             self._num += 1
-            if 0 <= res <= 2:
+            if 0 <= res <= 2 and via != _IO_URING:  # there it may stand for a place in the ring's own table
                 entry.process = replace(
                     entry.process, stdio=redirected(entry.process.stdio, Fd(res, word, letter, path))
                 )
@@ -498,6 +508,24 @@ class State:
         if self._live.get(raw.pid) is entry:
             self._end(entry)
         return self._make(raw, entry)
+
+    def _asked(self, raw: RawEvent) -> Event | None:
+        """Keep what was asked of an io_uring until its end is told, by the request's address in place of a result."""
+        if raw.res == 0:  # its success will not be told
+            return self._handlers[raw.type](raw)
+        request = raw.res & 0xFFFFFFFFFFFFFFFF
+        if self._requests.pop(request, None) is not None:
+            self._missing["end of an io_uring request not seen"] += 1
+        elif len(self._requests) >= _REQUESTS:
+            del self._requests[next(iter(self._requests))]
+            self._missing["table of io_uring requests full"] += 1
+        self._requests[request] = raw
+        return None
+
+    def _ended_request(self, raw: RawEvent) -> Event | None:
+        request, more = cast("tuple[int, int]", raw.params)
+        asked = self._requests.get(request) if more else self._requests.pop(request, None)
+        return None if asked is None else self._handlers[asked.type](asked._replace(res=raw.res))
 
     def _procinfo(self, raw: RawEvent) -> None:
         known = self._live.get(raw.pid)

@@ -15,8 +15,16 @@ from appliance.model.diagnostic import NotSupportedError
 from appliance.model.event import EventType
 
 # A slot stands for a number and the kind of call it belongs to: see bpf/call.h.
-_IA32, _X32, _SOCKETCALL = 512, 1024, 1088
-SLOTS = 1152
+_IA32, _X32, _SOCKETCALL, _IO_URING = 512, 1024, 1088, 1152
+SLOTS = 1216
+IO_URING_OPERATIONS = 64
+
+# What an entry of an io_uring stands for: enum io_uring_op of include/uapi/linux/io_uring.h.
+_OPERATIONS = {
+    1: "readv", 2: "writev", 9: "sendmsg", 10: "recvmsg", 13: "accept4", 16: "connect", 18: "openat", 19: "close",
+    22: "read", 23: "write", 26: "sendto", 27: "recvfrom", 28: "openat2", 34: "shutdown", 35: "renameat2",
+    36: "unlinkat", 37: "mkdirat", 38: "symlinkat", 39: "linkat", 45: "socket", 56: "bind", 57: "listen",
+}  # fmt: skip
 
 # What hides behind the number of socketcall(2), from 1: include/uapi/linux/net.h.
 _SOCKETCALLS = (
@@ -29,12 +37,13 @@ _SOCKETCALLS = (
 @dataclass(frozen=True, slots=True)
 class Slot:
     """One call as one kind of program makes it. `number` is what the kernel calls it; `short_ids`: its user and group
-    ids have 16 bits."""
+    ids have 16 bits; `operation`: it is one of an io_uring, and `number` says which."""
 
     slot: int
     number: int
     type: EventType
     short_ids: bool = False
+    operation: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,8 @@ class Arch:
         if self.socketcall is not None:
             for i, name in enumerate(_SOCKETCALLS, 1):
                 yield Slot(_SOCKETCALL + i, self.socketcall, EventType(name))
+        for operation, name in _OPERATIONS.items():
+            yield Slot(_IO_URING + operation, operation, EventType(name), operation=True)
 
 
 _X86_64 = Arch(

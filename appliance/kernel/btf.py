@@ -22,7 +22,7 @@ _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
 _MEMBER = struct.Struct("<III")
 _ENUMERATOR = struct.Struct("<Ii")
-_STRUCT, _UNION, _ENUM = 4, 5, 6
+_POINTER, _STRUCT, _UNION, _ENUM, _TYPEDEF, _PROTOTYPE = 2, 4, 5, 6, 8, 13
 _TRANSPARENT = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
 
 # Bytes that follow a type's 12, by kind: (fixed, for each of its vlen members).
@@ -39,6 +39,7 @@ class Btf:
     data: bytes
     types: list[int] = field(default_factory=lambda: [0])  # type id -> where its 12 bytes lie
     named: dict[str, list[int]] = field(default_factory=dict)  # name -> ids of the structs, unions and enums called so
+    typedefs: dict[str, int] = field(default_factory=dict)  # of tracepoints only
     strings: int = 0
 
     def offset(self, path: str) -> int | None:
@@ -77,6 +78,16 @@ class Btf:
                 name_at, value = _ENUMERATOR.unpack_from(self.data, at + 12 + 8 * i)
                 if self._string(name_at) == name:
                     return int(value)
+        return None
+
+    def tracepoint(self, name: str) -> int | None:
+        """How many arguments a raw tracepoint has; None where this kernel has no such tracepoint."""
+        type_id: int | None = self.typedefs.get(f"btf_trace_{name}")
+        while type_id:
+            _, info, target = _TYPE.unpack_from(self.data, self.types[type_id])
+            if info >> 24 & 31 == _PROTOTYPE:
+                return int(info & 0xFFFF) - 1  # the first is the tracepoint's own
+            type_id = target if info >> 24 & 31 in _TRANSPARENT | {_POINTER} else None
         return None
 
     def _walk(self, type_id: int, members: Iterable[str]) -> int | None:
@@ -158,6 +169,9 @@ def _index(data: bytes) -> Btf:
                 start = btf.strings + name_at
                 name = names[name_at] = data[start : data.index(b"\0", start)].decode()
             btf.named.setdefault(name, []).append(type_id)
+        elif kind == _TYPEDEF and data.startswith(b"btf_trace_", btf.strings + name_at):
+            start = btf.strings + name_at
+            btf.typedefs[data[start : data.index(b"\0", start)].decode()] = type_id
     return btf
 
 

@@ -28,7 +28,7 @@ from appliance.model.event import EventType
 
 _PATIENCE_S = 300.0
 _FLAGS = ("-Wno-macro-redefined", "-Werror=implicit")
-_TABLES = ("handlers", "plans", "asked", "kinds", "books", "sleeping", "rings")
+_TABLES = ("handlers", "plans", "asked", "asked_operations", "kinds", "books", "sleeping", "rings")
 _BOOK = struct.Struct("=4Q")  # struct book of bpf/base.h
 _STATE, _WANTED, _NO_FAILED = 1, 2, 4  # KIND_* of bpf/base.h
 
@@ -102,6 +102,11 @@ class Program:
         """The types of event that are heard now."""
         return frozenset(self.spec.handlers[slot].type for slot in self._heard) | TRACED
 
+    def _numbers(self, slots: Iterable[int]) -> frozenset[tuple[str, int]]:
+        """What leads to these slots: tables that are looked up first, and places in them."""
+        handlers = (self.spec.handlers[slot] for slot in slots)
+        return frozenset(("asked_operations" if h.operation else "asked", h.number) for h in handlers)
+
     @property
     def calls(self) -> int:
         """How many of a 64-bit program's system calls are heard."""
@@ -125,17 +130,19 @@ class Program:
         types = frozenset(types)
         maps, handlers = self._maps, self.spec.handlers
         for type_, number in NUMBERS.items():
-            kind = _STATE if type_ in STATE else _NO_FAILED if no_failed else 0
-            bpfcall.update(maps["kinds"], number, struct.pack("=I", kind | (_WANTED if type_ in types else 0)))
+            ends = type_ is EventType.IORING  # of what is wanted, failed or not
+            kind = _STATE if type_ in STATE else _NO_FAILED if no_failed and not ends else 0
+            wanted = type_ in types or ends
+            bpfcall.update(maps["kinds"], number, struct.pack("=I", kind | (_WANTED if wanted else 0)))
         slots = self.spec.heard(types)
         for slot in slots - self._heard:  # a plan before its handler, both before the number that leads there
             handler = handlers[slot]
             if handler.plan is not None:
                 bpfcall.update(maps["plans"], slot, handler.plan)
             bpfcall.update(maps["handlers"], slot, struct.pack("=I", self._programs[handler.function]))
-        before, after = ({handlers[slot].number for slot in some} for some in (self._heard, slots))
-        for number in before ^ after:
-            bpfcall.update(maps["asked"], number, struct.pack("=I", number in after))
+        before, after = self._numbers(self._heard), self._numbers(slots)
+        for table, number in before ^ after:
+            bpfcall.update(maps[table], number, struct.pack("=I", (table, number) in after))
         for slot in self._heard - slots:
             bpfcall.delete(maps["handlers"], slot)
         self._heard = slots

@@ -93,6 +93,35 @@ def macros(btf: Btf, arch: Arch) -> dict[str, int]:
     return found | _registers(btf, arch)
 
 
+# What an entry of an io_uring holds once it is prepared: macro -> member. None of them is needed for the rest.
+_IO_URING = (
+    "io_kiocb.opcode", "io_kiocb.flags", "io_kiocb.async_data", "io_kiocb.cqe.fd", "io_uring_cqe.res",
+    "io_uring_cqe.flags", "filename.name", "io_open.dfd", "io_open.filename", "io_open.how.flags", "io_open.how.mode",
+    "io_open.how.resolve", "io_unlink.dfd", "io_unlink.flags", "io_unlink.filename", "io_rename.old_dfd",
+    "io_rename.new_dfd", "io_rename.oldpath", "io_rename.newpath", "io_rename.flags", "io_mkdir.dfd", "io_mkdir.mode",
+    "io_mkdir.filename", "io_link.old_dfd", "io_link.new_dfd", "io_link.oldpath", "io_link.newpath", "io_link.flags",
+    "io_connect.addr", "io_connect.addr_len", "io_sr_msg.umsg", "io_sr_msg.buf", "io_sr_msg.len", "io_socket.domain",
+    "io_socket.type", "io_socket.protocol", "io_accept.flags", "io_rw.addr", "io_rw.len", "io_shutdown.how",
+)  # fmt: skip
+_IO_URING_OPTIONAL = (
+    "io_bind.addr_len", "io_listen.backlog", "io_close.fd", "io_async_msghdr.addr", "io_async_msghdr.msg.msg_name",
+    "io_async_msghdr.msg.msg_namelen",
+)  # fmt: skip
+
+
+def io_uring_macros(btf: Btf) -> dict[str, int]:
+    """The macros for io_uring; none where this kernel's tracepoints do not tell of requests (before Linux 5.19)."""
+    submit = {name: btf.tracepoint(name) for name in ("io_uring_submit_req", "io_uring_submit_sqe")}
+    complete = btf.tracepoint("io_uring_complete")
+    offsets = {path: btf.offset(path) for path in (*_IO_URING, *_IO_URING_OPTIONAL)}
+    known = submit["io_uring_submit_req"] == 1 or submit["io_uring_submit_sqe"] == 2
+    if not known or complete not in (3, 7) or any(offsets[path] is None for path in _IO_URING):
+        return {}
+    found = {f"OFF_{path.replace('.', '_')}": o for path, o in offsets.items() if o is not None}
+    name = "io_uring_submit_req" if submit["io_uring_submit_req"] == 1 else "io_uring_submit_sqe"
+    return found | {f"HAVE_{name}": 1, "HAVE_io_uring_complete": complete}
+
+
 def _registers(btf: Btf, arch: Arch) -> dict[str, int]:
     """Where arguments lie, in one block of words, and where the number does (in that block where the C wants it so)."""
     args = [_register(btf, path) for path in arch.args]

@@ -32,7 +32,7 @@ class Plan:
 
 
 def plan_of(layout: Layout, offset: Callable[[str], int | None], *, short_ids: bool = False) -> Plan | None:
-    """The plan of an event's call, or None where it has a program of its own.
+    """The plan of an event's call, or None where a row does not say where its parameters are.
 
     `offset` finds a member of a kernel structure. Raises `ValueError` for a row that no program can follow.
     """

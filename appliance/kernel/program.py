@@ -12,18 +12,21 @@ from importlib.resources import files
 from pathlib import Path
 
 from appliance.catalog.events import CLONES, EXECS, STATE
-from appliance.kernel.arch import SLOTS, Arch
+from appliance.kernel.arch import IO_URING_OPERATIONS, SLOTS, Arch
 from appliance.kernel.btf import Btf
 from appliance.kernel.layout import LAYOUTS, c_structs
-from appliance.kernel.offsets import macros
+from appliance.kernel.offsets import io_uring_macros, macros
 from appliance.kernel.plan import plan_of
 from appliance.model.event import EventType
 
 _PARTS = (
     "base.h", "ring.h", "path.h", "call.h", "facts.h", "entry.c", "open.c", "folder.c", "process.c", "self.c", "plan.c",
+    "uring.c",
 )  # fmt: skip
 
 _NUMBERS = 1024  # system call numbers that are looked up: more than any architecture has
+
+IO_URING_TRACEPOINTS = ("io_uring_submit_req", "io_uring_submit_sqe", "io_uring_complete")
 
 # The C guards these numbers; a machine without the call gets one that no call has.
 _NUMBERED = ("FORK", "VFORK", "CLONE3", "EXECVEAT")
@@ -65,6 +68,7 @@ class Handler:
     plan: bytes | None
     number: int
     type: EventType
+    operation: bool = False  # `number` is one of an io_uring's
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +119,31 @@ def program_spec(btf: Btf, arch: Arch, *, own_pid: int, buffers: Buffers, cpus: 
         "CPUS_PER_RING": buffers.per_ring(cpus),
         "SLOTS": SLOTS,
         "NUMBERS": _NUMBERS,
+        "IO_URING_OPERATIONS": IO_URING_OPERATIONS,
         f"ARCH_{arch.name}": 1,
     }
     handlers: dict[int, Handler] = {}
+    io_uring = io_uring_macros(btf)
+    told = tuple(name for name in IO_URING_TRACEPOINTS if f"HAVE_{name}" in io_uring)
+    values |= io_uring
     for slot in arch.slots():
-        plan = plan_of(LAYOUTS[slot.type], btf.offset, short_ids=slot.short_ids)
-        function = f"on_{plan.program if plan else slot.type.value}"
-        handlers[slot.slot] = Handler(function, plan.data if plan else None, slot.number, slot.type)
+        layout = LAYOUTS[slot.type]
+        plan = plan_of(layout, btf.offset, short_ids=slot.short_ids)
+        data = plan.data if plan else None
+        if slot.operation:
+            if plan is not None and io_uring:
+                function = "on_uring_descriptor" if plan.program == "descriptor" else "on_uring_paths"
+                handlers[slot.slot] = Handler(function, data, slot.number, slot.type, operation=True)
+        elif plan is None or layout.spec.own:
+            handlers[slot.slot] = Handler(f"on_{slot.type.value}", None, slot.number, slot.type)
+        else:
+            handlers[slot.slot] = Handler(f"on_{plan.program}", data, slot.number, slot.type)
     defines = "\n".join(f"#define {name} {value}" for name, value in sorted(values.items()))
     parts = "\n".join(f'#line 1 "{name}"\n{(bpf_folder() / name).read_text()}' for name in _PARTS)
-    own = {type_ for type_ in EventType if f"HANDLER({type_.value})" in parts}
+    own = {type_ for type_ in EventType if f"HANDLER({type_.value})" in parts} | {EventType.IORING}
     return ProgramSpec(
         text="\n".join((defines, c_structs(own | TRACED), parts)).replace("#pragma once\n", "\n"),
         handlers=handlers,
-        tracepoints={name: f"at_{name}" for name in TRACEPOINTS},
+        tracepoints={name: f"at_{name}" for name in (*TRACEPOINTS, *told)},
         rings=rings,
     )

@@ -460,6 +460,7 @@ class EventType(StrEnum):
     WAITPID = "waitpid"
     # told by our own sources, not by the kernel
     PROCINFO = "procinfo"  # a process that ran before us, or that we had missed
+    IORING = "ioring"  # the end of what a process asked of an io_uring
     CONTAINER = "container"  # what a container engine says of a container
     # of other sources, under Falco's name for all of them
     PLUGINEVENT = "pluginevent"

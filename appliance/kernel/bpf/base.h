@@ -41,6 +41,12 @@ struct book {
     u64 filtered;
 };
 
+/* How a process asks (model/event.py, VIA). */
+#define VIA_SYSCALL 0
+#define VIA_IA32 1
+#define VIA_X32 2
+#define VIA_IO_URING 3 /* its result is not known yet when the record is made */
+
 /* What is asked of each event type, written by kernel/loader.py while we run. */
 #define KIND_STATE 1  /* keeps the process table true: goes through the ring that no flood of others can fill */
 #define KIND_WANTED 2 /* a rule listens to it */
@@ -131,7 +137,7 @@ static __always_inline u32 kind_of(u32 type)
 /* What nobody asked for is made no record of. */
 static __always_inline bool keep(struct head *head, u32 kind)
 {
-    return !(kind & KIND_NO_FAILED && head->res < 0);
+    return !(kind & KIND_NO_FAILED && head->res < 0 && head->via != VIA_IO_URING);
 }
 
 /* Append a text of user space, without its NUL; ABSENT where it cannot be read. Gives its length. */

@@ -5,18 +5,17 @@
  * exception: its registers are the new program's, so process.c listens to sched_process_exec.
  *
  * A call's slot stands for its number and its kind (kernel/program.py): those of 64-bit programs first, behind them those
- * of 32-bit ones, of x32 where they have numbers of their own, and what hides behind the number of socketcall.
+ * of 32-bit ones, of x32 where they have numbers of their own, what hides behind the number of socketcall, and the
+ * operations of an io_uring (uring.c).
  */
 #pragma once
 
-#define VIA_SYSCALL 0
-#define VIA_IA32 1
-#define VIA_X32 2
 #define X32_BIT 0x40000000
 
 #define SLOT_IA32 512
 #define SLOT_X32 1024
 #define SLOT_SOCKETCALL 1088
+#define SLOT_IO_URING 1152
 #define NO_SLOT 0xffffffff
 
 struct call {

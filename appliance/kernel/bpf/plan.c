@@ -18,6 +18,7 @@
 #define V_CONTROL_SIZE 11
 #define V_RESULT 12
 #define V_NUMBER 13
+#define V_ZERO 14
 
 /* where a value is */
 #define STEP_VALUE 1  /* in the argument */
@@ -164,8 +165,8 @@ static __always_inline void put_steps(struct scratch *s, struct plan *plan, stru
     }
 }
 
-/* Gives the text's length, ABSENT where there is none. */
-static __always_inline u16 put_text(struct scratch *s, struct text *text, struct call *c)
+/* Gives the text's length, ABSENT where there is none. With `copied` texts are the kernel's copies. */
+static __always_inline u16 put_text_of(struct scratch *s, struct text *text, struct call *c, bool copied)
 {
     u64 place = opaque(text->place);
     u64 ptr = s->v[text->from & 15];
@@ -175,7 +176,7 @@ static __always_inline u16 put_text(struct scratch *s, struct text *text, struct
     if (text->flags & FLAG_OUT && c->res < 0) {
         n = ABSENT;
     } else if (text->kind == TEXT_TEXT) {
-        n = put_user_text(s, ptr);
+        n = copied ? put_kernel_text(s, ptr) : put_user_text(s, ptr);
     } else {
         u64 at, size = s->v[text->size & 15];
         if (text->kind == TEXT_BYTES_AT) {
@@ -198,6 +199,11 @@ static __always_inline u16 put_text(struct scratch *s, struct text *text, struct
     }
     *(u16 *)&s->data[place] = n;
     return n;
+}
+
+static __always_inline u16 put_text(struct scratch *s, struct text *text, struct call *c)
+{
+    return put_text_of(s, text, c, false);
 }
 
 static __always_inline void put_plan_base(struct scratch *s, struct base *base, u64 *starts, u16 *sizes)
@@ -231,6 +237,7 @@ static __always_inline struct scratch *begin_planned(struct plan *plan, struct c
     s->v[5] = ARG(*c, 5);
     s->v[V_RESULT] = c->res;
     s->v[V_NUMBER] = c->slot & 511;
+    s->v[V_ZERO] = 0;
     return s;
 }
 
