@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from email.message import Message
 
 import requests
 import urllib3
@@ -37,6 +38,7 @@ _PAUSE_S = 10.0
 # of the client's errors, those about what was sent: the same again gets the same answer (RFC 9110, 15.5)
 _REFUSED = frozenset({400, 405, 406, 409, 410, 411, 412, 413, 414, 415, 416, 417, 422, 424, 428, 431, 451})
 _MAX_WAIT_S = 86_400
+NO_HEADERS = Message()
 
 
 class HttpSink(Sink):
@@ -107,10 +109,13 @@ class HttpSink(Sink):
         ) as answer:
             text = answer.raw.read(_MAX_ANSWER, decode_content=False)
             status = answer.status_code
+            whole = not getattr(getattr(answer.raw, "_original_response", None), "msg", NO_HEADERS).defects
             after_s = _seconds(answer.headers.get("Retry-After", ""))
         self._timeouts = 0
         if self._settings.echo:
             log.info("http_output: answer %d: %s", status, printable(text[:_MAX_ECHO].decode(errors="replace")))
+        if not whole:  # its last header is cut
+            raise DeliveryError("ConnectionError: closed within the answer", retry=True)
         if not 200 <= status < 300:
             raise DeliveryError(f"answer {status}", retry=status not in _REFUSED, after_s=after_s)
 

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import re
+import select
 import socket
 import ssl
 import struct
@@ -34,6 +35,7 @@ from appliance.sinks.syslog import FACILITIES
 PORTS = {"udp": 514, "tcp": 601, "tls": 6514}  # RFC 5426, RFC 6587, RFC 5425
 _RECALL_S = 5.0  # how long a daemon may need to read what its machine has acknowledged
 _RECALL = 1024  # messages that are kept for that at most
+_PROOF_S = 0.25  # what a new connection must stand before what was sent on it counts
 _NOT_PRINTABLE = re.compile(r"[^\x21-\x7e]")
 _NOT_NAME = re.compile(r'[^\x21-\x7e]|[="\]]')
 _ESCAPED = re.compile(r'(["\\\]])')
@@ -59,8 +61,9 @@ class RemoteSyslogSink(Sink):
         self._options = options
         self._timeout_s = timeout_s
         self._socket: socket.socket | None = None
-        self._recent: deque[tuple[float, bytes]] = deque(maxlen=_RECALL)  # sent on this connection
-        self._again: list[bytes] = []  # sent on one that broke
+        self._new = False  # a connection that has not proven itself
+        self._recent: deque[tuple[float, bytes]] = deque(maxlen=_RECALL)  # delivered on this connection
+        self._again: list[bytes] = []  # on one that broke
 
     def deliver(self, alert: Alert) -> None:
         """Send one message."""
@@ -74,13 +77,13 @@ class RemoteSyslogSink(Sink):
                     self._send_datagram(alert)
                 return
             made = self._connected()
-            for message in self._again:
-                self._send(made, message)
-            self._again = []
-            for alert in alerts:
-                message = self.message(alert)
-                self._send(made, b"%d %b" % (len(message), message))
+            messages = self._again + [b"%d %b" % (len(m), m) for m in map(self.message, alerts)]
+            for message in messages:
+                made.sendall(message)
             self._drain(made)
+            now = time.monotonic()
+            self._recent.extend((now, message) for message in messages)
+            self._again = []
         except (OSError, ValueError) as error:
             self._break()
             raise DeliveryError(f"{self._where()}: {_reason(error)}", retry=True) from error
@@ -129,6 +132,7 @@ class RemoteSyslogSink(Sink):
                 try:
                     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     self._socket = self._wrapped(made) if self._scheme == "tls" else made
+                    self._new = True
                 except BaseException:
                     made.close()
                     raise
@@ -162,10 +166,6 @@ class RemoteSyslogSink(Sink):
         finally:
             made.settimeout(self._timeout_s)
 
-    def _send(self, made: socket.socket, data: bytes) -> None:
-        made.sendall(data)
-        self._recent.append((time.monotonic(), data))
-
     def _drain(self, made: socket.socket) -> None:
         """Wait until the other machine has acknowledged everything."""
         deadline = time.monotonic() + self._timeout_s
@@ -175,11 +175,18 @@ class RemoteSyslogSink(Sink):
                 raise TimeoutError
             time.sleep(pause)
             pause = min(0.02, pause * 2)
-        if self._hung_up(made):
+        gone = self._hung_up(made)
+        if self._new:  # who refuses a client, by its certificate say, does it after the handshake
+            until = time.monotonic() + _PROOF_S
+            while not gone and (left := until - time.monotonic()) > 0:
+                select.select([made], [], [], left)
+                gone = self._hung_up(made)
+            self._new = gone
+        if gone:
             raise ConnectionResetError(errno.ECONNRESET, "the other end has closed the connection")
 
     def _break(self) -> None:
-        """Close the connection, and keep what may not have been read."""
+        """Close the connection, and keep what was delivered on it and may not have been read."""
         since = time.monotonic() - _RECALL_S
         self._again = (self._again + [data for sent, data in self._recent if sent >= since])[-_RECALL:]
         self._recent.clear()

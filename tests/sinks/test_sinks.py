@@ -245,28 +245,6 @@ def test_http_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(receiver.bodies) == 1
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, a server's certificate for localhost and a client's, made by openssl."""
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*argv: str) -> None:
-        subprocess.run(["openssl", *argv], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test authority")
-    for name in ("server", "client"):
-        openssl(
-            "req", "-x509", "-CA", "ca.pem", "-CAkey", "ca.key", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem",
-            "-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-            "-addext", "basicConstraints=critical,CA:FALSE",
-        )  # fmt: skip
-    (folder / "hashed").mkdir()
-    (folder / "hashed" / "ca.pem").write_bytes((folder / "ca.pem").read_bytes())
-    openssl("rehash", "hashed")
-    return folder
-
-
 @contextmanager
 def https_receiver(certificates: Path, *, mtls: bool = False) -> Iterator[tuple[str, list[bytes]]]:
     bodies: list[bytes] = []

@@ -1,9 +1,11 @@
-"""Real other ends of sinks: a syslog daemon, an HTTP receiver. Both on this machine only, both ended by pid."""
+"""Real other ends of sinks: syslog daemons, HTTP receivers and such that fail. On this machine only, ended by pid."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -23,6 +25,20 @@ input(type="imuxsock" Socket="{socket}" CreatePath="on" UseSpecialParser="on" Ra
 template(name="raw" type="string" string="%pri% %syslogtag%%msg%\\n")
 action(type="omfile" file="{log}" template="raw")
 """
+
+
+_REMOTE = """
+global(workDirectory="{folder}" maxMessageSize="256k" {tls})
+module(load="imtcp" {driver})
+module(load="imudp")
+input(type="{input}" address="127.0.0.1" port="{port}")
+template(name="raw" type="string" string="%pri% %timestamp:::date-rfc3339% %hostname% %app-name% %msgid% \
+%structured-data% %msg%\\n")
+action(type="omfile" file="{log}" template="raw")
+"""
+_TLS = """DefaultNetstreamDriver="gtls" DefaultNetstreamDriverCAFile="{c}/ca.pem"
+DefaultNetstreamDriverCertFile="{c}/{name}.pem" DefaultNetstreamDriverKeyFile="{c}/{name}.key\""""
+_DRIVER = 'StreamDriver.Name="gtls" StreamDriver.Mode="1" StreamDriver.AuthMode="{mode}"'
 
 
 def wait_until(done: Callable[[], bool], what: str, patience_s: float = 20) -> None:
@@ -66,6 +82,122 @@ def rsyslog(folder: Path) -> Iterator[Rsyslog]:
         yield daemon
     finally:
         end(process)
+
+
+@dataclass
+class RemoteRsyslog:
+    """A rsyslogd that listens on a port: `lines` are `PRI TIME HOST APP MSGID DATA MSG`."""
+
+    folder: Path
+    protocol: str
+    port: int
+    certificates: Path | None = None
+    name: str = "server"
+    client: bool = False
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """For `syslog_output.url`."""
+        return f"{self.protocol}://localhost:{self.port}" if self.protocol != "udp" else f"udp://127.0.0.1:{self.port}"
+
+    def lines(self) -> list[str]:
+        """What it took so far."""
+        log = self.folder / "remote"
+        return log.read_text(errors="surrogateescape").split("\n")[:-1] if log.exists() else []
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        tls = self.protocol == "tls"
+        config = self.folder / "remote.conf"
+        config.write_text(
+            _REMOTE.format(
+                folder=self.folder,
+                log=self.folder / "remote",
+                port=self.port,
+                input="imudp" if self.protocol == "udp" else "imtcp",
+                tls=_TLS.format(c=self.certificates, name=self.name) if tls else "",
+                driver=_DRIVER.format(mode="x509/certvalid" if self.client else "anon") if tls else "",
+            )
+        )
+        program = shutil.which("rsyslogd") or "/usr/sbin/rsyslogd"
+        with (self.folder / "remote.out").open("ab") as out:
+            self.process = subprocess.Popen(
+                [program, "-n", "-f", config, "-i", self.folder / "remote.pid"],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        wait_until(lambda: listens(self.port, self.protocol == "udp"), "rsyslogd's port")
+
+    def kill(self) -> None:
+        """End it without a word."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        (self.folder / "remote.pid").unlink(missing_ok=True)
+
+
+def listens(port: int, udp: bool = False) -> bool:
+    """Whether somebody listens on a port of the loopback."""
+    table = Path("/proc/net/udp" if udp else "/proc/net/tcp").read_text()
+    return any(
+        fields[1].endswith(f":{port:04X}") and fields[3] == ("07" if udp else "0A")
+        for fields in (line.split() for line in table.splitlines()[1:])
+    )
+
+
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    """A port of the loopback that nobody has."""
+    with socket.socket(socket.AF_INET, kind) as made:
+        made.bind(("127.0.0.1", 0))
+        port: int = made.getsockname()[1]
+        return port
+
+
+@contextmanager
+def remote_rsyslog(
+    folder: Path, protocol: str, certificates: Path | None = None, *, name: str = "server", client: bool = False
+) -> Iterator[RemoteRsyslog]:
+    """Debian's rsyslogd on a port: `udp`, `tcp`, `tls`. `client`: it wants a certificate of the authority's."""
+    port = free_port(socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM)
+    daemon = RemoteRsyslog(folder, protocol, port, certificates, name, client)
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        if daemon.process is not None:
+            end(daemon.process)
+
+
+@contextmanager
+def failing_server(how: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A port whose connections are handled by `how`, each in a thread, and closed then."""
+    ending = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+
+        def handle(made: socket.socket) -> None:
+            with made:
+                made.settimeout(10)
+                with contextlib.suppress(OSError):
+                    how(made)
+
+        def serve() -> None:
+            while not ending.is_set():
+                with contextlib.suppress(TimeoutError):
+                    made, _ = server.accept()
+                    threading.Thread(target=handle, args=(made,), daemon=True).start()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            ending.set()
+            thread.join()
 
 
 @dataclass
