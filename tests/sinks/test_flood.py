@@ -114,9 +114,10 @@ def test_what_is_held_back_or_lost_is_told_by_an_alert() -> None:
         dispatcher.submit(alert(n))
     wait_until(lambda: {LIMITED_RULE, LOST_RULE} <= {a.rule for a in good.alerts}, "the alerts about alerts")
     dispatcher.close(timeout_s=10)
-    (held,) = [a for a in good.alerts if a.rule == LIMITED_RULE]
+    held = [a for a in good.alerts if a.rule == LIMITED_RULE]
     (lost,) = [a for a in good.alerts if a.rule == LOST_RULE]
-    assert held.fields == {"held_back": 7, "rules": "Some rule 7"}
+    assert sum(int(a.fields["held_back"] or 0) for a in held) == 7
+    assert str(held[0].fields["rules"]).startswith("Some rule ")
     assert (lost.fields["sink"], lost.fields["lost"], lost.priority) == ("bad", 1, Priority.CRITICAL)
     assert LOST_RULE not in {a.rule for a in bad.alerts}, "not to the place that lost it"
 
@@ -127,6 +128,8 @@ def test_a_critical_alert_passes_a_queue_that_lower_ones_fill() -> None:
     dispatcher = Dispatcher([sink], capacity=100)
     for n in range(500):
         dispatcher.submit(alert(n, priority=Priority.NOTICE))
+        if n == 0:
+            wait_until(lambda: sink.tries == 1, "the one in hand")
     for n in range(1000, 1050):
         dispatcher.submit(alert(n, priority=Priority.CRITICAL))
     sink.gate.set()
