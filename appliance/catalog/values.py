@@ -23,7 +23,7 @@ from appliance.catalog.params import (
     open_flag_names,
 )
 from appliance.model.alert import FieldValue
-from appliance.model.event import NO_PROCESS, Event, Labels, Mount, ParamValue, Pod, Process
+from appliance.model.event import NO_PROCESS, Event, Fd, Labels, Mount, ParamValue, Pod, Process
 
 _MAX_ANCESTORS = 256  # a chain longer than this is a loop that state failed to break
 
@@ -226,6 +226,13 @@ def socket_family(e: Event) -> str | None:
     return {"4": "ip", "6": "ip", "u": "unix"}.get(e.fd.typechar or "")
 
 
+def domain_names(fd: Fd, address: str | None) -> tuple[str, ...]:
+    """The domain names of an address, an empty text where it has none; nothing where there is no address."""
+    if address is None:
+        return ()
+    return tuple(name for ip, name in fd.domains if ip == address) or ("",)
+
+
 def fd_flag(e: Event, value: object) -> bool | None:
     """A yes or no about the event's descriptor; None where there is no open one."""
     num = e.fd.num
@@ -368,7 +375,7 @@ NAMES: Mapping[str, object] = MappingProxyType(
         for f in (
             result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
             ancestors, capabilities, iso_time, clock_time, date_time, relative, joined_args, arguments_length,
-            socket_family, fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,
+            socket_family, domain_names, fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,
             pod, short_id, label, labels_text, pod_labels_text, container_age, probe_text, is_probe,
             mounts_text, mount_part, paths_text, either,
         )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
-from appliance.daemon.generation import Generation
+from appliance.daemon.generation import Generation, domains_of
 from appliance.daemon.identity import internal_alerts, wall_offset_ns
 from appliance.daemon.loop import Loop, Summary
 from appliance.engine.state import State
@@ -22,6 +22,7 @@ from appliance.sources.accounts import HostAccounts
 from appliance.sources.container import ContainerSource, user_engines
 from appliance.sources.cri import Engine as CriEngine
 from appliance.sources.docker_api import Engine
+from appliance.sources.domains import Domains
 from appliance.sources.procfs import Procfs
 from appliance.sources.syscall import SyscallSource
 
@@ -34,6 +35,7 @@ class Appliance:
 
     source: SyscallSource
     containers: ContainerSource
+    domains: Domains
     dispatcher: Dispatcher
     loop: Loop
     stream: TextIO  # standard output, for sinks made later
@@ -50,6 +52,7 @@ class Appliance:
         def swap() -> None:
             self.source.hear(new.ruleset.event_types)
             self.loop.adopt(new.ruleset)
+            self.domains.watch(domains_of(new.ruleset.rules))
             if gone or sinks or old.config.outputs != new.config.outputs:
                 config = new.config
                 self.dispatcher.replace(
@@ -100,6 +103,7 @@ class Appliance:
             return self.loop.run()
         finally:
             self.containers.close()
+            self.domains.close()
             self.source.close()
 
     def stop(self) -> None:
@@ -125,12 +129,15 @@ def arm(
         ],
         discover=user_engines if config.containers.user_engines else tuple,
     )
+    domains = Domains()
+    domains.watch(domains_of(generation.ruleset.rules))
     processes = Procfs()
     state = State(
         accounts=HostAccounts(),
         read_process=processes.read_process,
         ask_container=containers.ask,
         wall_offset_ns=wall_offset_ns(),
+        domains=lambda: domains.names,
     )
     containers.start()
     for raw in processes.scan():
@@ -147,4 +154,4 @@ def arm(
         wait_ns=config.containers.wait_ms * 1_000_000,
     )
     source.watch(loop.fileno())
-    return Appliance(source, containers, dispatcher, loop, stream)
+    return Appliance(source, containers, domains, dispatcher, loop, stream)

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from appliance.codegen.runtime import globber
 from appliance.config.settings import Config, RuleSwitch
+from appliance.engine.explain import checks_of
 from appliance.engine.ruleset import Ruleset
 from appliance.lang.lint import shadowed
 from appliance.lang.load import LoadedRules, load_rules
 from appliance.model.diagnostic import Diagnostic, RuleError, Severity
+from appliance.model.expr import FieldRef, Word
 from appliance.model.rule import Rule
 
 
@@ -69,6 +71,17 @@ def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str]
     if config.rule_matching == "first":
         warnings += tuple(shadowed(ruleset.rules))
     return Generation(config, loaded, ruleset, warnings, number, digests, time.time_ns())
+
+
+_NAMED = frozenset({"fd.cip.name", "fd.sip.name", "fd.lip.name", "fd.rip.name"})
+
+
+def domains_of(rules: Iterable[Rule]) -> frozenset[str]:
+    """The domain names that rules compare addresses with."""
+    checks = (check for rule in rules for check in checks_of(rule.condition))
+    asked = (c.right for c in checks if isinstance(c.left, FieldRef) and c.left.name in _NAMED)
+    words = (word for right in asked for word in (right if isinstance(right, tuple) else (right,)))
+    return frozenset(word.text for word in words if isinstance(word, Word))
 
 
 def files_of(config: Config) -> Iterator[Path]:

@@ -123,13 +123,16 @@ class State:
         max_processes: int = 65_536,
         max_ended: int = 16_384,
         max_containers: int = 4_096,
+        domains: Callable[[], Mapping[str, tuple[str, ...]]] = dict,
     ) -> None:
         """`read_process(pid)` gives a PROCINFO event or None; `ask_container(full_id, owner)` asks without waiting;
-        `wall_offset_ns` is wall clock minus monotonic clock."""
+        `wall_offset_ns` is wall clock minus monotonic clock; `domains` gives the domain names that rules ask for, by
+        address."""
         self.wall_offset_ns = wall_offset_ns
         self._accounts = accounts
         self._read_process = read_process
         self._ask_container = ask_container
+        self._domains = domains
         self._max_processes = max_processes
         self._max_ended = max_ended
         self._max_containers = max_containers
@@ -245,6 +248,9 @@ class State:
         self._num += 1
         if raw.type in _MAKES_FD and 0 <= raw.res <= 2 and raw.via != _IO_URING:
             entry.process = replace(entry.process, stdio=redirected(entry.process.stdio, fd))
+        if fd.lip is not None and (domains := self._domains()):
+            ends = dict.fromkeys(ip for ip in (fd.lip, fd.rip) if ip is not None)
+            fd = fd._replace(domains=tuple((ip, name) for ip in ends for name in domains.get(ip, ())))
         return Event(
             raw.type, self._num, raw.ts_ns + self.wall_offset_ns, raw.cpu, raw.tid, raw.res, raw.params,
             entry.process, entry.place.container, fd, path, lineage=self._ancestor, via=VIA[raw.via],
@@ -286,28 +292,11 @@ class State:
             fd = make(
                 Fd,
                 (
-                    num,
-                    word,
-                    letter,
-                    path,
-                    name,
-                    None,
-                    None,
-                    None,
-                    None,
-                    None,
-                    None,
-                    None,
-                    None,
-                    None,
-                    None,
-                    params[at_ino] or None,
-                    params[at_dev] or None,
-                    cast(int, params[at_layer]) >> 28 & 3,
-                    False,
-                    False,
+                    num, word, letter, path, name, None, None, None, None, None, None, None, None, None, None,
+                    params[at_ino] or None, params[at_dev] or None, cast(int, params[at_layer]) >> 28 & 3,
+                    False, False, (),
                 ),
-            )
+            )  # fmt: skip
             return make(
                 Event,
                 (

@@ -505,7 +505,8 @@ class Fd(NamedTuple):
     gave it. Addresses are canonical text; `cip`/`cport` the client's side, `sip`/`sport` the server's, `lip`/`rip`
     local and remote. `is_server` is true where the server's address is one of this machine's own. `ino` and `dev` are
     the inode's number and its device as stat(2) tells it, `flags` those of `catalog.params.FD_FLAGS`. `name_changed`:
-    this event gave the descriptor another name.
+    this event gave the descriptor another name. `domains` are pairs of an address of either side and a domain name that
+    rules ask for and that has this address.
     """
 
     num: int | None = None
@@ -528,6 +529,7 @@ class Fd(NamedTuple):
     flags: int = 0
     connected: bool = False
     name_changed: bool = False
+    domains: tuple[tuple[str, str], ...] = ()
 
     @property
     def directory(self) -> str | None:

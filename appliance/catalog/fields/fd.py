@@ -86,4 +86,15 @@ ROWS = (
         "true for a file in a lower layer of an overlay: of the image",
         "fd_flag(e, e.fd.flags & 2)",
     ),
+    *(
+        Field(
+            f"fd.{side}.name",
+            T.TEXT,
+            f"domain names of the {whose} address, among those that rules ask for; empty where it has none of them",
+            f"domain_names(e.fd, e.fd.{side})",
+            get_all=f"domain_names(e.fd, e.fd.{side})",
+            both=True,
+        )
+        for side, whose in (("cip", "client's"), ("sip", "server's"), ("lip", "local"), ("rip", "remote"))
+    ),
 )
