@@ -128,7 +128,11 @@ def _alerts(alerts: Json) -> Iterator[str]:
 def _sink(sink: Json) -> str:
     text = f"{sink['name']}: delivered {sink['delivered']}, lost {sink['lost']}, waiting {sink['waiting']}"
     reasons = "; ".join(f"{n} {why}" for why, n in sink["reasons"].items())
-    return text + (f" ({reasons})" if reasons else "") + (f"; {sink['where']}" if sink["where"] else "")
+    if sink["dead"]:
+        text += f", refused for good {sink['dead']}"
+    text += f" ({reasons})" if reasons else ""
+    text += f"; {sink['where']}" if sink["where"] else ""
+    return f"{text}; NOW: {sink['trouble']}" if sink["trouble"] else text
 
 
 def duration(seconds: float) -> str:

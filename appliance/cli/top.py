@@ -200,7 +200,7 @@ def _rules(now: Json, before: Json) -> Iterator[str]:
 def _sinks(now: Json) -> Iterator[str]:
     yield f"{'SINK':<46}{'DELIVERED':>10}{'LOST':>8}{'WAITING':>16}"
     for sink in now["sinks"][:_SINKS]:
-        mark = "! " if sink["stuck_s"] > 30 else ""
+        mark = "! " if sink["trouble"] or sink["stuck_s"] > 10 else ""
         yield f"{mark}{sink['name'][:44]:<46}{sink['delivered']:>10,}{sink['lost']:>8,}{sink['waiting']:>16,}"
 
 

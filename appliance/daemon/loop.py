@@ -134,6 +134,11 @@ class Glance:
     recent: tuple[Alert, ...]  # the latest, oldest first
 
     @property
+    def produced(self) -> int:
+        """Records made that somebody had asked for."""
+        return self.books.produced - self.books.filtered
+
+    @property
     def in_flight(self) -> int:
         """Records made and neither judged nor lost yet. Some are younger than the ring's end was when it was read."""
         return (

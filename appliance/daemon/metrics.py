@@ -81,6 +81,8 @@ def collect(
             made += _state(glance)
         if wanted.kernel_event_counters_enabled or wanted.kernel_event_counters_per_cpu_enabled:
             made += _kernel(glance)
+        if wanted.kernel_event_counters_per_cpu_enabled:
+            made += _by_cpu(glance)
     if wanted.libbpf_stats_enabled:
         made += _hooks(hooks)
     return [metric for metric in made if metric.samples]
@@ -202,7 +204,8 @@ def _state(glance: Glance) -> Iterator[Metric]:
 
 def _kernel(glance: Glance) -> Iterator[Metric]:
     books = glance.books
-    yield _one(f"{_SCAP}_n_evts_total", "counter", "Events that the kernel's programs made.", books.produced)
+    yield _one(f"{_SCAP}_n_evts_total", "counter", "Events that the kernel's programs made.", glance.produced)
+    yield _one(f"{_OURS}_events_filtered_total", "counter", "Events that nobody had asked for.", books.filtered)
     yield _one(f"{_SCAP}_n_drops_total", "counter", "Events lost before they could be judged.", books.lost)
     drops = drop_classes({t: book.lost for t, book in books.by_type.items()})
     yield Metric(
@@ -230,6 +233,22 @@ def _kernel(glance: Glance) -> Iterator[Metric]:
             doc,
             tuple(({"type": t.value}, getattr(book, attribute)) for t, book in books.by_type.items()),
         )
+
+
+def _by_cpu(glance: Glance) -> Iterator[Metric]:
+    rows = [({"cpu": str(cpu)}, book) for cpu, book in enumerate(glance.books.by_cpu)]
+    yield Metric(
+        f"{_SCAP}_n_evts_cpu_total",
+        "counter",
+        "Events made on a processor.",
+        tuple((labels, book.produced - book.filtered) for labels, book in rows),
+    )
+    yield Metric(
+        f"{_SCAP}_n_drops_cpu_total",
+        "counter",
+        "Events lost on a processor.",
+        tuple((labels, book.lost) for labels, book in rows),
+    )
 
 
 def drop_classes(lost: Mapping[EventType, int]) -> dict[str, int]:
@@ -399,6 +418,10 @@ def snapshot(
             }
         if wanted.kernel_event_counters_enabled or wanted.kernel_event_counters_per_cpu_enabled:
             fields |= _kernel_fields(glance, past, max(seconds, 0.001))
+        if wanted.kernel_event_counters_per_cpu_enabled:
+            for cpu, book in enumerate(glance.books.by_cpu):
+                fields[f"scap.n_evts_cpu_{cpu}"] = book.produced - book.filtered
+                fields[f"scap.n_drops_cpu_{cpu}"] = book.lost
     if wanted.resource_utilization_enabled:
         fields |= _resource_fields(status, host_resources(), megabytes=wanted.convert_memory_to_mb)
     if wanted.libbpf_stats_enabled:
@@ -425,8 +448,8 @@ def _event_fields(glance: Glance, past: Glance | None, seconds: float) -> dict[s
 
 
 def _kernel_fields(glance: Glance, past: Glance | None, seconds: float) -> dict[str, FieldValue]:
-    made, lost = glance.books.produced, glance.books.lost
-    made_then, lost_then = (past.books.produced, past.books.lost) if past is not None else (0, 0)
+    made, lost = glance.produced, glance.books.lost
+    made_then, lost_then = (past.produced, past.books.lost) if past is not None else (0, 0)
     drops = drop_classes({t: book.lost for t, book in glance.books.by_type.items()})
     return {
         "scap.n_evts": made,

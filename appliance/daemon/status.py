@@ -71,7 +71,8 @@ class Status:
         patience_s = max(_STUCK_S, _STUCK_TIMEOUTS * self.generation.config.output_timeout_ms / 1000)
         for sink in self.sinks:
             if sink.stuck_s > patience_s:
-                found.append(f"sink {sink.name} is stuck: one alert in hand for {sink.stuck_s:.0f} s")
+                why = f": {sink.trouble}" if sink.trouble else ""
+                found.append(f"sink {sink.name} is stuck: one alert in hand for {sink.stuck_s:.0f} s{why}")
         return found
 
 
@@ -185,7 +186,9 @@ def to_json(status: Status) -> dict[str, Any]:
                 "delivered": sink.delivered,
                 "lost": sink.lost,
                 "waiting": sink.waiting,
+                "dead": sink.dead,
                 "stuck_s": round(sink.stuck_s, 1),
+                "trouble": sink.trouble,
                 "reasons": dict(sink.reasons),
             }
             for sink in status.sinks
@@ -197,7 +200,8 @@ def to_json(status: Status) -> dict[str, Any]:
 def _events(glance: Glance) -> dict[str, Any]:
     books = glance.books
     return {
-        "produced": books.produced,
+        "produced": glance.produced,
+        "filtered": books.filtered,
         "judged": glance.counts.judged,
         "lost": books.lost,
         "undecodable": glance.undecodable,

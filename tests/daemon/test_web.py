@@ -204,7 +204,12 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     (folder / "rules.yaml").write_text(RULE)
     config = {
         "webserver": {"enabled": True, "listen_port": 0, "prometheus_metrics_enabled": True},
-        "metrics": {"enabled": True, "interval": "500ms", "output_file": str(folder / "metrics.jsonl")},
+        "metrics": {
+            "enabled": True,
+            "interval": "500ms",
+            "kernel_event_counters_per_cpu_enabled": True,
+            "output_file": str(folder / "metrics.jsonl"),
+        },
     }
     with Daemon(folder, config, rules=[folder / "rules.yaml"]) as daemon:
         (folder / "tercel-mark").write_bytes(Path("/bin/true").read_bytes())
@@ -238,6 +243,8 @@ def test_health_versions_and_both_forms_of_metrics(daemon: Daemon) -> None:
     assert families["falcosecurity_scap_n_drops"].samples[0].value == 0
     assert families["falcosecurity_falco_memory_rss_bytes"].samples[0].value > 1 << 20
     assert {s.labels["drop"] for s in families["falcosecurity_scap_n_drops_buffer"].samples} >= {"open", "execve"}
+    on_cpus = families["falcosecurity_scap_n_evts_cpu"].samples
+    assert sum(s.value for s in on_cpus) == made
     delivered = {s.labels["sink"]: s.value for s in families["tercel_alerts_delivered"].samples}
     assert delivered["file_output"] >= 7
     costs = {s.labels["rule_name"]: s.value for s in families["tercel_rule_cost_seconds"].samples}
@@ -272,6 +279,7 @@ def test_snapshots_as_alerts_and_as_lines(daemon: Daemon) -> None:
     assert fields["falco.num_evts"] >= fields["falco.num_evts_prev"] > 0
     assert fields["falco.rules.Marked__program_"] >= 7 and "falco.rules.Never" not in fields
     assert fields["falco.memory_rss_mb"] > 1 and "scap.n_drops" in fields
+    assert any(name.startswith("scap.n_evts_cpu_") for name in fields)
     assert any(re.fullmatch(r"falco\.sha256_rules_file\.rules_yaml", name) for name in fields)
     lines = [json.loads(line) for line in (daemon.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["sample"] for line in lines] == list(range(1, len(lines) + 1))
