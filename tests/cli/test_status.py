@@ -54,7 +54,8 @@ def status(**changes: Any) -> dict[str, Any]:
         },
         "state": {"processes": 100, "containers": 2, "missing": {"no such thing": 3}},
         "sinks": [
-            {"name": HOSTILE, "where": "file", "delivered": 10**9, "lost": 5, "waiting": 3, "stuck_s": 60.0, "dead": 1, "trouble": HOSTILE,
+            {"name": HOSTILE, "where": "file", "delivered": 10**9, "lost": 5, "waiting": 3, "stuck_s": 60.0,
+             "dead": 1, "trouble": HOSTILE,
              "reasons": {"disk full": 5}}
         ] * 9,
         "process": {"rss_bytes": 200 << 20, "cpu_seconds": 12.5},
