@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     summary = service.run()
     stats = dispatcher.close(timeout_s=max(1.0, config.output_timeout_ms / 1000))
     _account(summary, stats, dispatcher.flood_stats())
-    return 0
+    return 1 if summary.gave_up else 0
 
 
 def _start_log(config: Config) -> None:
@@ -121,6 +121,8 @@ def _account(summary: Summary, sinks: list[SinkStats], flood: Mapping[str, int])
     say("")
     say(f"ended after {summary.seconds:.1f} s")
     say(f"  events    produced {books.produced} ({rate:.0f}/s), judged {counts.judged}, lost {books.lost}")
+    if books.filtered:
+        say(f"            filtered {books.filtered}: calls that failed, as `capture.drop_failed` asks")
     if summary.difference or summary.undecodable:
         say(f"            undecodable {summary.undecodable}, unaccounted for {summary.difference}")
     if books.compat:

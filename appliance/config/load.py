@@ -328,7 +328,7 @@ def _fill(default: _Settings, value: Mapping[str, Any]) -> _Settings:
         elif field.name == "program":
             changes[field.name] = tuple(shlex.split(new)) if isinstance(new, str) else tuple(new)
         elif isinstance(old, tuple):
-            paths = field.name != "fields"
+            paths = field.name not in ("fields", "actions")
             changes[field.name] = tuple(Path(item) if paths and isinstance(item, str) else item for item in new)
         else:
             changes[field.name] = new

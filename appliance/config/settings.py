@@ -161,9 +161,37 @@ class ContainerEngines:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """The kernel side: size of the ring buffer in MiB (a power of two)."""
+    """The kernel side: sizes of the ring buffers in MiB (powers of two).
 
-    ring_mib: int = 32
+    There is a ring of `ring_mib` for each `cpus_per_ring` processors (0: one for all), and one of `state_ring_mib` for
+    what keeps the process table true. With `drop_failed` calls that failed are dropped in the kernel.
+    """
+
+    ring_mib: int = 16
+    state_ring_mib: int = 4
+    cpus_per_ring: int = 2
+    drop_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EventDrops:
+    """What is done about lost events: from which share of a moment's events on (0: any), what (`ignore`, `log`,
+    `alert`, `exit`), how often (`rate` a second, `max_burst` at once). `simulate_drops` pretends one at each look."""
+
+    threshold: float = 0.0
+    actions: tuple[str, ...] = ("log", "alert")
+    rate: float = 1.0
+    max_burst: int = 10
+    simulate_drops: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CanarySettings:
+    """How often an act of our own must come through the whole path, and how long it may take."""
+
+    enabled: bool = True
+    interval_s: float = 60.0
+    patience_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,3 +273,5 @@ class Config:
     metrics: Metrics = Metrics()
     containers: ContainerEngines = ContainerEngines()
     capture: Capture = Capture()
+    syscall_event_drops: EventDrops = EventDrops()
+    canary: CanarySettings = CanarySettings()

@@ -11,11 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
+from appliance.config.settings import Capture
+from appliance.daemon.canary import CALLS, LATE_RULE, Canary
 from appliance.daemon.generation import Generation, domains_of
 from appliance.daemon.identity import internal_alerts, wall_offset_ns
+from appliance.daemon.ledger import Ledger
 from appliance.daemon.loop import Loop, Summary
 from appliance.engine.state import State
 from appliance.kernel.program import Buffers
+from appliance.model.alert import Alert, Priority
+from appliance.model.event import EventType
 from appliance.sinks.build import sink_changes, spool_maker
 from appliance.sinks.dispatch import Dispatcher
 from appliance.sources.accounts import HostAccounts
@@ -38,6 +43,7 @@ class Appliance:
     domains: Domains
     dispatcher: Dispatcher
     loop: Loop
+    canary: Canary
     stream: TextIO  # standard output, for sinks made later
 
     def adopt(self, old: Generation, new: Generation) -> None:
@@ -50,9 +56,10 @@ class Appliance:
         gone, sinks = sink_changes(old.config, new.config, self.stream)
 
         def swap() -> None:
-            self.source.hear(new.ruleset.event_types)
+            self.source.hear(asked_for(new, self.canary))
             self.loop.adopt(new.ruleset)
             self.domains.watch(domains_of(new.ruleset.rules))
+            self.loop.ledger.settings = new.config.syscall_event_drops
             if gone or sinks or old.config.outputs != new.config.outputs:
                 config = new.config
                 self.dispatcher.replace(
@@ -99,9 +106,11 @@ class Appliance:
 
     def run(self) -> Summary:
         """Judge until `stop`; then give everything back and account for it. The dispatcher is closed by its owner."""
+        self.canary.start()
         try:
             return self.loop.run()
         finally:
+            self.canary.stop()
             self.containers.close()
             self.domains.close()
             self.source.close()
@@ -109,6 +118,26 @@ class Appliance:
     def stop(self) -> None:
         """Ask `run` to return."""
         self.loop.stop()
+
+
+def asked_for(generation: Generation, canary: Canary) -> frozenset[EventType]:
+    """The types of event to hear: those that a rule can hold on, and the canary's own."""
+    return generation.ruleset.event_types | (CALLS if canary.enabled else frozenset())
+
+
+def capture_buffers(capture: Capture) -> Buffers:
+    """The rings as they are configured."""
+    return Buffers(capture.ring_mib << 20, capture.state_ring_mib << 20, capture.cpus_per_ring)
+
+
+def canary_alert(make_alert: Callable[..., Alert], waited_s: float) -> Alert:
+    """What is told of a canary that has not come."""
+    return make_alert(
+        LATE_RULE,
+        Priority.CRITICAL,
+        f"an act of the appliance's own was not seen within {waited_s:.1f} s: events may be late or lost",
+        {"canary.waited_ms": round(waited_s * 1e3)},
+    )
 
 
 def arm(
@@ -119,7 +148,21 @@ def arm(
     The order matters: first the hooks, then /proc, so that a process that starts in between is seen by one of them.
     """
     config = generation.config
-    source = SyscallSource(Buffers(config.capture.ring_mib << 20), generation.ruleset.event_types)
+    capture = config.capture
+    make_alert = internal_alerts(hostname, new_id)
+    posts: list[Callable[[Callable[[], None]], None]] = []  # how to reach the loop, once there is one
+
+    def late(waited_s: float) -> None:
+        for post in posts:
+            post(lambda: loop.tell(canary_alert(make_alert, waited_s)))
+
+    canary = Canary(config.canary, late)
+    source = SyscallSource(
+        capture_buffers(capture),
+        asked_for(generation, canary),
+        no_failed=capture.drop_failed,
+        always_failed=CALLS,
+    )
     containers = ContainerSource(
         [
             *(Engine("docker", socket) for socket in config.containers.docker_sockets),
@@ -150,8 +193,11 @@ def arm(
         alerts=dispatcher,
         containers=containers,
         wall_offset_ns=wall_offset_ns,
-        make_alert=internal_alerts(hostname, new_id),
+        make_alert=make_alert,
         wait_ns=config.containers.wait_ms * 1_000_000,
+        ledger=Ledger(config.syscall_event_drops, make_alert),
+        canary=canary,
     )
+    posts.append(loop.post)
     source.watch(loop.fileno())
-    return Appliance(source, containers, domains, dispatcher, loop, stream)
+    return Appliance(source, containers, domains, dispatcher, loop, canary, stream)

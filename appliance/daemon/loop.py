@@ -7,7 +7,7 @@ Other threads reach the loop by `post` alone: what they post runs on the loop's 
 new ruleset is adopted, or the books are read, at one point of the stream of events.
 
 The books: every record that the kernel made is judged here, or counted as lost by the kernel's own C, or counted as
-undecodable. At the end `produced == judged + lost` or the summary says by how much not.
+undecodable. At the end `produced == judged + filtered + lost` or the summary says by how much not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from appliance.daemon.canary import WATCHED, Canary, CanaryHealth
 from appliance.daemon.cost import Sample
+from appliance.daemon.ledger import Ledger, Snapshot
 from appliance.daemon.pen import Pen, is_waiting
 from appliance.engine.ruleset import Ruleset
 from appliance.engine.state import State
@@ -34,7 +36,6 @@ log = logging.getLogger(__name__)
 _BATCH = 2048
 _BOOKKEEPING_NS = 500_000_000
 _RECENT = 64  # alerts kept for those who look
-LOSS_RULE = "Tercel internal: events lost"
 COMPAT_RULE = "Tercel internal: 32-bit calls not seen"
 
 
@@ -103,6 +104,7 @@ class Summary:
     waited_too_long: int
     pen_overflow: int
     errors: Mapping[str, int]  # rule -> errors of its predicate
+    gave_up: bool = False  # a loss ended it, as `syscall_event_drops` asks
 
     @property
     def difference(self) -> int:
@@ -132,6 +134,8 @@ class Glance:
     processes: int
     containers: int
     recent: tuple[Alert, ...]  # the latest, oldest first
+    ledger: Snapshot
+    canary: CanaryHealth | None  # None where there is none
 
     @property
     def produced(self) -> int:
@@ -165,6 +169,8 @@ class Loop:
         wall_offset_ns: Callable[[], int],
         make_alert: Callable[[str, Priority, str, Mapping[str, int | str]], Alert],
         wait_ns: int,
+        ledger: Ledger,
+        canary: Canary | None = None,
     ) -> None:
         """`wall_offset_ns` gives wall clock minus the records' clock; `make_alert` an alert of our own."""
         self._source = source
@@ -182,7 +188,8 @@ class Loop:
         self.recent: deque[Alert] = deque(maxlen=_RECENT)
         self.sample = Sample(state.freeze)
         self.pulse: Callable[[], None] = _nothing  # called on the loop's thread, twice a second or so
-        self._lost_told: Counter[str] = Counter()
+        self.ledger = ledger
+        self._canary = canary if canary is not None and canary.enabled else None
         self._compat_told = 0
         self._next_bookkeeping_ns = 0
         self.counts = Counts()
@@ -212,6 +219,7 @@ class Loop:
     def look(self) -> Glance:
         """The books as they are at this point of the stream. On the loop's thread."""
         counts = self.counts
+        books, undecodable = self._source.books(), self._source.undecodable
         return Glance(
             counts=Counts(
                 counts.judged,
@@ -220,8 +228,8 @@ class Loop:
                 counts.by_priority.copy(),
                 counts.slowest_pass_ns,
             ),
-            books=self._source.books(),
-            undecodable=self._source.undecodable,
+            books=books,
+            undecodable=undecodable,
             waiting_bytes=self._source.waiting_bytes,
             missing=dict(self._state.missing),
             errors=dict(self.errors),
@@ -230,6 +238,8 @@ class Loop:
             processes=self._state.processes,
             containers=self._state.containers,
             recent=tuple(self.recent),
+            ledger=self.ledger.snapshot(books, counts.by_type, undecodable),
+            canary=None if self._canary is None else self._canary.health(),
         )
 
     @property
@@ -259,7 +269,7 @@ class Loop:
         self._listen_to_containers()
         for event in self._pen.release(self._state.container, now_ns=2**63):
             self._judge(event)
-        self._keep_books(books)
+        self._keep_books(books, last=True)
         return Summary(
             counts=self.counts,
             books=books,
@@ -269,6 +279,7 @@ class Loop:
             waited_too_long=self._pen.late,
             pen_overflow=self._pen.overflow,
             errors=dict(self.errors),
+            gave_up=self.ledger.gave_up,
         )
 
     def _run_posted(self) -> None:
@@ -284,10 +295,11 @@ class Loop:
     def _take(self, batch: Sequence[RawEvent]) -> None:
         apply, types = self._state.apply, self._ruleset.event_types
         judge, by_type = self._judge, self.counts.by_type
+        watched = frozenset() if self._canary is None else WATCHED
         for raw in batch:
             event = apply(raw)
             by_type[raw.type] += 1
-            if event is None or event.type not in types:
+            if event is None or (raw.type in watched and self._is_canary(event)) or event.type not in types:
                 continue
             container = event.container
             if container.missing is not None and is_waiting(container):
@@ -298,6 +310,14 @@ class Loop:
         self.counts.judged += len(batch)
         if batch and event is not None and event.type in types:
             self.sample.offer(event, time.monotonic_ns())
+
+    def _is_canary(self, event: Event) -> bool:
+        """The canary's events are judged like any other, and what the rules say of them is left out."""
+        if self._canary is None or not self._canary.is_mine(event):
+            return False
+        self._ruleset.match(event)
+        self._canary.saw(event)
+        return True
 
     def _judge(self, event: Event) -> None:
         for alert in self._ruleset.match(event):
@@ -310,34 +330,19 @@ class Loop:
             for event in self._pen.release(self._state.container, time.monotonic_ns()):
                 self._judge(event)
 
-    def _keep_books(self, books: Books) -> None:
+    def _keep_books(self, books: Books, *, last: bool = False) -> None:
         """Follow the wall clock, and tell what was lost since the last look."""
-        self._next_bookkeeping_ns = time.monotonic_ns() + _BOOKKEEPING_NS
+        now_ns = time.monotonic_ns()
+        self._next_bookkeeping_ns = now_ns + _BOOKKEEPING_NS
         self.pulse()
         self._state.wall_offset_ns = self._wall_offset_ns()
-        lost = Counter({t.value: book.lost for t, book in books.by_type.items()})
-        lost["record in use"] = books.busy
-        lost["undecodable"] = self._source.undecodable
-        new = lost - self._lost_told
-        if new:
-            self._lost_told = lost
-            self._tell_loss(new, books)
+        for alert in self.ledger.look(books, self._source.undecodable, self._ruleset.rules, now_ns, last=last):
+            self._submit(alert)
+        if self.ledger.gave_up:
+            self._stopping = True
         if books.compat > 2 * self._compat_told:
             self._compat_told = books.compat
             self._tell_compat(books.compat)
-
-    def _tell_loss(self, new: Counter[str], books: Books) -> None:
-        total = sum(new.values())
-        classes = ", ".join(f"{name} {count}" for name, count in new.most_common())
-        log.warning("events were lost", extra={"count": total, "classes": classes})
-        self._submit(
-            self._make_alert(
-                LOSS_RULE,
-                Priority.CRITICAL,
-                f"{total} events were lost before they could be judged: {classes}",
-                {"lost": total, "lost.classes": classes, "lost.total": books.lost, "produced.total": books.produced},
-            )
-        )
 
     def _tell_compat(self, count: int) -> None:
         """Told at the first call and whenever their number has doubled: a program that makes them makes millions."""

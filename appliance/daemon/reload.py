@@ -28,7 +28,7 @@ from appliance.model.diagnostic import Diagnostic, DiagnosticsError, Severity
 log = logging.getLogger(__name__)
 
 _SWITCH_S = 0.0005  # the interpreter's switch interval while a generation is built: the loop is served first
-RESTART_KEYS = ("capture", "containers")
+RESTART_KEYS = ("capture", "containers", "canary")
 """Settings that are built into what is attached or connected at the start; a changed one refuses a reload."""
 
 

@@ -15,17 +15,18 @@ import resource
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from appliance import __version__
-from appliance.daemon.assemble import Appliance
+from appliance.daemon.assemble import Appliance, capture_buffers
 from appliance.daemon.control import diagnostic_to_json
 from appliance.daemon.generation import Generation
 from appliance.daemon.loop import Glance
 from appliance.daemon.reload import Reloader
 from appliance.kernel.layout import HEAD_SIZE
+from appliance.kernel.loader import possible_cpus
 from appliance.lang.reader import ENGINE_VERSION
 from appliance.model.diagnostic import Severity
 from appliance.model.wire import shortened
@@ -65,9 +66,12 @@ class Status:
         if self.glance is None:
             found.append(f"the loop did not answer within {_ANSWER_S:.0f} s")
         else:
-            room = self.generation.config.capture.ring_mib << 20
+            capture = self.generation.config.capture
+            room = sum(capture_buffers(capture).sizes(possible_cpus()))
             if not 0 <= self.glance.in_flight <= room // HEAD_SIZE:
                 found.append(f"the ledger does not close: {self.glance.in_flight} records are unaccounted for")
+            if self.glance.canary is not None and self.glance.canary.trouble:
+                found.append(self.glance.canary.trouble)
         patience_s = max(_STUCK_S, _STUCK_TIMEOUTS * self.generation.config.output_timeout_ms / 1000)
         for sink in self.sinks:
             if sink.stuck_s > patience_s:
@@ -204,15 +208,30 @@ def _events(glance: Glance) -> dict[str, Any]:
         "filtered": books.filtered,
         "judged": glance.counts.judged,
         "lost": books.lost,
+        "filtered": books.filtered,
+        "unfair": sum(book.unfair for book in books.by_type.values()),
+        "untold": glance.ledger.untold,
+        "last_loss_ns": glance.ledger.last_loss_ns,
         "undecodable": glance.undecodable,
         "in_flight": glance.in_flight,
         "waiting_bytes": glance.waiting_bytes,
         "compat": books.compat,
         "slowest_pass_ms": round(glance.counts.slowest_pass_ns / 1e6, 1),
         "by_type": {
-            t.value: {"produced": book.produced, "lost": book.lost, "judged": glance.counts.by_type[t]}
+            t.value: {
+                "produced": book.produced,
+                "judged": glance.counts.by_type[t],
+                "filtered": book.filtered,
+                "lost": book.lost,
+                "unfair": book.unfair,
+            }
             for t, book in books.by_type.items()
         },
+        "by_cpu": [
+            {"produced": book.produced, "filtered": book.filtered, "lost": book.lost, "unfair": book.unfair}
+            for book in books.by_cpu
+        ],
+        "canary": None if glance.canary is None else asdict(glance.canary),
     }
 
 

@@ -13,7 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,17 +121,17 @@ class Program:
                 self.detach()
                 raise KernelError(f"cannot attach to the raw tracepoint `{name}`: {error}") from error
 
-    def hear(self, types: Iterable[EventType], *, no_failed: bool = False) -> None:
+    def hear(self, types: Iterable[EventType], *, whole: Collection[EventType] = frozenset(EventType)) -> None:
         """Hear the calls of these events from now on, and those that keep state true; no others.
 
         Takes effect at once, call by call; nothing is detached, and what stays wanted is heard throughout.
-        `no_failed`: calls that failed are not asked for, but for those that keep state true.
+        Of types that are neither in `whole` nor keep state true, calls that failed are not asked for.
         """
         types = frozenset(types)
         maps, handlers = self._maps, self.spec.handlers
         for type_, number in NUMBERS.items():
             ends = type_ is EventType.IORING  # of what is wanted, failed or not
-            kind = _STATE if type_ in STATE else _NO_FAILED if no_failed and not ends else 0
+            kind = _STATE if type_ in STATE else 0 if type_ in whole or ends else _NO_FAILED
             wanted = type_ in types or ends
             bpfcall.update(maps["kinds"], number, struct.pack("=I", kind | (_WANTED if wanted else 0)))
         slots = self.spec.heard(types)

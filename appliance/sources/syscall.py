@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from appliance.kernel.arch import this_arch
 from appliance.kernel.btf import read_btf
@@ -27,16 +27,24 @@ _NAP_S = 0.1  # longest sleep: bounds the wait should a wake-up be missed
 class SyscallSource:
     """System calls, live. Attached when made; `read` never waits, `wait` does."""
 
-    def __init__(self, buffers: Buffers, types: Iterable[EventType] = (), *, no_failed: bool = False) -> None:
+    def __init__(
+        self,
+        buffers: Buffers,
+        types: Iterable[EventType] = (),
+        *,
+        no_failed: bool = False,
+        always_failed: Collection[EventType] = (),
+    ) -> None:
         """Compile, load and attach. Takes seconds; raises `KernelError` and its kin.
 
-        `types` are the events to hear, beside those that keep state true; see `hear`.
+        `types` are the events to hear, beside those that keep state true; see `hear`. With `no_failed`, calls that
+        failed are dropped in the kernel, but for those of `always_failed` and those that keep state true.
         """
         require_platform()
         self.spec: ProgramSpec = program_spec(
             read_btf(), this_arch(), own_pid=os.getpid(), buffers=buffers, cpus=possible_cpus()
         )
-        self._no_failed = no_failed
+        self._whole = frozenset(EventType if not no_failed else always_failed)
         self._program: Program = load(self.spec)
         try:
             self.hear(types)
@@ -52,7 +60,7 @@ class SyscallSource:
 
     def hear(self, types: Iterable[EventType]) -> None:
         """Hear these events from now on, and those that keep state true; no others. Any thread, but one at a time."""
-        self._program.hear(types, no_failed=self._no_failed)
+        self._program.hear(types, whole=self._whole)
 
     @property
     def heard(self) -> frozenset[EventType]:
