@@ -208,7 +208,6 @@ def _events(glance: Glance) -> dict[str, Any]:
         "filtered": books.filtered,
         "judged": glance.counts.judged,
         "lost": books.lost,
-        "filtered": books.filtered,
         "unfair": sum(book.unfair for book in books.by_type.values()),
         "untold": glance.ledger.untold,
         "last_loss_ns": glance.ledger.last_loss_ns,
