@@ -26,16 +26,8 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.BOOL, A.NONE, False,
         """
-        evt.is_io evt.is_io_read
-        evt.is_io_write evt.is_syslog evt.is_wait
         proc.is_exe_from_memfd proc.is_exe_lower_layer proc.is_exe_upper_layer
         proc.is_exe_writable proc.is_vpgid_leader
-        """,
-    ),
-    (
-        T.BYTES, A.NONE, False,
-        """
-        evt.buffer
         """,
     ),
     (
@@ -61,8 +53,7 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.TEXT, A.NONE, False,
         """
-        evt.asynctype evt.hostname evt.info evt.io_dir
-        evt.plugininfo evt.pluginname
+        evt.asynctype evt.hostname evt.plugininfo evt.pluginname
         fdlist.cips fdlist.cports fdlist.names fdlist.nums fdlist.sips fdlist.sports k8s.deployment.id
         k8s.deployment.labels k8s.deployment.name k8s.ns.id k8s.ns.labels
         k8s.rc.id k8s.rc.labels k8s.rc.name k8s.rs.id k8s.rs.labels k8s.rs.name k8s.svc.id k8s.svc.labels
@@ -92,8 +83,7 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.UINT, A.NONE, False,
         """
-        evt.buflen evt.count.error evt.count.error.file evt.count.error.memory evt.count.error.net
-        evt.count.error.other evt.count.exit proc.fdopencount proc.nchilds proc.nthreads
+        proc.fdopencount proc.nchilds proc.nthreads
         proc.pidns_init_start_ts proc.vmrss proc.vmsize proc.vmswap thread.pfmajor thread.pfminor thread.vmrss
         thread.vmsize
         """,
@@ -101,7 +91,7 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.UINT, A.INDEX_OR_KEY, True,
         """
-        evt.around evt.type.is
+        evt.around
         """,
     ),
     (

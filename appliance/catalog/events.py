@@ -1317,6 +1317,8 @@ STATE = frozenset(
 """What keeps the tables of `engine.state` true: heard whether a rule asks for it or not."""
 
 OPENS = frozenset({EventType.OPEN, EventType.OPENAT, EventType.OPENAT2, EventType.CREAT})
+OPEN_LIKE = OPENS | {EventType.OPEN_BY_HANDLE_AT}
+"""What `evt.is_open_read` and its kin are about."""
 CLONES = frozenset({EventType.CLONE, EventType.CLONE3, EventType.FORK, EventType.VFORK})
 EXECS = frozenset({EventType.EXECVE, EventType.EXECVEAT})
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from appliance.catalog import elsewhere
-from appliance.catalog.events import EVENTS, OPENS, Category
+from appliance.catalog.events import EVENTS, OPEN_LIKE, Category
 from appliance.catalog.lookup import find_field
 from appliance.model.event import EventType
 from appliance.model.expr import FALSE, TRUE, And, Call, Check, Const, Expr, FieldRef, Not, Or, Word
@@ -144,7 +144,7 @@ def is_absent(field: FieldRef, type_: EventType) -> bool:
 def _never_true(check: Check, type_: EventType) -> bool:
     if not isinstance(check.left, FieldRef):
         return False
-    if check.left.name.startswith("evt.is_open_") and type_ not in OPENS:
+    if check.left.name.startswith("evt.is_open_") and type_ not in OPEN_LIKE:
         return check.op is Operator.EQ and isinstance(check.right, Word) and check.right.text == "true"
     return is_absent(check.left, type_)
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 
 from appliance.catalog import audit
-from appliance.catalog.events import EVENTS, OPENS
+from appliance.catalog.events import EVENTS, OPEN_LIKE, OPENS, Category
 from appliance.catalog.params import (
     O_ACCMODE,
     OPEN_FLAGS,
@@ -119,7 +119,7 @@ def arguments(e: Event) -> str:
     return " ".join(f"{p.name}={argument(e, p.name)}" for p in EVENTS[e.type].params if not p.internal)
 
 
-_FLAGS_PLACE = {t: EVENTS[t].index["flags"] for t in OPENS if "flags" in EVENTS[t].index}
+_FLAGS_PLACE = {t: EVENTS[t].index["flags"] for t in OPEN_LIKE if "flags" in EVENTS[t].index}
 _CREAT_FLAGS = OPEN_FLAGS["O_WRONLY"] | OPEN_FLAGS["O_CREAT"] | OPEN_FLAGS["O_TRUNC"]
 _O_PATH = OPEN_FLAGS["O_PATH"]
 
@@ -158,6 +158,59 @@ def is_open_exec(e: Event) -> bool:
         return False
     mode = e.params[index]
     return isinstance(mode, int) and bool(mode & 0o111)
+
+
+_WAY = {Category.IO_READ: "r", Category.IO_WRITE: "w"}
+_WAITS = frozenset({Category.WAIT, Category.SLEEP})
+_DATA = {t: row.index["data"] for t, row in EVENTS.items() if row.category in _WAY and "data" in row.index}
+_FILES, _SOCKETS = frozenset("fd"), frozenset("46unk")
+
+
+def is_type(e: Event, name: str) -> int:
+    """1 for events of that type, 0 for others."""
+    return int(e.type.value == name)
+
+
+def io_way(e: Event) -> str:
+    """`r` for a call that reads, `w` for one that writes, empty for others."""
+    return _WAY.get(EVENTS[e.type].category, "")
+
+
+def is_wait(e: Event) -> bool:
+    """A call that does nothing but wait."""
+    return EVENTS[e.type].category in _WAITS
+
+
+def is_syslog(e: Event) -> bool:
+    """A call that writes to the socket of the system's log."""
+    return io_way(e) == "w" and (e.fd.name or "").endswith("/dev/log")
+
+
+def io_buffer(e: Event) -> FieldValue:
+    """The first bytes that were read or written."""
+    place = _DATA.get(e.type)
+    return None if place is None else _as_field(e.params[place])
+
+
+def io_length(e: Event) -> int | None:
+    """How many bytes were read or written."""
+    return e.res if e.type in _DATA and e.res >= 0 else None
+
+
+def failed_about(e: Event, what: str) -> int | None:
+    """1 for a call that failed and was about files, sockets (`net`), memory or something else (`other`)."""
+    if e.res >= 0:
+        return None
+    category, char = EVENTS[e.type].category, e.fd.typechar
+    if category is Category.MEMORY:
+        about = "memory"
+    elif category is Category.NET or (category in _WAY and char in _SOCKETS):
+        about = "net"
+    elif category is Category.FILE or (category in _WAY and char in _FILES):
+        about = "file"
+    else:
+        about = "other"
+    return 1 if about == what else None
 
 
 def ancestors(e: Event) -> tuple[Process, ...]:
@@ -374,6 +427,7 @@ NAMES: Mapping[str, object] = MappingProxyType(
         f.__name__: f
         for f in (
             result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
+            is_type, io_way, is_wait, is_syslog, io_buffer, io_length, failed_about,
             ancestors, capabilities, iso_time, clock_time, date_time, relative, joined_args, arguments_length,
             socket_family, domain_names, fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,
             pod, short_id, label, labels_text, pod_labels_text, container_age, probe_text, is_probe,

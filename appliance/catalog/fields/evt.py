@@ -51,6 +51,31 @@ ROWS = (
     Field("evt.res", T.TEXT, "`SUCCESS`, or the name of the error: `ENOENT`", "result_name(e)"),
     Field("evt.rawres", T.INT, "result as the number it is, negative for errors", "e.res"),
     Field("evt.failed", T.BOOL, "true if the call returned an error", "e.res < 0"),
+    Field("evt.info", T.TEXT, "the same as `evt.args`", "arguments(e)"),
+    Field(
+        "evt.type.is",
+        T.UINT,
+        "1 for events of the type that is named, 0 for others",
+        "is_type(e, {arg})",
+        A.KEY,
+        arg_required=True,
+    ),
+    Field("evt.is_io", T.BOOL, "true for a call that reads or writes: read, sendto, recvmsg ...", "io_way(e) != ''"),
+    Field("evt.is_io_read", T.BOOL, "true for a call that reads", "io_way(e) == 'r'"),
+    Field("evt.is_io_write", T.BOOL, "true for a call that writes", "io_way(e) == 'w'"),
+    Field("evt.io_dir", T.TEXT, "`r` for a call that reads, `w` for one that writes", "io_way(e) or None"),
+    Field("evt.is_wait", T.BOOL, "true for a call that waits: poll, select, nanosleep ...", "is_wait(e)"),
+    Field("evt.is_syslog", T.BOOL, "true for a call that writes to /dev/log", "is_syslog(e)"),
+    Field("evt.buffer", T.BYTES, "the first bytes that were read or written, 80 at most", "io_buffer(e)"),
+    Field("evt.buflen", T.UINT, "how many bytes were read or written", "io_length(e)"),
+    Field("evt.count.exit", T.UINT, "always 1", "1"),
+    Field("evt.count.error", T.UINT, "1 for a call that failed", "1 if e.res < 0 else None"),
+    *(
+        Field(
+            f"evt.count.error.{name}", T.UINT, f"1 for a call about {about} that failed", f"failed_about(e, {name!r})"
+        )
+        for name, about in (("file", "files"), ("net", "sockets"), ("memory", "memory"), ("other", "none of these"))
+    ),
     Field("evt.is_open_read", T.BOOL, "true for an open that asks to read", "is_open_read(e)"),
     Field("evt.is_open_write", T.BOOL, "true for an open that asks to write", "is_open_write(e)"),
     Field("evt.is_open_create", T.BOOL, "true for an open that may create the file", "is_open_create(e)"),
