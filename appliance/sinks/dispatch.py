@@ -264,7 +264,7 @@ class _Worker:
         self._wake = threading.Condition()
         self._finishing = False  # no more will come
         self._abandoned = False  # its time is up
-        self._in_hand = 0
+        self._in_hand = 0  # how many
         self._submitted = self._delivered = 0
         self._lost: Counter[str] = Counter()
         self._told = 0
@@ -324,50 +324,61 @@ class _Worker:
             self._told = total
             log.warning("%s: alerts were lost: %d so far; the latest: %s", self._sink.name, total, reason)
 
-    def _next(self) -> Entry | None:
+    def _next(self) -> list[Entry]:
+        """The next alerts, of one lane, as many as the sink takes at once; none at the end."""
         with self._wake:
             while not len(self._queue) and not self._finishing:
                 self._wake.wait()
             if self._abandoned:
-                return None
-            entry = self._queue.take()
-            self._in_hand = entry is not None
+                return []
+            entries = self._queue.take(self._sink.batch)
+            self._in_hand = len(entries)
             self._since = time.monotonic()
-            return entry
+            return entries
 
     def _run(self) -> None:
         if self._after is not None:
             self._after()
             self._after = None
-        while (entry := self._next()) is not None:
-            reason = self._deliver(entry.alert)
-            with self._wake:
-                if self._abandoned:  # already counted as lost
-                    return
-                self._in_hand = 0
-                if reason is None:
-                    self._delivered += 1
-                elif reason is _LATER:
-                    self._queue.put_back([entry])
-                else:
-                    self._lose(reason, 1)
+        while entries := self._next():
+            reason = self._deliver([entry.alert for entry in entries])
+            if reason is not None and reason is not _LATER and len(entries) > 1:  # some may pass where all do not
+                for entry in entries:
+                    self._settle([entry], self._deliver([entry.alert], tries=1))
+            else:
+                self._settle(entries, reason)
         try:
             self._sink.close()
         except Exception:
             log.exception("%s: an error while closing", self._sink.name)
 
-    def _deliver(self, alert: Alert) -> str | None:
-        """Why it was lost, `_LATER` where an express alert goes first, or None."""
+    def _settle(self, entries: list[Entry], reason: str | None) -> None:
+        with self._wake:
+            if self._abandoned:  # already counted as lost
+                return
+            self._in_hand -= len(entries)
+            if reason is None:
+                self._delivered += len(entries)
+            elif reason is _LATER:
+                self._queue.put_back(entries)
+            else:
+                self._lose(reason, len(entries))
+
+    def _deliver(self, alerts: list[Alert], tries: int = ATTEMPTS) -> str | None:
+        """Why they were lost, `_LATER` where an express alert goes first, or None."""
         reason = ""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(tries):
             if attempt:
-                ended, express = self._pause(_BACKOFF_S * 2 ** (attempt - 1), alert)
+                ended, express = self._pause(_BACKOFF_S * 2 ** (attempt - 1), alerts[0])
                 if express:
                     return _LATER
                 if ended:
                     break  # at the end there is no time for another try
             try:
-                self._sink.deliver(alert)
+                if len(alerts) == 1:
+                    self._sink.deliver(alerts[0])
+                else:
+                    self._sink.deliver_several(alerts)
             except DeliveryError as error:
                 reason = str(error)
                 self._note(reason)

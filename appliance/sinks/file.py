@@ -14,7 +14,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from appliance.config.settings import FileOutput
@@ -32,6 +32,7 @@ class FileSink(Sink):
     """Opens the file for each alert, or once with `keep_alive`; a file that was moved away is left then, too."""
 
     name = "file_output"
+    batch = 64
 
     def __init__(
         self,
@@ -80,7 +81,11 @@ class FileSink(Sink):
 
     def deliver(self, alert: Alert) -> None:
         """Append one line. A file that this makes can be read by its owner only."""
-        data = line(alert, self._options).encode() + b"\n"
+        self.deliver_several([alert])
+
+    def deliver_several(self, alerts: Sequence[Alert]) -> None:
+        """Append their lines by one write, and sync once; all of them, or none."""
+        data = b"".join(line(alert, self._options).encode() + b"\n" for alert in alerts)
         try:
             if self._fd >= 0 and (self._reopen or self._moved()):
                 self.close()

@@ -66,14 +66,16 @@ class AlertQueue:
             self._waiting[entry.alert.priority].appendleft(entry)
             self._count += 1
 
-    def take(self) -> Entry | None:
-        """The oldest of the express lane, else the oldest of the other."""
+    def take(self, limit: int = 1) -> list[Entry]:
+        """Take the oldest of the express lane, or where it is empty of the other."""
         for lane in range(LANES):
-            queues = [self._waiting[p] for p in self.priorities(lane) if self._waiting[p]]
-            if queues:
-                self._count -= 1
-                return min(queues, key=lambda queue: queue[0].seq).popleft()
-        return None
+            taken = list(islice(self.of(lane), limit)) if self.has(lane) else []
+            for entry in taken:
+                self._waiting[entry.alert.priority].popleft()
+            self._count -= len(taken)
+            if taken:
+                return taken
+        return []
 
     def has(self, lane: int) -> bool:
         """Whether any waits there."""
