@@ -402,7 +402,7 @@ _ROWS = (
     EventSpec(
         _E.SETNS, _C.PROCESS, (_RES, _CALL_FD, _arg("nstype", T.FLAGS, 1, NAMESPACES), *_FD_FACTS), (), True, fd_arg=0
     ),
-    EventSpec(_E.UNSHARE, _C.PROCESS, (_RES, _arg("flags", T.FLAGS, 0, CLONE_FLAGS))),
+    EventSpec(_E.UNSHARE, _C.PROCESS, (_RES, _arg("flags", T.FLAGS, 0, CLONE_FLAGS), *_STANDING)),
     EventSpec(_E.CHROOT, _C.PROCESS, (_RES, _arg("path", T.PATH, 0), _base()), _name("path")),
     EventSpec(_E.SECCOMP, _C.OTHER, (_RES, _arg("op", T.UINT64, 0), _arg("flags", T.UINT64, 1))),
     EventSpec(_E.KILL, _C.OTHER, (_RES, _arg("pid", T.PID, 0), _arg("sig", T.SIGNAL, 1, SIGNALS))),
@@ -1310,8 +1310,8 @@ PARAM_NAMES: frozenset[str] = frozenset(p.name for row in EVENTS.values() for p 
 STATE = frozenset(
     {
         _E.EXECVE, _E.EXECVEAT, _E.CLONE, _E.CLONE3, _E.FORK, _E.VFORK, _E.PROCEXIT, _E.CHDIR, _E.FCHDIR, _E.CHROOT,
-        _E.PRCTL, _E.SETSID, _E.SETPGID, _E.CAPSET, _E.SETUID, _E.SETGID, _E.SETREUID, _E.SETREGID, _E.SETRESUID,
-        _E.SETRESGID, _E.SETFSUID, _E.SETFSGID,
+        _E.PRCTL, _E.UNSHARE, _E.SETSID, _E.SETPGID, _E.CAPSET, _E.SETUID, _E.SETGID, _E.SETREUID, _E.SETREGID,
+        _E.SETRESUID, _E.SETRESGID, _E.SETFSUID, _E.SETFSGID,
     }
 )  # fmt: skip
 """What keeps the tables of `engine.state` true: heard whether a rule asks for it or not."""

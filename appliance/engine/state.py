@@ -61,6 +61,7 @@ _CREDENTIAL_EVENTS = frozenset(
     {
         EventType.SETUID, EventType.SETGID, EventType.SETREUID, EventType.SETREGID, EventType.SETRESUID,
         EventType.SETRESGID, EventType.SETFSUID, EventType.SETFSGID, EventType.CAPSET,
+        EventType.UNSHARE,  # of a user namespace gives all rights in it
     }
 )  # fmt: skip
 
