@@ -234,6 +234,14 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardSettings:
+    """How often the appliance looks after itself, and where a run leaves its trace while it lasts."""
+
+    interval_ms: int = 3000
+    state_file: Path = Path("/var/lib/tercel/run.json")
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSwitch:
     """Switches on or off the rules whose name matches `rule` (`*` stands for any text) and that have `tag`."""
 
@@ -271,6 +279,7 @@ class Config:
     watch_config_files: bool = True
     webserver: Webserver = Webserver()
     metrics: Metrics = Metrics()
+    guard: GuardSettings = GuardSettings()
     containers: ContainerEngines = ContainerEngines()
     capture: Capture = Capture()
     syscall_event_drops: EventDrops = EventDrops()

@@ -28,7 +28,7 @@ from appliance.model.diagnostic import Diagnostic, DiagnosticsError, Severity
 log = logging.getLogger(__name__)
 
 _SWITCH_S = 0.0005  # the interpreter's switch interval while a generation is built: the loop is served first
-RESTART_KEYS = ("capture", "containers", "canary")
+RESTART_KEYS = ("capture", "containers", "canary", "guard")
 """Settings that are built into what is attached or connected at the start; a changed one refuses a reload."""
 
 
@@ -59,10 +59,10 @@ class Reloader:
         *,
         build: Callable[[int], Generation],
         adopt: Callable[[Generation, Generation], None],
-        refused: Callable[[Verdict, str], None],
+        told: Callable[[Verdict, str], None],
     ) -> None:
         """`build` makes the generation of a number or raises `DiagnosticsError`; `adopt` swaps, old and new, and
-        returns when the loop judges by the new one; `refused` is told of a verdict and of who had asked."""
+        returns when the loop judges by the new one; `told` hears of each verdict and of who had asked."""
         self.current = current
         self.last: Verdict | None = None
         self.tried: Mapping[Path, str] = current.digests
@@ -70,7 +70,7 @@ class Reloader:
         self.refused = 0
         self._build = build
         self._adopt = adopt
-        self._tell_refused = refused
+        self._tell = told
         self._requests: queue.SimpleQueue[tuple[str, Answer | None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
 
@@ -123,7 +123,7 @@ class Reloader:
                 reasons = (_bug(error),)
             else:
                 self.current = new
-                return self._accept(new, changes, time.monotonic() - started)
+                return self._accept(Verdict(True, new.number, new.warnings, changes, time.monotonic() - started), who)
         return self._refuse(Verdict(False, old.number, reasons, (), time.monotonic() - started), who)
 
     def _built(self, old: Generation) -> tuple[Generation, tuple[str, ...]]:
@@ -138,18 +138,19 @@ class Reloader:
             raise DiagnosticsError(problems)
         return new, tuple(changes_between(old, new))
 
-    def _accept(self, new: Generation, changes: tuple[str, ...], seconds: float) -> Verdict:
-        self.last = Verdict(True, new.number, new.warnings, changes, seconds)
+    def _accept(self, verdict: Verdict, who: str) -> Verdict:
+        self.last = verdict
         self.accepted += 1
-        log.info("reloaded: generation %d, %s", new.number, ", ".join(changes) or "nothing has changed")
+        log.info("reloaded: generation %d, %s", verdict.number, ", ".join(verdict.changes) or "nothing has changed")
+        self._tell(verdict, who)
         _give_back()
-        return self.last
+        return verdict
 
     def _refuse(self, verdict: Verdict, who: str) -> Verdict:
         self.last = verdict
         self.refused += 1
         log.error("reload refused; generation %d goes on:\n%s", verdict.number, _told(verdict))
-        self._tell_refused(verdict, who)
+        self._tell(verdict, who)
         _give_back()
         return verdict
 

@@ -16,11 +16,13 @@ from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
+from appliance import __version__
 from appliance.config.settings import Config, Metrics
 from appliance.daemon.assemble import Appliance
 from appliance.daemon.control import ControlError, ControlServer, diagnostic_to_json
 from appliance.daemon.cost import CostMeter
 from appliance.daemon.generation import Generation, build_generation, files_of
+from appliance.daemon.guard import Guard, Watched
 from appliance.daemon.identity import internal_alerts
 from appliance.daemon.loop import Summary
 from appliance.daemon.metrics import OPENMETRICS, PROMETHEUS, SNAPSHOT_RULE, HookCost, collect, openmetrics, prometheus
@@ -36,6 +38,7 @@ from appliance.model.diagnostic import Severity
 log = logging.getLogger(__name__)
 
 REFUSED_RULE = "Tercel internal: reload refused"
+RELOADED_RULE = "Tercel internal: reloaded"
 _RELOAD_S = 110.0  # who asks for a reload is answered by then
 
 
@@ -58,10 +61,22 @@ class Service:
             generation,
             build=lambda number: build_generation(load(), hostname=hostname, new_id=new_id, number=number),
             adopt=self._adopt,
-            refused=self._refused,
+            told=self._verdict,
         )
         self.status = StatusReader(appliance, self.reloader, hostname=hostname, started_ns=time.time_ns())
         self._notifier = Notifier()
+        self._guard = Guard(
+            Watched(
+                differences=self._differences,
+                repair=lambda: appliance.on_loop(self._repair),
+                digests=lambda: self.reloader.current.digests,
+                files=lambda: files_of(self.reloader.current.config),
+                followed=lambda: self.reloader.current.config.watch_config_files,
+            ),
+            self._tell,
+            state_file=generation.config.guard.state_file,
+            interval_s=generation.config.guard.interval_ms / 1000,
+        )
         self._costs = CostMeter(appliance.loop.sample)
         self._control: ControlServer | None = None
         self._watcher: Watcher | None = None
@@ -79,6 +94,7 @@ class Service:
             signal.signal(number, _handler(action))
         self.reloader.start()
         self._follow(None, self.reloader.current.config)
+        self._guard.start({"version": __version__, "started_ns": time.time_ns()})
         self._appliance.loop.pulse = lambda: self._notifier.alive(self._line)
         self._notifier.tell(READY=1, STATUS="armed")
 
@@ -92,14 +108,35 @@ class Service:
 
     def run(self) -> Summary:
         """Judge until a signal ends it."""
+        farewell = False
         try:
-            return self._appliance.run()
+            summary = self._appliance.run()
+            farewell = True
+            return summary
         finally:
+            self._guard.stop(farewell=farewell)
             self._notifier.tell(STOPPING=1, STATUS="ending")
             self.reloader.stop()
             for part in (self._control, self._watcher, self._web, self._snapshots):
                 if part is not None:
                     part.stop()
+
+    def _tell(self, rule: str, priority: Priority, output: str, fields: Mapping[str, FieldValue]) -> None:
+        """An alert of our own, from any thread."""
+        alert = self._make_alert(rule, priority, output, fields)
+        self._appliance.loop.post(lambda: self._appliance.loop.tell(alert))
+
+    def _differences(self) -> list[str]:
+        """Twice: a table is being written at the first look when a generation is swapped."""
+        found = self._appliance.source.differences()
+        if found:
+            confirmed: list[str] = []
+            self._appliance.on_loop(lambda: confirmed.extend(self._appliance.source.differences()))
+            return confirmed
+        return found
+
+    def _repair(self) -> None:
+        self._appliance.source.repair(self.reloader.current.ruleset.event_types)
 
     # -- reload
 
@@ -107,17 +144,27 @@ class Service:
         self._appliance.adopt(old, new)
         self._follow(old.config, new.config)
 
-    def _refused(self, verdict: Verdict, who: str) -> None:
+    def _verdict(self, verdict: Verdict, who: str) -> None:
+        """An alert: of a refusal, and of an acceptance that changes something, for whoever did not ask for it."""
+        if verdict.accepted:
+            if verdict.changes and self.reloader.current.config.priority >= Priority.NOTICE:
+                changes = "; ".join(verdict.changes)
+                self._tell(
+                    RELOADED_RULE,
+                    Priority.NOTICE,
+                    f"generation {verdict.number} is in force, asked for by {who}: {changes}",
+                    {"reload.by": who, "generation": verdict.number, "reload.changes": changes},
+                )
+            return
         errors = [d for d in verdict.diagnostics if d.severity is Severity.ERROR]
         first = errors[0].render().splitlines()[0] if errors else "no reason given"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        alert = self._make_alert(
+        self._tell(
             REFUSED_RULE,
             Priority.ERROR,
             f"a reload was refused, generation {verdict.number} goes on: {first}{more}",
             {"reload.by": who, "reload.errors": len(errors), "generation": verdict.number, "reload.first": first},
         )
-        self._appliance.loop.post(lambda: self._appliance.loop.tell(alert))
 
     def _follow(self, old: Config | None, new: Config) -> None:
         """Start, end or move what listens and watches, as a new configuration has it."""
@@ -198,8 +245,7 @@ class Service:
     def _tell_snapshot(self, fields: Mapping[str, FieldValue]) -> None:
         if self.reloader.current.config.priority < Priority.INFORMATIONAL:
             return  # as for any rule below the lowest priority
-        alert = self._make_alert(SNAPSHOT_RULE, Priority.INFORMATIONAL, "Tercel metrics snapshot", fields)
-        self._appliance.loop.post(lambda: self._appliance.loop.tell(alert))
+        self._tell(SNAPSHOT_RULE, Priority.INFORMATIONAL, "Tercel metrics snapshot", fields)
 
     def _hook_costs(self) -> list[HookCost]:
         return [HookCost(hook, runs, run_ns) for hook, (runs, run_ns) in self._appliance.source.costs().items()]

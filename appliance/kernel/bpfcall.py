@@ -16,7 +16,7 @@ import struct
 
 from appliance.kernel.arch import this_arch
 
-_CREATE, _LOOKUP, _UPDATE, _DELETE, _RAW_TRACEPOINT_OPEN = 0, 1, 2, 3, 17
+_CREATE, _LOOKUP, _UPDATE, _DELETE, _MAP_FD_BY_ID, _RAW_TRACEPOINT_OPEN, _FREEZE = 0, 1, 2, 3, 14, 17, 22
 _RINGBUF = 27  # enum bpf_map_type
 _ATTR_SIZE = 128  # more than the commands used here need; the kernel wants the rest to be zero
 
@@ -41,6 +41,29 @@ def lookup(map_fd: int, key: int, size: int) -> bytes:
     value = ctypes.create_string_buffer(size)
     _call(_LOOKUP, struct.pack("=IIQQQ", map_fd, 0, ctypes.addressof(held), ctypes.addressof(value), 0))
     return value.raw
+
+
+def cell(map_fd: int, key: int, size: int) -> bytes | None:
+    """The value of a 32-bit key, or None where there is none. Raises OSError for other reasons."""
+    try:
+        return lookup(map_fd, key, size)
+    except FileNotFoundError:
+        return None
+
+
+def freeze(map_fd: int) -> bool:
+    """Let nobody write a map by system calls any more, ourselves included; programs still can. False where the kernel
+    cannot (before 5.2)."""
+    try:
+        _call(_FREEZE, struct.pack("=I", map_fd))
+    except OSError:
+        return False
+    return True
+
+
+def map_by_id(number: int) -> int:
+    """A descriptor of the map with this id, anybody's. Needs CAP_SYS_ADMIN. Raises OSError."""
+    return _call(_MAP_FD_BY_ID, struct.pack("=III", number, 0, 0))
 
 
 def update(map_fd: int, key: int, value: bytes) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from appliance.catalog.events import STATE
 from appliance.kernel import bpfcall
 from appliance.kernel.compiler import PER_MESSAGE
+from appliance.kernel.inventory import Inventory, fdinfo, id_cell
 from appliance.kernel.layout import NUMBERS
 from appliance.kernel.program import TRACED, ProgramSpec, bpf_folder
 from appliance.model.diagnostic import KernelError, NotSupportedError, VerifierError
@@ -29,6 +30,7 @@ from appliance.model.event import EventType
 _PATIENCE_S = 300.0
 _FLAGS = ("-Wno-macro-redefined", "-Werror=implicit")
 _TABLES = ("handlers", "plans", "asked", "asked_operations", "kinds", "books", "sleeping", "rings")
+_CONSTANT = ("rings", "plans", "books")  # written before the start, or by our programs alone
 _BOOK = struct.Struct("=4Q")  # struct book of bpf/base.h
 _STATE, _WANTED, _NO_FAILED = 1, 2, 4  # KIND_* of bpf/base.h
 
@@ -93,7 +95,8 @@ class Program:
     rings: tuple[int, ...]
     _programs: Mapping[str, int] = field(repr=False)
     _maps: Mapping[str, int] = field(repr=False)
-    _links: list[int] = field(default_factory=list)
+    _inventory: Inventory = field(repr=False)
+    _links: dict[str, int] = field(default_factory=dict)  # raw tracepoint -> descriptor of the link
     _heard: frozenset[int] = frozenset()
     _cpus: int = 0
 
@@ -116,10 +119,11 @@ class Program:
         """Begin to hear. Raises `KernelError` where a hook cannot be had."""
         for name, function in self.spec.tracepoints.items():
             try:
-                self._links.append(bpfcall.attach_raw_tracepoint(name, self._programs[function]))
+                self._links[name] = bpfcall.attach_raw_tracepoint(name, self._programs[function])
             except OSError as error:
                 self.detach()
                 raise KernelError(f"cannot attach to the raw tracepoint `{name}`: {error}") from error
+            self._inventory.hold(f"the hook on `{name}`", self._links[name])
 
     def hear(self, types: Iterable[EventType], *, whole: Collection[EventType] = frozenset(EventType)) -> None:
         """Hear the calls of these events from now on, and those that keep state true; no others.
@@ -128,31 +132,48 @@ class Program:
         Of types that are neither in `whole` nor keep state true, calls that failed are not asked for.
         """
         types = frozenset(types)
-        maps, handlers = self._maps, self.spec.handlers
+        handlers = self.spec.handlers
         for type_, number in NUMBERS.items():
             ends = type_ is EventType.IORING  # of what is wanted, failed or not
             kind = _STATE if type_ in STATE else 0 if type_ in whole or ends else _NO_FAILED
             wanted = type_ in types or ends
-            bpfcall.update(maps["kinds"], number, struct.pack("=I", kind | (_WANTED if wanted else 0)))
+            self._write("kinds", number, struct.pack("=I", kind | (_WANTED if wanted else 0)))
         slots = self.spec.heard(types)
-        for slot in slots - self._heard:  # a plan before its handler, both before the number that leads there
-            handler = handlers[slot]
-            if handler.plan is not None:
-                bpfcall.update(maps["plans"], slot, handler.plan)
-            bpfcall.update(maps["handlers"], slot, struct.pack("=I", self._programs[handler.function]))
+        for slot in slots - self._heard:  # before the number that leads there
+            program = self._programs[handlers[slot].function]
+            self._write("handlers", slot, struct.pack("=I", program), reads_as=id_cell(program))
         before, after = self._numbers(self._heard), self._numbers(slots)
         for table, number in before ^ after:
-            bpfcall.update(maps[table], number, struct.pack("=I", (table, number) in after))
+            self._write(table, number, struct.pack("=I", (table, number) in after))
         for slot in self._heard - slots:
-            bpfcall.delete(maps["handlers"], slot)
+            with contextlib.suppress(FileNotFoundError):  # somebody else emptied it
+                self._inventory.delete("handlers", self._maps["handlers"], slot)
         self._heard = slots
+
+    def _write(self, table: str, key: int, value: bytes, *, reads_as: bytes | None = None) -> None:
+        self._inventory.write(table, self._maps[table], key, value, reads_as=reads_as)
+
+    def differences(self) -> list[str]:
+        """What is not as we left it: a hook, a program, a cell of a table. Any thread."""
+        return list(self._inventory.differences())
+
+    def repair(self, types: Iterable[EventType], *, no_failed: bool = False) -> None:
+        """Write all tables anew and attach what is attached no more. Raises `KernelError`, OSError."""
+        for name in [name for name, fd in self._links.items() if not fdinfo(fd)]:
+            del self._links[name]  # not closed: its number may be another's by now
+        for name, function in self.spec.tracepoints.items():
+            if name not in self._links:
+                self._links[name] = bpfcall.attach_raw_tracepoint(name, self._programs[function])
+                self._inventory.hold(f"the hook on `{name}`", self._links[name])
+        self._heard = frozenset()
+        self.hear(types, no_failed=no_failed)
 
     def costs(self) -> dict[str, tuple[int, int]]:
         """Runs and nanoseconds of each program that ran, as the kernel counts them while `kernel.bpf_stats_enabled` is
         1 (bpftool-prog(8)); a program that others jump to is part of the one that was called."""
         found = {}
         for name, fd in self._programs.items():
-            counts = _fdinfo(fd)
+            counts = fdinfo(fd)
             if counts.get("run_cnt"):
                 found[name.removeprefix("at_")] = counts["run_cnt"], counts["run_time_ns"]
         return found
@@ -184,25 +205,19 @@ class Program:
     def detach(self) -> None:
         """Stop hearing. What is in the rings stays readable."""
         while self._links:
-            os.close(self._links.pop())
+            name, fd = self._links.popitem()
+            self._inventory.release(f"the hook on `{name}`")
+            with contextlib.suppress(OSError):  # somebody else closed it
+                os.close(fd)
 
     def close(self) -> None:
         """Detach, and give everything back to the kernel."""
+        self._inventory.clear()
         self.detach()
         for fd in (*self.rings, *self._programs.values(), *self._maps.values()):
             with contextlib.suppress(OSError):
                 os.close(fd)
         self._programs = self._maps = {}
-
-
-def _fdinfo(fd: int) -> dict[str, int]:
-    """The numbers in /proc/self/fdinfo of a program's descriptor (kernel 5.1 and newer tell of runs)."""
-    try:
-        lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
-    except OSError:
-        return {}
-    pairs = (line.split() for line in lines)
-    return {pair[0].rstrip(":"): int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
 
 def load(spec: ProgramSpec) -> Program:
@@ -228,8 +243,16 @@ def load(spec: ProgramSpec) -> Program:
         except OSError as error:
             raise KernelError(f"cannot make a ring buffer of {size >> 10} KiB: {error}") from error
         bpfcall.update(maps["rings"], number, struct.pack("=I", rings[-1]))
+    for slot, handler in spec.handlers.items():
+        if handler.plan is not None:
+            bpfcall.update(maps["plans"], slot, handler.plan)
+    for name in _CONSTANT:
+        bpfcall.freeze(maps[name])
     programs = {name: found[name] for name in spec.functions}
-    return Program(spec, tuple(rings), programs, maps, _cpus=possible_cpus())
+    inventory = Inventory()
+    for name, fd in (*programs.items(), *((f"table `{name}`", fd) for name, fd in maps.items())):
+        inventory.hold(f"the program `{name}`" if name in programs else f"the {name}", fd)
+    return Program(spec, tuple(rings), programs, maps, inventory, _cpus=possible_cpus())
 
 
 def possible_cpus() -> int:

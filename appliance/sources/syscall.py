@@ -67,6 +67,14 @@ class SyscallSource:
         """The types of event that are heard now."""
         return self._program.heard
 
+    def differences(self) -> list[str]:
+        """What of ours in the kernel is not as we left it; empty where all is. Any thread."""
+        return self._program.differences()
+
+    def repair(self, types: Iterable[EventType]) -> None:
+        """Put it right again, and hear these events. Raises `KernelError`, OSError."""
+        self._program.repair(types, no_failed=self._no_failed)
+
     def costs(self) -> dict[str, tuple[int, int]]:
         """Runs and nanoseconds of each of our programs in the kernel; empty where the kernel does not count them."""
         return self._program.costs()

@@ -66,7 +66,7 @@ class Bench:
             built(file),
             build=lambda number: self._build(file, number),
             adopt=lambda old, new: self.adopted.append(new.number),
-            refused=lambda verdict, who: self.refused.append(verdict),
+            told=lambda verdict, who: None if verdict.accepted else self.refused.append(verdict),
         )
 
     def _build(self, file: Path, number: int) -> Generation:
@@ -114,7 +114,7 @@ def test_an_error_of_ours_refuses_and_the_old_one_goes_on(
         built(file),
         build=fail if place == "build" else lambda number: built(file, number),
         adopt=fail if place == "adopt" else lambda old, new: None,
-        refused=lambda verdict, who: told.append(verdict),
+        told=lambda verdict, who: told.append(verdict),
     )
     verdict = reloader.reload("a test")
     assert not verdict.accepted

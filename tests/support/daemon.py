@@ -60,6 +60,7 @@ class Daemon:
             "spool": {"path": str(folder / "spool"), "min_free_mib": 0},
             "file_output": {"enabled": True, "filename": str(self.file), "keep_alive": True},
             "control_socket": str(folder / "control.sock"),
+            "guard": {"state_file": str(folder / "run.json")},
             **(config or {}),
         }
         self._config.write_text(yaml.safe_dump(settings))
