@@ -66,6 +66,10 @@ class Source(Protocol):
     def waiting_bytes(self) -> int:
         """Bytes of records that wait to be read."""
 
+    @property
+    def holding(self) -> int:
+        """Records that were read and wait for their turn."""
+
 
 class ContainerFacts(Protocol):
     """What container engines tell, as events: `sources.container.ContainerSource` in life."""
@@ -127,6 +131,7 @@ class Glance:
     books: Books
     undecodable: int
     waiting_bytes: int
+    holding: int  # records that were read and wait for older ones of another ring
     missing: Mapping[str, int]
     errors: Mapping[str, int]
     judged_without_container: int
@@ -231,6 +236,7 @@ class Loop:
             books=books,
             undecodable=undecodable,
             waiting_bytes=self._source.waiting_bytes,
+            holding=self._source.holding,
             missing=dict(self._state.missing),
             errors=dict(self.errors),
             judged_without_container=self._pen.late + self._pen.overflow,

@@ -68,7 +68,7 @@ class Service:
         self._guard = Guard(
             Watched(
                 differences=self._differences,
-                repair=lambda: appliance.on_loop(self._repair),
+                repair=lambda: appliance.on_loop(appliance.source.repair),
                 digests=lambda: self.reloader.current.digests,
                 files=lambda: files_of(self.reloader.current.config),
                 followed=lambda: self.reloader.current.config.watch_config_files,
@@ -134,9 +134,6 @@ class Service:
             self._appliance.on_loop(lambda: confirmed.extend(self._appliance.source.differences()))
             return confirmed
         return found
-
-    def _repair(self) -> None:
-        self._appliance.source.repair(self.reloader.current.ruleset.event_types)
 
     # -- reload
 

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from appliance import __version__
-from appliance.daemon.assemble import Appliance, capture_buffers
+from appliance.daemon.assemble import Appliance
 from appliance.daemon.control import diagnostic_to_json
 from appliance.daemon.generation import Generation
 from appliance.daemon.loop import Glance
 from appliance.daemon.reload import Reloader
 from appliance.kernel.layout import HEAD_SIZE
-from appliance.kernel.loader import possible_cpus
 from appliance.lang.reader import ENGINE_VERSION
 from appliance.model.diagnostic import Severity
 from appliance.model.wire import shortened
@@ -35,6 +34,7 @@ from appliance.sinks.dispatch import SinkStats
 _ANSWER_S = 5.0
 _FRESH_S = 0.2  # several who ask at once get one answer
 _TEXT_MAX = 300
+_RING_HEADER = 8  # bytes before each record, BPF_RINGBUF_HDR_SZ
 _STUCK_S = 10.0  # a sink that has one alert in hand for longer is stuck, its tries and their time-outs counted in
 _STUCK_TIMEOUTS = 4
 
@@ -66,10 +66,8 @@ class Status:
         if self.glance is None:
             found.append(f"the loop did not answer within {_ANSWER_S:.0f} s")
         else:
-            capture = self.generation.config.capture
-            room = sum(capture_buffers(capture).sizes(possible_cpus()))
-            if not 0 <= self.glance.in_flight <= room // HEAD_SIZE:
-                found.append(f"the ledger does not close: {self.glance.in_flight} records are unaccounted for")
+            if missing := astray(self.glance):
+                found.append(f"the ledger does not close: {missing} records are unaccounted for")
             if self.glance.canary is not None and self.glance.canary.trouble:
                 found.append(self.glance.canary.trouble)
         patience_s = max(_STUCK_S, _STUCK_TIMEOUTS * self.generation.config.output_timeout_ms / 1000)
@@ -78,6 +76,18 @@ class Status:
                 why = f": {sink.trouble}" if sink.trouble else ""
                 found.append(f"sink {sink.name} is stuck: one alert in hand for {sink.stuck_s:.0f} s{why}")
         return found
+
+
+def astray(glance: Glance) -> int:
+    """Records that the kernel made and that are neither judged nor lost nor anywhere on the way; below zero, judged
+    ones that it did not make. 0 where all is well.
+
+    On the way: in the rings, held back for those of another ring, or being made, one on each processor.
+    """
+    if glance.in_flight < 0:
+        return glance.in_flight
+    on_the_way = glance.holding + glance.waiting_bytes // (HEAD_SIZE + _RING_HEADER) + len(glance.books.by_cpu)
+    return max(0, glance.in_flight - on_the_way)
 
 
 class StatusReader:

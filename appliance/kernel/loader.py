@@ -98,6 +98,7 @@ class Program:
     _inventory: Inventory = field(repr=False)
     _links: dict[str, int] = field(default_factory=dict)  # raw tracepoint -> descriptor of the link
     _heard: frozenset[int] = frozenset()
+    _asked: tuple[Collection[EventType], Collection[EventType]] = ((), ())  # of `hear`, at its latest call
     _cpus: int = 0
 
     @property
@@ -132,6 +133,7 @@ class Program:
         Of types that are neither in `whole` nor keep state true, calls that failed are not asked for.
         """
         types = frozenset(types)
+        self._asked = types, whole
         handlers = self.spec.handlers
         for type_, number in NUMBERS.items():
             ends = type_ is EventType.IORING  # of what is wanted, failed or not
@@ -157,7 +159,7 @@ class Program:
         """What is not as we left it: a hook, a program, a cell of a table. Any thread."""
         return list(self._inventory.differences())
 
-    def repair(self, types: Iterable[EventType], *, no_failed: bool = False) -> None:
+    def repair(self) -> None:
         """Write all tables anew and attach what is attached no more. Raises `KernelError`, OSError."""
         for name in [name for name, fd in self._links.items() if not fdinfo(fd)]:
             del self._links[name]  # not closed: its number may be another's by now
@@ -166,7 +168,8 @@ class Program:
                 self._links[name] = bpfcall.attach_raw_tracepoint(name, self._programs[function])
                 self._inventory.hold(f"the hook on `{name}`", self._links[name])
         self._heard = frozenset()
-        self.hear(types, no_failed=no_failed)
+        types, whole = self._asked
+        self.hear(types, whole=whole)
 
     def costs(self) -> dict[str, tuple[int, int]]:
         """Runs and nanoseconds of each program that ran, as the kernel counts them while `kernel.bpf_stats_enabled` is

@@ -71,9 +71,9 @@ class SyscallSource:
         """What of ours in the kernel is not as we left it; empty where all is. Any thread."""
         return self._program.differences()
 
-    def repair(self, types: Iterable[EventType]) -> None:
-        """Put it right again, and hear these events. Raises `KernelError`, OSError."""
-        self._program.repair(types, no_failed=self._no_failed)
+    def repair(self) -> None:
+        """Put it right again. Raises `KernelError`, OSError."""
+        self._program.repair()
 
     def costs(self) -> dict[str, tuple[int, int]]:
         """Runs and nanoseconds of each of our programs in the kernel; empty where the kernel does not count them."""
@@ -119,6 +119,11 @@ class SyscallSource:
     def waiting_bytes(self) -> int:
         """Bytes of records that wait to be read."""
         return self._ring.waiting_bytes
+
+    @property
+    def holding(self) -> int:
+        """Records that were read and wait for their turn."""
+        return self._ring.holding
 
     def stop(self, take: Callable[[list[RawEvent]], None]) -> Books:
         """Stop hearing, hand what is still in the ring to `take`, and give the final books."""
