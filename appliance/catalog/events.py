@@ -871,7 +871,7 @@ _ROWS = (
         _C.IO_WRITE,
         (
             _RES,
-            _arg("offset", T.UINT64, 2, at=0),
+            _arg("offset", T.UINT64, 2, long=0),
             _arg("out_fd", T.FD, 0),
             _arg("in_fd", T.FD, 1),
             _arg("size", T.UINT64, 3),

@@ -25,7 +25,7 @@ Told = tuple[Event, dict[str, object]]
 def capture() -> Capture:  # type: ignore[misc]
     if not this_arch().compat:
         pytest.skip("this architecture has no 32-bit calls that are decoded")
-    types = TYPES | STATE | {E.WRITEV, E.NANOSLEEP, E.LLSEEK, E.WAITPID}
+    types = TYPES | STATE | {E.WRITEV, E.NANOSLEEP, E.LLSEEK, E.WAITPID, E.MMAP}
     with Capture(types=types) as capture:
         yield capture
 
@@ -60,6 +60,7 @@ def test_a_32_bit_program_is_seen_as_what_it_is(capture: Capture, tmp_path: Path
         E.CHMOD: ("filename", "mode"), E.RENAME: ("oldpath", "newpath"), E.WRITEV: ("data",), E.LLSEEK: ("offset",),
         E.EXECVE: ("filename",), E.PIPE2: ("flags",), E.SETRLIMIT: ("cur", "max", "resource"),
         E.NANOSLEEP: ("interval",), E.SOCKET: ("domain", "type"), E.SENDMSG: ("data",), E.UNLINK: ("path",),
+        E.MMAP: ("length", "prot", "flags", "fd"),
     }  # fmt: skip
     assert [told(e, *names.get(e.type, ())) for e in events] == [
         ("open", "ok", "file32", "O_RDWR|O_CREAT|O_F_CREATED", "0640"),
@@ -82,6 +83,7 @@ def test_a_32_bit_program_is_seen_as_what_it_is(capture: Capture, tmp_path: Path
         ("fork", "ok"),
         ("waitpid", "ok"),
         ("setresuid", "ok"),
+        ("mmap", "ok", "4096", "PROT_READ", "MAP_PRIVATE|MAP_ANONYMOUS", "-1"),
         ("unlink", "EACCES" if events[-1].res < 0 else "ok", "other32"),
     ]
     assert events[0].path == str(tmp_path / "file32")

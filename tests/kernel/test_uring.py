@@ -20,8 +20,10 @@ pytestmark = pytest.mark.kernel
 SOURCE = Path(__file__).with_name("uring.c")
 
 
-@pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Event], list[int], Path, int]:
+@pytest.fixture(scope="module", params=["", "polled", "async"])
+def seen(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Event], list[int], Path, int]:
     """Events that came through a ring, the results that the program was told, its folder, the port it went to."""
     folder = tmp_path_factory.mktemp("uring")
     program = folder / "program"
@@ -32,7 +34,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Event], list[in
         port = server.getsockname()[1]
         out = folder / "out"
         with out.open("w") as file:
-            pid, events = capture.run([program, str(port)], cwd=work, stdout=file)
+            pid, events = capture.run([program, str(port), request.param], cwd=work, stdout=file)
     told = [int(line) for line in out.read_text().split()]
     assert len(told) == 17, "a kernel with io_uring is needed"
     return [e for e in events if e.process.pid == pid and e.via == "io_uring"], told, work, port

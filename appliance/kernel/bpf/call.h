@@ -55,18 +55,21 @@ static __always_inline u32 slot_of(u64 number, u32 via)
 #if defined(ARCH_x86)
 
 #define IA32_SOCKETCALL 102
+#define IA32_OLD_MMAP 90
 
 /* The registers of a 32-bit call, put where those of a 64-bit one lie. */
 static __always_inline void from_ia32(struct call *c)
 {
     u32 a0 = c->args[COMPAT_0], a1 = c->args[COMPAT_1], a2 = c->args[COMPAT_2];
     u32 a3 = c->args[COMPAT_3], a4 = c->args[COMPAT_4], a5 = c->args[COMPAT_5];
-    if (c->slot == SLOT_IA32 + IA32_SOCKETCALL) { /* socketcall(2): which call, and its arguments in memory */
+    bool socketcall = c->slot == SLOT_IA32 + IA32_SOCKETCALL; /* which call, and its arguments in memory */
+    if (socketcall || c->slot == SLOT_IA32 + IA32_OLD_MMAP) {
         u32 a[6] = {};
-        if (a0 < 64)
+        u64 from = socketcall ? a1 : a0;
+        if (socketcall && a0 < 64)
             c->slot = SLOT_SOCKETCALL + a0;
-        if (bpf_probe_read_user(a, sizeof(a), (const void *)(u64)a1))
-            bpf_probe_read_user(a, 12, (const void *)(u64)a1);
+        if (bpf_probe_read_user(a, sizeof(a), (const void *)from))
+            bpf_probe_read_user(a, 12, (const void *)from);
         a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3], a4 = a[4], a5 = a[5];
     }
     c->args[ARG_0] = a0;
