@@ -6,7 +6,7 @@ Never: a call into the kernel, or a choice that depends on the rules: what is li
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -76,13 +76,15 @@ class ProgramSpec:
     """What will be loaded.
 
     `handlers` are by the call's slot (`kernel.arch`), of all calls, heard or not. `tracepoints` are the raw tracepoints
-    and the functions that run there. `rings` are the sizes of the rings in bytes, the state ring's first.
+    and the functions that run there. `rings` are the sizes of the rings in bytes, the state ring's first. `blind` names
+    what this machine does not let us see, with the reason.
     """
 
     text: str
     handlers: Mapping[int, Handler]
     tracepoints: Mapping[str, str]
     rings: tuple[int, ...]
+    blind: tuple[str, ...] = ()
 
     @property
     def functions(self) -> tuple[str, ...]:
@@ -146,4 +148,12 @@ def program_spec(btf: Btf, arch: Arch, *, own_pid: int, buffers: Buffers, cpus: 
         handlers=handlers,
         tracepoints={name: f"at_{name}" for name in (*TRACEPOINTS, *told)},
         rings=rings,
+        blind=tuple(_blind(arch, io_uring=bool(io_uring))),
     )
+
+
+def _blind(arch: Arch, *, io_uring: bool) -> Iterator[str]:
+    if not io_uring:
+        yield "work of io_urings: this kernel's tracepoints do not name requests, as Linux does from 5.19"
+    if not arch.compat:
+        yield "what calls of 32-bit programs are: they are counted, not decoded, on this architecture"

@@ -104,7 +104,10 @@ class SyscallSource:
         """What was chosen, for the start banner."""
         tracepoints = ", ".join(self.spec.tracepoints)
         rings = f"{len(self.spec.rings) - 1} rings and one for state" if len(self.spec.rings) > 2 else "2 rings"
-        return f"raw tracepoints {tracepoints}; {self._program.calls} system calls; {rings}; {describe_machine()}"
+        blind = "".join(f"; not seen: {what}" for what in self.spec.blind)
+        return (
+            f"raw tracepoints {tracepoints}; {self._program.calls} system calls; {rings}; {describe_machine()}{blind}"
+        )
 
     def books(self) -> Books:
         """The kernel's own counts since start."""
