@@ -558,6 +558,10 @@ class Spool:
                 self._note_trouble(str(error))
                 pause = min(self._limits.retry_max_s, _RETRY_S * 2.0 ** min(failures - 1, 30))
                 pause = max(pause * (0.5 + self._jitter() / 2), min(error.after_s, self._limits.retry_max_s))
+            except Exception as error:
+                log.exception("%s: an error of ours in the spool", self._sink.name)
+                self._note_trouble(f"internal error: {type(error).__name__}")
+                pause = self._limits.retry_max_s
             else:
                 failures = 0
                 self._note_trouble("")

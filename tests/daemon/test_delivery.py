@@ -1,0 +1,99 @@
+"""The whole way: a system call, an alert, its spool, and the other machine's end, through outages and kills."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.certificates import make_certificates
+from tests.support.daemon import Daemon
+from tests.support.receivers import free_port, http_receiver, remote_rsyslog, wait_until
+
+pytestmark = pytest.mark.kernel
+
+RULES = """
+- rule: Delivered program
+  desc: d
+  condition: evt.type in (execve, execveat) and evt.failed = false and proc.name = NAME
+  output: ran %proc.cmdline
+  priority: WARNING
+"""
+
+
+def test_alerts_outlive_outages_kills_rotations_and_reloads(tmp_path: Path) -> None:
+    """To rsyslog over TLS, an HTTP receiver, and a file that a real logrotate moves away."""
+    name = f"deliver{os.getpid()}"
+    program = tmp_path / name
+    shutil.copy("/bin/true", program)
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULES.replace("NAME", name))
+    (tmp_path / "c").mkdir()
+    certificates = make_certificates(tmp_path / "c")
+    count = 0
+
+    def act(times: int) -> None:
+        nonlocal count
+        for _ in range(times):
+            subprocess.run([program, str(count)], check=True)
+            count += 1
+
+    def on_disk(number: int) -> bool:
+        return all(
+            f"{name} {number}".encode() in b"".join(f.read_bytes() for f in (tmp_path / "spool" / sink).glob("*.seg"))
+            for sink in ("http_output", "syslog_output")
+        )
+
+    with remote_rsyslog(tmp_path, "tls", certificates) as syslog, http_receiver() as http:
+        config = {
+            "http_output": {"enabled": True, "url": f"http://127.0.0.1:{free_port()}/", "timeout_ms": 500},
+            "syslog_output": {"enabled": True, "url": syslog.url, "ca_cert": str(certificates / "ca.pem")},
+            "spool": {"path": str(tmp_path / "spool"), "min_free_mib": 0, "retry_max_ms": 300},
+        }
+        daemon = Daemon(tmp_path, config, rules=[rules])
+        daemon.start()
+        act(10)
+        wait_until(lambda: len(syslog.lines()) == 10, "the messages over TLS")
+        rotate = tmp_path / "logrotate.conf"
+        rotate.write_text(
+            f"{daemon.file} {{\n rotate 3\n create 0600\n su root root\n"
+            f" postrotate\n  kill -USR1 {daemon.pid}\n endscript\n}}\n"
+        )
+        rotate.chmod(0o600)
+        subprocess.run(["/usr/sbin/logrotate", "-f", "-s", tmp_path / "state", rotate], check=True)
+        act(10)
+        wait_until(lambda: len(daemon.alerts("Delivered program")) == 10, "the lines in the new file")
+        assert (tmp_path / "alerts.json.1").read_text().count("Delivered program") == 10
+        syslog.kill()
+        act(10)
+        wait_until(lambda: on_disk(29), "the spools")
+        assert daemon.process is not None
+        daemon.process.kill()
+        assert daemon.process.wait() == -signal.SIGKILL
+        daemon.process = None
+
+        syslog.start()
+        with Daemon(tmp_path, config, rules=[rules]) as daemon:
+            act(5)
+            wait_until(lambda: "http_output: cannot deliver" in daemon.errors(), "the trouble in the log")
+            file = tmp_path / "tercel.yaml"
+            changed = yaml.safe_load(file.read_text())
+            changed["http_output"]["url"] = http.url
+            file.write_text(yaml.safe_dump(changed))
+            os.kill(daemon.pid, signal.SIGHUP)
+            wait_until(lambda: len(http.bodies) >= 35, "what waited, by HTTP", 40)
+            wait_until(lambda: f'proc.cmdline="{name} 34"' in syslog.lines()[-1], "what waited, by syslog", 40)
+        assert re.search(r"http_output: delivered \d+, lost 0\n", daemon.errors())
+        assert re.search(r"syslog_output: delivered \d+, lost 0\n", daemon.errors())
+        by_http = [(a["rule"], a["output_fields"].get("proc.cmdline")) for a in http.alerts()]
+        ids = [h["Tercel-Alert-Id"] for h in http.headers]
+    assert [told for rule, told in by_http if rule == "Delivered program"] == [f"{name} {n}" for n in range(35)]
+    assert len(set(ids)) == len(ids), "nothing came twice by HTTP: it was away until the reload"
+    found = [int(n) for line in syslog.lines() for n in re.findall(rf'proc\.cmdline="{name} (\d+)"', line)]
+    assert list(dict.fromkeys(found)) == list(range(35)), "in order, some of them perhaps twice"
