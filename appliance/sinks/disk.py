@@ -47,6 +47,14 @@ def _unsafe(message: str, hint: str) -> ConfigError:
     return ConfigError([Diagnostic("spool-unsafe", message, hint=hint)])
 
 
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 class Disk:
     """One folder, locked while this is open. Every method is one system call, or a few that belong together."""
 
@@ -56,6 +64,7 @@ class Disk:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not folder.exists():
             folder.mkdir(mode=0o700)
+            _sync_folder(folder.parent)
         self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if os.fstat(self._fd).st_mode & 0o077:

@@ -10,8 +10,8 @@ writes from there to disk, a second one delivers.
   for good goes to `dead.jsonl`. After a crash some are delivered a second time, under the same id.
 - Beyond `max_bytes` the lowest priority goes first, of it the oldest. Beyond `max_age_ms` alerts go, too: age is time
   in which the appliance ran, so that neither a stopped daemon nor a clock set wrong throws alerts away.
-- A disk that is full, broken or read-only: what is on it stays, new alerts wait in memory (the lowest goes first
-  beyond the bound) and are delivered from there, until the disk takes them again.
+- A disk that is full, broken, read-only or does not answer: what is on it stays, new alerts wait in memory (the lowest
+  goes first beyond the bound) and are delivered from there, until the disk takes them again.
 - `submitted = delivered + dead + dropped + waiting`, in each run and over all of them (the file `cursor`).
 """
 
@@ -25,9 +25,9 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from appliance.model.alert import Alert, Priority
@@ -51,6 +51,7 @@ _GROUP = 512  # records of one group commit
 _SAVE_S = 0.1  # between two savings of the cursor: what a crash delivers twice
 _AGE_LOOK_S = 1.0
 _DISK_RETRY_S = (0.5, 15.0)  # first and longest pause after the disk refused
+_HUNG_S = 5.0  # a disk that has not answered for so long is not waited for
 _RETRY_S = 0.5  # first pause after the other end did
 _EXPRESS_RETRY_S = 1.0  # an express alert need not wait longer for the next try
 _LOOK_S = 1.0
@@ -134,6 +135,7 @@ class Spool:
         self._dirty = False
         self._opened = False
         self._broken = ""  # what the disk said, while it refuses
+        self._busy_since = 0.0  # when the writer turned to the disk; 0 while it does not
         self._sink_trouble = ""
         self._in_hand_since = 0.0  # when the alerts in hand were taken up
         self._finishing = self._closing = self._abandoned = False
@@ -189,7 +191,7 @@ class Spool:
                 return
             self._shed(self._queue.put(Entry(self._seq, alert)))
             self._to_writer.notify()
-            if self._broken:
+            if self._from_memory():
                 self._to_deliverer.notify()
 
     def finish(self) -> None:
@@ -208,7 +210,7 @@ class Spool:
         self._writer.join(max(_GRACE_S, deadline - time.monotonic()))
         with self._lock:
             self._abandoned = True
-            left = self._queue.clear() + len(self._writing) + self._loose()
+            left = len(self._unwritten()) + self._queue.clear() + self._loose()
             self._writing = []
             for hand in self._hands:
                 hand.clear()
@@ -241,16 +243,34 @@ class Spool:
                 submitted=submitted,
                 dead=self._dead,
                 acknowledged=self._acknowledged,
-                trouble="; ".join(filter(None, (self._broken, self._sink_trouble))),
+                trouble="; ".join(filter(None, (self._broken or self._hung(), self._sink_trouble))),
             )
 
     def count_waiting(self) -> int:
         """What waits, counted one by one where it lies: a check on `stats`."""
         with self._lock:
             on_disk = self._segments.waiting(self._account.done) if self._opened and self._segments else 0
-            return len(self._queue) + len(self._writing) + on_disk + self._loose()
+            return len(self._unwritten()) + len(self._queue) + on_disk + self._loose()
 
     # -- the books; the lock is held
+
+    def _hung(self) -> str:
+        """What is wrong where the disk does not answer at all."""
+        hung = self._busy_since and self._clock() - self._busy_since > _HUNG_S
+        return f"{self._folder}: the disk does not answer" if hung else ""
+
+    def _from_memory(self) -> bool:
+        """Whether alerts are delivered from memory, as the disk refuses or does not answer."""
+        return bool(self._broken or self._hung())
+
+    def _unwritten(self) -> list[Entry]:
+        """What is being written and has not been delivered from memory meanwhile."""
+        return [e for e in self._writing if e.seq > self._account.done[e.alert.priority]]
+
+    def _in_memory(self, lane: int) -> Iterator[Entry]:
+        """What waits in memory for a lane, in order."""
+        writing = (e for e in self._unwritten() if self._queue.lane(e.alert.priority) == lane)
+        return chain(writing, self._queue.of(lane))
 
     def _loose(self) -> int:
         return sum(item.loose for hand in self._hands for item in hand)
@@ -319,13 +339,15 @@ class Spool:
             may_try = last or self._clock() >= self._next_disk_try
         if not may_try:
             return True
+        self._busy_since = self._clock()
         try:
             if not self._opened:
                 self._open()
             wrote = self._write_group()
         except OSError as error:
+            self._busy_since = 0.0
             with self._lock:
-                self._queue.put_back(e for e in self._writing if e.seq > self._account.done[e.alert.priority])
+                self._queue.put_back(self._unwritten())
                 self._writing = []
                 while (shed := self._queue.make_room()) is not None:
                     self._shed(shed)
@@ -343,6 +365,8 @@ class Spool:
             self._unkept += 1
             self._next_save = self._clock() + _DISK_RETRY_S[0]
             return not last or self._unkept < _LAST_TRIES
+        finally:
+            self._busy_since = 0.0
         self._unkept = 0
         return wrote or not last
 
@@ -591,7 +615,8 @@ class Spool:
                 for lane in range(LANES):
                     if self._in_lane(lane):
                         return lane
-                if self._finishing and not len(self._queue) and not self._writing and (self._opened or self._broken):
+                in_memory = len(self._queue) + len(self._unwritten())
+                if self._finishing and not in_memory and (self._opened or self._broken):
                     return None
                 woken = self._to_deliverer.wait(_LOOK_S)
             if not woken:
@@ -607,7 +632,7 @@ class Spool:
             return True
         if self._opened and self._segments is not None and self._segments.any_after(priorities, self._account.done):
             return True
-        return bool(self._broken) and not self._writing and self._queue.has(lane)
+        return self._from_memory() and next(self._in_memory(lane), None) is not None
 
     def _fill(self, lane: int) -> bool:
         """Take the next alerts of a lane into the hand, where it is empty; False where there were none after all.
@@ -623,8 +648,8 @@ class Spool:
             if self._opened and segments is not None:
                 places = segments.plan(self._queue.priorities(lane), self._account.done, self._sink.batch)
                 hand[:] = [_InHand(place.seq, place.segment.priority, None) for place in places]
-            if not places and self._broken and not self._writing:
-                entries = islice(self._queue.of(lane), self._sink.batch)
+            if not places and self._from_memory():
+                entries = islice(self._in_memory(lane), self._sink.batch)
                 hand[:] = [_InHand(e.seq, e.alert.priority, e.alert, e, was_on_disk=False) for e in entries]
             self._in_hand_since = time.monotonic()
             if not places:
