@@ -7,15 +7,19 @@ at every replay. Never: a look at this machine's kernel, clock or users.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from appliance.cli.loading import add_rule_options, load_generation
 from appliance.cli.terminal import say
+from appliance.daemon.generation import file_digests
 from appliance.model.text import printable
 from appliance.model.wire import Format, line
-from appliance.sources.replay import ReplayError, read_events
+from appliance.sources.replay import ReplayError, read_events, read_head
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,10 +64,26 @@ def run(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace, stream: TextIO, options: Format, match: object) -> int:
     assert callable(match)  # noqa: S101
     events = alerts = 0
-    for event in read_events(stream, str(args.events)):
+    first = stream.readline()
+    head = read_head(first)
+    _compare(head, args.events)
+    for event in read_events(itertools.chain([first], stream), str(args.events)):
         events += 1
         for alert in match(event):
             alerts += 1
+            if "hostname" in head:
+                alert = replace(alert, hostname=str(head["hostname"]))
             print(line(alert, options))
     say(f"{events} events, {alerts} alerts")
     return 0
+
+
+def _compare(head: Mapping[str, Any], name: Path) -> None:
+    """Say where a recording was made by rules that are others by now: its alerts may be others, too."""
+    digests = head.get("sha256")
+    if not isinstance(digests, dict):
+        return
+    now = file_digests([Path(str(file)) for file in digests])
+    changed = [file for file, digest in digests.items() if now.get(Path(str(file))) not in ("", digest)]
+    if changed:
+        say(f"note: {printable(str(name))} was made by other contents of {printable(', '.join(map(str, changed)))}")

@@ -165,12 +165,23 @@ class Capture:
 
     There is a ring of `ring_mib` for each `cpus_per_ring` processors (0: one for all), and one of `state_ring_mib` for
     what keeps the process table true. With `drop_failed` calls that failed are dropped in the kernel.
+
+    And recordings, Falco's `capture`: where `enabled`, alerts of rules that ask for it (or of all) are written with
+    what was judged `before_ms` milliseconds before and `default_duration` after; `max_events` at most are in memory.
     """
 
     ring_mib: int = 16
     state_ring_mib: int = 4
     cpus_per_ring: int = 2
     drop_failed: bool = False
+    enabled: bool = False
+    path_prefix: str = "/var/lib/tercel/recordings/tercel"
+    mode: str = "rules"  # rules, all_rules
+    default_duration: int = 5000
+    max_file_size_mb: int = 100
+    before_ms: int = 5000
+    max_events: int = 10_000
+    max_files: int = 50
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from appliance.daemon.canary import WATCHED, Canary, CanaryHealth
 from appliance.daemon.cost import Sample
 from appliance.daemon.ledger import Ledger, Snapshot
 from appliance.daemon.pen import Pen, is_waiting
+from appliance.daemon.recorder import Recorder
 from appliance.engine.ruleset import Ruleset
 from appliance.engine.state import State
 from appliance.kernel.loader import Books
@@ -192,6 +194,8 @@ class Loop:
         self._errors: Counter[str] = Counter()  # of rulesets that have left
         self.recent: deque[Alert] = deque(maxlen=_RECENT)
         self.sample = Sample(state.freeze)
+        self.recorder: Recorder | None = None
+        self.digests: Mapping[Path, str] = {}  # of the generation's files, for recordings
         self.pulse: Callable[[], None] = _nothing  # called on the loop's thread, twice a second or so
         self.ledger = ledger
         self._canary = canary if canary is not None and canary.enabled else None
@@ -326,8 +330,19 @@ class Loop:
         return True
 
     def _judge(self, event: Event) -> None:
+        recorder = self.recorder
+        if recorder is not None:
+            event = self._state.freeze(event)
+            recorder.saw(event)
         for alert in self._ruleset.match(event):
             self._submit(alert)
+            if recorder is not None:
+                self._record(recorder, event, alert)
+
+    def _record(self, recorder: Recorder, event: Event, alert: Alert) -> None:
+        rule = self._ruleset.rule_named(alert.rule)
+        if rule is not None and recorder.wants(rule):
+            recorder.fired(event, rule, self.digests)
 
     def _listen_to_containers(self) -> None:
         for raw in self._containers.take():
@@ -341,6 +356,8 @@ class Loop:
         now_ns = time.monotonic_ns()
         self._next_bookkeeping_ns = now_ns + _BOOKKEEPING_NS
         self.pulse()
+        if self.recorder is not None:
+            self.recorder.tick(time.time_ns())
         self._state.wall_offset_ns = self._wall_offset_ns()
         for alert in self.ledger.look(books, self._source.undecodable, self._ruleset.rules, now_ns, last=last):
             self._submit(alert)

@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 _SWITCH_S = 0.0005  # the interpreter's switch interval while a generation is built: the loop is served first
 RESTART_KEYS = ("capture", "containers", "canary", "guard")
 """Settings that are built into what is attached or connected at the start; a changed one refuses a reload."""
+_LIVE = frozenset({
+    "enabled", "path_prefix", "mode", "default_duration", "max_file_size_mb", "before_ms", "max_events", "max_files",
+})  # fmt: skip
+"""Those of `capture` that are about recordings, and can change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,8 @@ def needs_restart(old: Config, new: Config) -> Iterator[Diagnostic]:
     for section in RESTART_KEYS:
         before, after = getattr(old, section), getattr(new, section)
         for field in fields(before):
+            if section == "capture" and field.name in _LIVE:
+                continue
             if getattr(before, field.name) != getattr(after, field.name):
                 yield Diagnostic(
                     "needs-restart",

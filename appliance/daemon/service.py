@@ -26,6 +26,7 @@ from appliance.daemon.guard import Guard, Watched
 from appliance.daemon.identity import internal_alerts
 from appliance.daemon.loop import Summary
 from appliance.daemon.metrics import OPENMETRICS, PROMETHEUS, SNAPSHOT_RULE, HookCost, collect, openmetrics, prometheus
+from appliance.daemon.recorder import Recorded, Recorder
 from appliance.daemon.reload import Reloader, Verdict
 from appliance.daemon.snapshots import Snapshots
 from appliance.daemon.status import StatusReader, to_json, versions
@@ -38,6 +39,7 @@ from appliance.model.diagnostic import Severity
 log = logging.getLogger(__name__)
 
 REFUSED_RULE = "Tercel internal: reload refused"
+RECORDED_RULE = "Tercel internal: recording"
 RELOADED_RULE = "Tercel internal: reloaded"
 _RELOAD_S = 110.0  # who asks for a reload is answered by then
 
@@ -56,6 +58,7 @@ class Service:
     ) -> None:
         """`load` reads the configuration anew, as the command line has it."""
         self._appliance = appliance
+        self._hostname = hostname
         self._make_alert = internal_alerts(hostname, new_id)
         self.reloader = Reloader(
             generation,
@@ -95,6 +98,7 @@ class Service:
         self.reloader.start()
         self._follow(None, self.reloader.current.config)
         self._guard.start({"version": __version__, "started_ns": time.time_ns()})
+        self._record(None, self.reloader.current)
         self._appliance.loop.pulse = lambda: self._notifier.alive(self._line)
         self._notifier.tell(READY=1, STATUS="armed")
 
@@ -115,6 +119,9 @@ class Service:
             return summary
         finally:
             self._guard.stop(farewell=farewell)
+            recorder = self._appliance.loop.recorder
+            if recorder is not None and (writing := recorder.end()) is not None:
+                writing.join(5.0)
             self._notifier.tell(STOPPING=1, STATUS="ending")
             self.reloader.stop()
             for part in (self._control, self._watcher, self._web, self._snapshots):
@@ -139,7 +146,40 @@ class Service:
 
     def _adopt(self, old: Generation, new: Generation) -> None:
         self._appliance.adopt(old, new)
+        self._appliance.on_loop(lambda: self._record(old, new))
         self._follow(old.config, new.config)
+
+    def _record(self, old: Generation | None, new: Generation) -> None:
+        """Recordings as a generation has them. On the loop's thread, or before it runs."""
+        loop, settings = self._appliance.loop, new.config.capture
+        loop.digests = new.digests
+        if old is not None and old.config.capture == settings:
+            return
+        if loop.recorder is not None:
+            loop.recorder.end()
+        loop.recorder = Recorder(settings, hostname=self._hostname, done=self._recorded) if settings.enabled else None
+
+    def _recorded(self, recorded: Recorded) -> None:
+        """An alert, so that whoever reads the one about the host finds the events around it."""
+        facts: dict[str, FieldValue] = {
+            "recording.file": str(recorded.path), "recording.rule": recorded.rule, "recording.events": recorded.events,
+        }  # fmt: skip
+        if recorded.error:
+            self._tell(
+                RECORDED_RULE,
+                Priority.WARNING,
+                f"events around an alert of `{recorded.rule}` cannot be written to {recorded.path}: {recorded.error}",
+                facts,
+            )
+            return
+        cut = f"; not whole: {recorded.cut}" if recorded.cut else ""
+        log.info("recorded %d events in %s", recorded.events, recorded.path)
+        self._tell(
+            RECORDED_RULE,
+            Priority.INFORMATIONAL,
+            f"{recorded.events} events around an alert of `{recorded.rule}` are in {recorded.path}{cut}",
+            facts,
+        )
 
     def _verdict(self, verdict: Verdict, who: str) -> None:
         """An alert: of a refusal, and of an acceptance that changes something, for whoever did not ask for it."""

@@ -49,6 +49,11 @@ class Ruleset:
         self._first = first
         self._hostname = hostname
         self._new_id = new_id
+        self._by_name = {rule.name: rule for rule in self.rules}
+
+    def rule_named(self, name: str) -> Rule | None:
+        """The rule of that name that is judged, None where there is none."""
+        return self._by_name.get(name)
 
     @classmethod
     def build(

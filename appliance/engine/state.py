@@ -188,7 +188,10 @@ class State:
         return NO_PROCESS if entry is None else entry.process
 
     def freeze(self, event: Event) -> Event:
-        """The same event with its ancestors as they are now: for one that is judged or told later."""
+        """The same event with its ancestors as they are now: for one that is judged or told later. One that was frozen
+        before stays as it is."""
+        if event.lineage is not self._ancestor:
+            return event
         chain = [event.process]
         entry = self._entry_of(event.process)
         for _ in range(_DEPTH):

@@ -106,6 +106,10 @@ def _changed(rule: RuleDef, part: RuleDef, change: Change, report: Report) -> Ru
                 rule = replace(rule, enabled=part.enabled)
             case "warn_evttypes":
                 rule = replace(rule, warn_evttypes=part.warn_evttypes)
+            case "capture":
+                rule = replace(rule, capture=part.capture)
+            case "capture_duration":
+                rule = replace(rule, capture_duration_ms=part.capture_duration_ms)
             case "skip-if-unknown-filter":
                 rule = replace(rule, skip_if_unknown_filter=part.skip_if_unknown_filter)
     return rule

@@ -186,7 +186,7 @@ class _Compiler:
         self._types(rule, condition, types)
         made = Rule(
             name, rule.desc.value, condition, output, rule.priority, rule.source, rule.tags, rule.enabled, types,
-            rule.name.span(), rule.warn_evttypes,
+            rule.name.span(), rule.warn_evttypes, rule.capture, rule.capture_duration_ms,
         )  # fmt: skip
         lint(made, rule.condition, rule.output, self._report)
         return made

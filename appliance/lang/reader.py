@@ -8,6 +8,7 @@ An item with `append: true` or `override` changes one that was defined before it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping as Table
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -275,6 +276,15 @@ class _Reader:
             return default
         return value.value.lower() in ("true", "yes", "on")
 
+    def _milliseconds(self, node: Mapping, key: str) -> int | None:
+        value = node.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, Text) or not re.fullmatch(r"[1-9][0-9]{0,7}", value.value):
+            self._fail("wrong-type", f"`{key}` must be a whole number of milliseconds", value)
+            return None
+        return int(value.value)
+
     def _priority(self, node: Mapping) -> Priority:
         value = node.get("priority")
         if isinstance(value, Text):
@@ -376,4 +386,6 @@ class _Reader:
             warn_evttypes=self._flag(node, "warn_evttypes", True),
             skip_if_unknown_filter=self._flag(node, "skip-if-unknown-filter", False),
             exceptions=self._exceptions(node),
+            capture=self._flag(node, "capture", False),
+            capture_duration_ms=self._milliseconds(node, "capture_duration"),
         )

@@ -67,6 +67,8 @@ class RuleDef:
     warn_evttypes: bool = True
     skip_if_unknown_filter: bool = False
     exceptions: tuple[ExceptionDef, ...] = ()
+    capture: bool = False
+    capture_duration_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Rule:
     """A rule that was checked and can be compiled.
 
     `condition` holds no macro and no list name. `event_types` are those on which it can hold at all; `span` is the
-    place of its name.
+    place of its name. `capture`: its alerts are recorded, for `capture_duration_ms` milliseconds (None: as configured).
     """
 
     name: str
@@ -96,3 +98,5 @@ class Rule:
     event_types: frozenset[EventType]
     span: Span
     warn_evttypes: bool = True
+    capture: bool = False
+    capture_duration_ms: int | None = None

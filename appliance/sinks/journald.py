@@ -29,6 +29,7 @@ OWN_MESSAGE_IDS = {
     "Tercel internal: metrics snapshot": "f1f0bb6d429a41d8966823abdace49c3",
     "Tercel internal: alerts lost": "bb011ab2ac0a4365bb60f80b0a134a09",
     "Tercel internal: alerts held back": "1f789508c05047d993be5544a67adb09",
+    "Tercel internal: recording": "e6d4160c8b8548bbacdd1ffddfc28a68",
     "Tercel internal: reloaded": "6f9fcd4c493a45d396a1b4b7a28cddb7",
     "Tercel internal: tampering": "e72063a9a05a46be92195cca491515b7",
     "Tercel internal: stood still": "0a0c1d0b108c42ff8ee5a41d209850e8",

@@ -19,6 +19,7 @@ from appliance.model.event import (
     HOST,
     NO_FD,
     NO_PROCESS,
+    VIA,
     Account,
     Container,
     Event,
@@ -33,7 +34,8 @@ from appliance.model.event import (
 _CLASSES = (Process, Container, Account, Mount, Pod)
 _PATHS = ("path", "path_raw", "source_path", "source_path_raw", "target_path", "target_path_raw")
 _NUMBERS = ("num", "ts_ns", "cpu", "tid", "res")
-_KEYS = ("type", *_NUMBERS, "params", "process", "ancestors", "container", "fd", *_PATHS)
+_KEYS = ("type", *_NUMBERS, "params", "process", "ancestors", "container", "fd", "via", *_PATHS)
+_HEAD = "# tercel recording: "
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -53,10 +55,24 @@ class _Lineage:
         return self.chain[n - 1] if 0 < n <= len(self.chain) else NO_PROCESS
 
 
+def recording_head(facts: Mapping[str, object]) -> str:
+    """The first line of a recording: what it is, for `read_head`."""
+    return f"{_HEAD}{json.dumps(facts)}\n"
+
+
+def read_head(line: str) -> dict[str, Any]:
+    """What the first line of a recording says; nothing where it is no recording."""
+    try:
+        facts = json.loads(line.removeprefix(_HEAD)) if line.startswith(_HEAD) else {}
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
 def read_events(lines: Iterable[str], name: str) -> Iterator[Event]:
-    """The events of JSON Lines; empty lines are passed over. Raises `ReplayError`."""
+    """The events of JSON Lines; empty lines and those that begin with `#` are passed over. Raises `ReplayError`."""
     for number, line in enumerate(lines, 1):
-        if not line.strip():
+        if not line.strip() or line.startswith("#"):
             continue
         try:
             document = json.loads(line)
@@ -86,8 +102,16 @@ def read_event(document: object, place: str, number: int = 1) -> Event:
         type_, values.get("num", number), values.get("ts_ns", 0), values.get("cpu", 0),
         values.get("tid", max(process.pid, 0)), values.get("res", 0), _params(type_, facts.get("params", {}), place),
         process, _object(Container, facts.get("container"), HOST, f"{place}: container"),
-        _fd(facts.get("fd"), f"{place}: fd"), lineage=_Lineage(chain), **paths,
+        _fd(facts.get("fd"), f"{place}: fd"), lineage=_Lineage(chain), via=_via(facts.get("via"), place), **paths,
     )  # fmt: skip
+
+
+def _via(value: object, place: str) -> str:
+    if value is None:
+        return "syscall"
+    if value not in VIA:
+        raise ReplayError(f"{place}: via: expected one of {', '.join(VIA)}")
+    return str(value)
 
 
 def _mapping(value: object, place: str) -> Mapping[str, Any]:
@@ -187,6 +211,8 @@ def write_event(event: Event) -> dict[str, Any]:
     document |= {"params": params, "process": _plain(event.process), "ancestors": ancestors}
     document |= {"container": _plain(event.container), "fd": _given(event.fd._asdict())}
     document |= {name: getattr(event, name) for name in _PATHS if getattr(event, name) is not None}
+    if event.via != "syscall":
+        document["via"] = event.via
     return document
 
 
@@ -236,6 +262,7 @@ def event_schema() -> dict[str, Any]:
             },
             "container": {"$ref": "#/$defs/container"},
             "fd": {"$ref": "#/$defs/fd"},
+            "via": {"description": "By which door the kernel was asked.", "enum": list(VIA)},
             **dict.fromkeys(_PATHS, text),
         },
         "$defs": defs,
