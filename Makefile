@@ -9,9 +9,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # What the appliance runs on. bcc's Python half belongs to the machine's libbcc: it is not on PyPI.
 PACKAGES := python3-bpfcc python3-systemd python3-venv ca-certificates
 # What its tests and benchmarks run against: real parts.
-TEST_PACKAGES := docker.io podman containerd containernetworking-plugins mmdebstrap rsyslog rsyslog-gnutls logrotate nginx-light gcc libc6-dev openssl jq util-linux systemd procps iproute2 git
+TEST_PACKAGES := docker.io podman containerd containernetworking-plugins mmdebstrap rsyslog rsyslog-gnutls logrotate nginx-light gcc libc6-dev qemu-system-x86 e2fsprogs openssl jq util-linux systemd procps iproute2 git
 
-.PHONY: run test setup setup-test clean
+.PHONY: run test test-kernels setup setup-test clean
 .SILENT:
 
 run: setup
@@ -19,6 +19,10 @@ run: setup
 
 test: setup-test
 	exec $(VENV)/bin/python -m pytest $(ARGS)
+
+# The kernels of Debian 11, 12 and 13, each in a machine of its own: for every night, not for every change.
+test-kernels: setup-test
+	TERCEL_KERNELS="bullseye bookworm trixie" exec $(VENV)/bin/python -m pytest -v tests/kernel/test_vm.py $(ARGS)
 
 setup: $(VENV)/.ready
 

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from appliance import __version__
-from appliance.cli import check, explain, listing, reload, replay, run, show, status, test, top, version
+from appliance.cli import check, doctor, explain, listing, reload, replay, run, show, status, test, top, version
 
-_VERBS = (run, reload, status, top, check, listing, show, explain, replay, test, version)
+_VERBS = (run, reload, status, top, doctor, check, listing, show, explain, replay, test, version)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -16,7 +16,8 @@ import struct
 
 from appliance.kernel.arch import this_arch
 
-_CREATE, _LOOKUP, _UPDATE, _DELETE, _MAP_FD_BY_ID, _RAW_TRACEPOINT_OPEN, _FREEZE = 0, 1, 2, 3, 14, 17, 22
+_CREATE, _LOOKUP, _UPDATE, _DELETE, _PROGRAM_LOAD, _MAP_FD_BY_ID = 0, 1, 2, 3, 5, 14
+_RAW_TRACEPOINT_OPEN, _FREEZE = 17, 22
 _RINGBUF = 27  # enum bpf_map_type
 _ATTR_SIZE = 128  # more than the commands used here need; the kernel wants the rest to be zero
 
@@ -83,6 +84,27 @@ def attach_raw_tracepoint(name: str, program_fd: int) -> int:
     """Run a program at a raw tracepoint until the descriptor that this gives is closed. Raises OSError."""
     held = ctypes.create_string_buffer(name.encode())
     return _call(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", ctypes.addressof(held), program_fd))
+
+
+RAW_TRACEPOINT, TRACING, LSM = 17, 26, 29  # enum bpf_prog_type
+FENTRY, LSM_MAC = 24, 27  # enum bpf_attach_type
+_EMPTY = bytes.fromhex("b700000000000000 9500000000000000")  # r0 = 0; exit
+
+
+def load_empty(kind: int, *, attach_type: int = 0, function: int = 0) -> int:
+    """A program that does nothing, to see whether the kernel takes one of that kind; its descriptor. `function` is the
+    type id of the kernel function it is for. Raises OSError."""
+    code, licence = ctypes.create_string_buffer(_EMPTY, len(_EMPTY)), ctypes.create_string_buffer(b"GPL")
+    attr = struct.pack(
+        "=IIQQIIQII16sIIIIQIIQII", kind, len(_EMPTY) // 8, ctypes.addressof(code), ctypes.addressof(licence),
+        0, 0, 0, 0, 0, b"tercel_probe", 0, attach_type, 0, 0, 0, 0, 0, 0, 0, function,
+    )  # fmt: skip
+    return _call(_PROGRAM_LOAD, attr)
+
+
+def attach_traced(program_fd: int) -> int:
+    """Run a program of the kind TRACING or LSM where it is for, until the descriptor is closed. Raises OSError."""
+    return _call(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program_fd))
 
 
 def _call(command: int, attr: bytes) -> int:

@@ -22,7 +22,7 @@ _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
 _MEMBER = struct.Struct("<III")
 _ENUMERATOR = struct.Struct("<Ii")
-_POINTER, _STRUCT, _UNION, _ENUM, _TYPEDEF, _PROTOTYPE = 2, 4, 5, 6, 8, 13
+_POINTER, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNCTION, _PROTOTYPE = 2, 4, 5, 6, 8, 12, 13
 _TRANSPARENT = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
 
 # Bytes that follow a type's 12, by kind: (fixed, for each of its vlen members).
@@ -88,6 +88,15 @@ class Btf:
             if info >> 24 & 31 == _PROTOTYPE:
                 return int(info & 0xFFFF) - 1  # the first is the tracepoint's own
             type_id = target if info >> 24 & 31 in _TRANSPARENT | {_POINTER} else None
+        return None
+
+    def function(self, name: str) -> int | None:
+        """The type id of a kernel function, for programs that attach to it; None where there is none of that name."""
+        wanted = name.encode() + b"\0"
+        for type_id, at in enumerate(self.types):
+            name_at, info, _ = _TYPE.unpack_from(self.data, at)
+            if info >> 24 & 31 == _FUNCTION and self.data.startswith(wanted, self.strings + name_at):
+                return type_id
         return None
 
     def _walk(self, type_id: int, members: Iterable[str]) -> int | None:

@@ -26,14 +26,12 @@ def require_platform(
     if platform.system() != "Linux":
         raise NotSupportedError(f"operating system `{platform.system()}`", "Tercel watches Linux kernels")
     this_arch()
-    capabilities = effective_capabilities(status)
-    has = {cap: bool(capabilities >> cap & 1) for cap in (_CAP_SYS_ADMIN, _CAP_BPF, _CAP_PERFMON)}
-    if not has[_CAP_SYS_ADMIN] and not (has[_CAP_BPF] and has[_CAP_PERFMON]):
+    if not can_load(effective_capabilities(status)):
         raise NotSupportedError(
             f"uid {os.geteuid()} may not load programs into the kernel (CAP_BPF and CAP_PERFMON are missing)",
             "run as root: `sudo tercel run`; checking rules (`tercel check`) needs no root",
         )
-    if pid_namespace.stat().st_ino != _FIRST_PID_NAMESPACE:
+    if not in_first_pid_namespace(pid_namespace):
         raise NotSupportedError(
             "this is not the host's pid namespace: what the kernel tells of processes could not be matched with /proc",
             "in a container, start it with the host's: `docker run --pid=host --privileged`",
@@ -43,6 +41,17 @@ def require_platform(
             f"this kernel ({platform.release()}) does not describe its types: there is no {btf}",
             "a kernel built with CONFIG_DEBUG_INFO_BTF=y is needed, as Debian 11 and newer have",
         )
+
+
+def can_load(capabilities: int) -> bool:
+    """True where these rights suffice to load programs into the kernel: CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN."""
+    has = {cap: bool(capabilities >> cap & 1) for cap in (_CAP_SYS_ADMIN, _CAP_BPF, _CAP_PERFMON)}
+    return has[_CAP_SYS_ADMIN] or (has[_CAP_BPF] and has[_CAP_PERFMON])
+
+
+def in_first_pid_namespace(pid_namespace: Path = Path("/proc/self/ns/pid")) -> bool:
+    """True where pids are the kernel's own."""
+    return pid_namespace.stat().st_ino == _FIRST_PID_NAMESPACE
 
 
 def effective_capabilities(status: Path) -> int:

@@ -121,15 +121,37 @@ static __always_inline void read_message(struct scratch *s, u64 ptr, struct call
     read_vector(s, pieces, c, moved);
 }
 
+/* Write a value of the record. The bound is looked at here, at the store: before 6.8 the verifier forgets it on the way
+ * through the stack. */
+static __always_inline void put_u16(struct scratch *s, u16 place, u16 value)
+{
+    u64 at = opaque(place);
+    if (at <= PLACE_MAX)
+        *(u16 *)&s->data[at] = value;
+}
+
+static __always_inline void put_u32(struct scratch *s, u16 place, u32 value)
+{
+    u64 at = opaque(place);
+    if (at <= PLACE_MAX)
+        *(u32 *)&s->data[at] = value;
+}
+
+static __always_inline void put_u64(struct scratch *s, u16 place, u64 value)
+{
+    u64 at = opaque(place);
+    if (at <= PLACE_MAX)
+        *(u64 *)&s->data[at] = value;
+}
+
 static __always_inline void put_steps(struct scratch *s, struct plan *plan, struct call *c, bool sockets)
 {
 #pragma clang loop unroll(disable)
     for (int i = 0; i < STEPS; i++) {
         struct step *step = &plan->steps[i];
-        u64 place = opaque(step->place);
         u64 value = s->v[step->from & 15];
         u64 ptr = value + step->offset;
-        if (!step->kind || place > PLACE_MAX)
+        if (!step->kind)
             break;
         if (step->flags & FLAG_OUT && c->res < 0) {
             value = -1;
@@ -157,21 +179,20 @@ static __always_inline void put_steps(struct scratch *s, struct plan *plan, stru
         if (step->flags & FLAG_SHORT_ID)
             value = (u16)value == 0xffff ? 0xffffffff : (u16)value;
         if (step->width == 8)
-            *(u64 *)&s->data[place] = value;
+            put_u64(s, step->place, value);
         else if (step->width == 4)
-            *(u32 *)&s->data[place] = value & step->mask;
+            put_u32(s, step->place, value & step->mask);
         else
-            *(u16 *)&s->data[place] = value;
+            put_u16(s, step->place, value);
     }
 }
 
 /* Gives the text's length, ABSENT where there is none. With `copied` texts are the kernel's copies. */
 static __always_inline u16 put_text_of(struct scratch *s, struct text *text, struct call *c, bool copied)
 {
-    u64 place = opaque(text->place);
     u64 ptr = s->v[text->from & 15];
     u16 n = ABSENT;
-    if (!text->kind || place > PLACE_MAX)
+    if (!text->kind)
         return ABSENT;
     if (text->flags & FLAG_OUT && c->res < 0) {
         n = ABSENT;
@@ -197,7 +218,7 @@ static __always_inline u16 put_text_of(struct scratch *s, struct text *text, str
             s->at = at + size;
         }
     }
-    *(u16 *)&s->data[place] = n;
+    put_u16(s, text->place, n);
     return n;
 }
 
@@ -208,13 +229,11 @@ static __always_inline u16 put_text(struct scratch *s, struct text *text, struct
 
 static __always_inline void put_plan_base(struct scratch *s, struct base *base, u64 *starts, u16 *sizes)
 {
-    u64 place = opaque(base->place);
     s32 folder = base->from == NOTHING ? AT_FDCWD_ : (s32)s->v[base->from & 15];
     u64 start = base->text == 0 ? starts[0] : base->text == 1 ? starts[1] : starts[2];
     u16 size = base->text == 0 ? sizes[0] : base->text == 1 ? sizes[1] : sizes[2];
-    if (!place || place > PLACE_MAX)
-        return;
-    *(u16 *)&s->data[place] = put_base(s, folder, start, size);
+    if (base->place)
+        put_u16(s, base->place, put_base(s, folder, start, size));
 }
 
 static __always_inline struct plan *plan_of(u32 slot)

@@ -235,9 +235,9 @@ static __always_inline u64 copied_address(struct scratch *s, u64 req, u32 op)
 
 static __always_inline void put_copied_bytes(struct scratch *s, struct text *text, u64 address)
 {
-    u64 place = opaque(text->place), size = opaque((u32)s->v[text->size & 15]), at = opaque(s->at);
+    u64 size = opaque((u32)s->v[text->size & 15]), at = opaque(s->at);
     u16 n = ABSENT;
-    if (!text->kind || place > PLACE_MAX)
+    if (!text->kind)
         return;
     if (size > 128)
         size = 128;
@@ -245,7 +245,7 @@ static __always_inline void put_copied_bytes(struct scratch *s, struct text *tex
         n = size;
         s->at = at + size;
     }
-    *(u16 *)&s->data[place] = n;
+    put_u16(s, text->place, n);
 }
 
 HANDLER(uring_descriptor)
