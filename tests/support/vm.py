@@ -39,17 +39,9 @@ KERNELS: Mapping[str, str] = {"bullseye": "5.10", "bookworm": "6.1", "trixie": "
 """Debian releases and the kernels they bring. The userland is always the same: the kernel is what is tried."""
 
 PACKAGES = (
-    "python3-bpfcc",
-    "python3-systemd",
-    "systemd-sysv",
-    "udev",
-    "dbus",
-    "iproute2",
-    "procps",
-    "kmod",
-    "gcc",
-    "libc6-dev",
-)
+    "python3-bpfcc", "python3-systemd", "python3-yaml", "python3-jsonschema", "python3-requests", "python3-h2",
+    "systemd-sysv", "udev", "dbus", "iproute2", "procps", "kmod",
+)  # fmt: skip
 
 AGENT = r'''#!/usr/bin/python3
 """Runs what comes in by the second serial port, one JSON line each, and answers likewise."""
