@@ -68,12 +68,6 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         """,
     ),
     (
-        T.TEXT, A.INDEX_OR_KEY, False,
-        """
-        fd.types
-        """,
-    ),
-    (
         T.TEXT, A.INDEX_OR_KEY, True,
         """
         k8s.deployment.label k8s.ns.label k8s.rc.label k8s.rs.label

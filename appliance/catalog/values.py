@@ -286,6 +286,19 @@ def domain_names(fd: Fd, address: str | None) -> tuple[str, ...]:
     return tuple(name for ip, name in fd.domains if ip == address) or ("",)
 
 
+def fd_type(e: Event, num: int | str) -> str | None:
+    """The kind of a descriptor of the process, as far as it is known: the event's own, and the standard streams."""
+    if num == e.fd.num:
+        return e.fd.type
+    return stream(e.process, 2 * num) if isinstance(num, int) and 0 <= num <= 2 else None
+
+
+def fd_types(e: Event) -> tuple[str, ...]:
+    """The kinds of the process's descriptors that are known, each once."""
+    kinds = dict.fromkeys((e.fd.type, *e.process.stdio[::2]))
+    return tuple(kind for kind in kinds if kind is not None)
+
+
 def fd_flag(e: Event, value: object) -> bool | None:
     """A yes or no about the event's descriptor; None where there is no open one."""
     num = e.fd.num
@@ -429,7 +442,8 @@ NAMES: Mapping[str, object] = MappingProxyType(
             result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
             is_type, io_way, is_wait, is_syslog, io_buffer, io_length, failed_about,
             ancestors, capabilities, iso_time, clock_time, date_time, relative, joined_args, arguments_length,
-            socket_family, domain_names, fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,
+            socket_family, domain_names, fd_type, fd_types,
+            fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,
             pod, short_id, label, labels_text, pod_labels_text, container_age, probe_text, is_probe,
             mounts_text, mount_part, paths_text, either,
         )

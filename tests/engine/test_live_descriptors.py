@@ -16,7 +16,7 @@ import pytest
 
 from appliance.catalog.events import EVENTS, OPENS
 from appliance.catalog.fields import FIELDS
-from appliance.catalog.values import NAMES, argument
+from appliance.catalog.values import NAMES, argument, fd_type, fd_types
 from appliance.engine.sockets import standard_streams
 from appliance.model.event import Event, EventType, Fd
 from appliance.sources.procfs import Procfs
@@ -318,6 +318,9 @@ def test_standard_streams_of_a_program(tmp_path: Path) -> None:
     name = f"127.0.0.1:{ended.process.args[1]}->127.0.0.1:{port}"
     opened = next(e for e in mine if e.path == "/etc/hostname" and "-c" in e.process.args)
     assert streams(opened) == streams(ended) == [("ipv4", name), ("ipv4", name), last]
+    dup = next(e for e in mine if e.type in (EventType.DUP2, EventType.DUP3) and (e.res, e.fd.type) == (1, "ipv4"))
+    assert [fd_type(dup, n) for n in range(4)] == ["ipv4", "ipv4", "file", None]
+    assert fd_types(dup) == ("ipv4", "file")
 
 
 def test_standard_streams_of_one_that_ran_before_us(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Fields of the descriptor the event is about: a file, a socket, a pipe."""
 
-from appliance.model.field import Field, FieldType
+from appliance.model.field import ArgKind, Field, FieldType
 
-T = FieldType
+T, A = FieldType, ArgKind
 
 
 def _either(name: str, type_: FieldType, doc: str, first: str, second: str) -> Field:
@@ -96,5 +96,13 @@ ROWS = (
             both=True,
         )
         for side, whose in (("cip", "client's"), ("sip", "server's"), ("lip", "local"), ("rip", "remote"))
+    ),
+    Field(
+        "fd.types",
+        T.TEXT,
+        "kind of a descriptor by number: of 0, 1, 2 and the event's own; without a number, of all these",
+        "fd_type(e, {arg})",
+        A.INDEX,
+        get_all="fd_types(e)",
     ),
 )
