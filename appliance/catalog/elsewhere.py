@@ -53,8 +53,7 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.TEXT, A.NONE, False,
         """
-        evt.asynctype evt.hostname evt.plugininfo evt.pluginname
-        fdlist.cips fdlist.cports fdlist.names fdlist.nums fdlist.sips fdlist.sports k8s.deployment.id
+        evt.asynctype evt.hostname evt.plugininfo evt.pluginname k8s.deployment.id
         k8s.deployment.labels k8s.deployment.name k8s.ns.id k8s.ns.labels
         k8s.rc.id k8s.rc.labels k8s.rc.name k8s.rs.id k8s.rs.labels k8s.rs.name k8s.svc.id k8s.svc.labels
         k8s.svc.name

@@ -292,6 +292,8 @@ _OPENED_AT = (
     _arg("mode", T.MODE, 3, mask=0o7777),
 )
 _TUPLE = Param("tuple", T.TEXT, get="e.fd.name")
+# Descriptors that a call waits for, the first 8; of each `engine.state` makes the texts of `catalog.values.POLLED`.
+_POLLED = Param("fds", T.TEXT, get="' '.join(p['polled'][::7])")
 _UNTOLD = "None"  # Falco has the parameter, we have no value for it: see docs/falco-differences.md
 
 _E, _C = EventType, Category
@@ -982,17 +984,18 @@ _ROWS = (
     EventSpec(
         _E.EPOLL_WAIT, _C.WAIT, (_RES, _arg("maxevents", T.INT64, 2)), doc="a wait for what happens on descriptors"
     ),
-    EventSpec(_E.POLL, _C.WAIT, (_RES, Param("fds", T.TEXT, get=_UNTOLD), _arg("timeout", T.INT64, 2))),
+    EventSpec(_E.POLL, _C.WAIT, (_RES, _POLLED, Param("timeout", T.INT64), _internal("polled", T.FDS))),
     EventSpec(
         _E.PPOLL,
         _C.WAIT,
         (
             _RES,
-            Param("fds", T.TEXT, get=_UNTOLD),
+            _POLLED,
             Param("timeout", T.RELTIME, get="p['timeout_s'] * 1000000000 + p['timeout_ns']"),
-            _arg("sigmask", T.UINT32, 3, at=0),
-            _internal("timeout_s", T.INT64, arg=Arg(2, long=0)),
-            _internal("timeout_ns", T.INT64, arg=Arg(2, long=1)),
+            Param("sigmask", T.UINT32),
+            _internal("timeout_s", T.INT64),
+            _internal("timeout_ns", T.INT64),
+            _internal("polled", T.FDS),
         ),
     ),
     EventSpec(_E.SELECT, _C.WAIT, (_RES,)),

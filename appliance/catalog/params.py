@@ -41,9 +41,7 @@ class ParamType(Enum):
     TEXT = "CHARBUF"  # text
     ARGS = "BYTEBUF"  # NUL-separated texts, decoded to a tuple
     BYTES = "BYTES"  # bytes
-    FDS = (
-        "FDLIST"  # open files, three texts each: numbers and addresses, path, abstract name (engine.sockets reads them)
-    )
+    FDS = "FDLIST"  # descriptors, four texts each, see kernel.decode; engine.sockets reads them
     DATA = "BYTEBUF "  # bytes that a program reads or writes, decoded to text
     DIRPATH = "DIRPATH"  # a path as the kernel walks it: names from leaf to root; decoded to `/a/b`
 

@@ -299,6 +299,19 @@ def fd_types(e: Event) -> tuple[str, ...]:
     return tuple(kind for kind in kinds if kind is not None)
 
 
+POLLED = ("fds", "nums", "names", "cips", "sips", "cports", "sports")
+"""The texts that the event of a wait keeps of each descriptor, in order; empty where a descriptor has no such."""
+
+
+def polled(e: Event, column: str) -> str | None:
+    """One text of each descriptor that the event waits for, joined by commas; None for what is no wait."""
+    at = EVENTS[e.type].index.get("polled")
+    told = e.params[at] if at is not None else None
+    if not isinstance(told, tuple):
+        return None
+    return ",".join(text for text in told[POLLED.index(column) :: len(POLLED)] if text)
+
+
 def fd_flag(e: Event, value: object) -> bool | None:
     """A yes or no about the event's descriptor; None where there is no open one."""
     num = e.fd.num
@@ -442,7 +455,7 @@ NAMES: Mapping[str, object] = MappingProxyType(
             result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
             is_type, io_way, is_wait, is_syslog, io_buffer, io_length, failed_about,
             ancestors, capabilities, iso_time, clock_time, date_time, relative, joined_args, arguments_length,
-            socket_family, domain_names, fd_type, fd_types,
+            socket_family, polled, domain_names, fd_type, fd_types,
             fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,
             pod, short_id, label, labels_text, pod_labels_text, container_age, probe_text, is_probe,
             mounts_text, mount_part, paths_text, either,

@@ -151,11 +151,22 @@ def read_facts(numbers: str, path: str, name: str) -> FdFacts:
 
 @lru_cache(maxsize=4096)
 def standard_streams(texts: tuple[str, ...]) -> tuple[str | None, ...]:
-    """Types and names of descriptors 0, 1 and 2, as `Process.stdio` holds them, from a list of open files."""
+    """Types and names of descriptors 0, 1 and 2, as `Process.stdio` holds them, from a list of descriptors."""
     found: list[str | None] = []
-    for num, (numbers, path, name) in enumerate(zip(texts[::3], texts[1::3], texts[2::3], strict=True)):
-        fd = describe(num, read_facts(numbers, path, name))
+    for num, numbers, path, name in zip(*(texts[i::4] for i in range(4)), strict=True):
+        fd = describe(int(num.split(" ")[0]), read_facts(numbers, path, name))
         found += fd.type, fd.name
+    return tuple(found)
+
+
+def polled(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """What a wait's event keeps of each descriptor, as `catalog.values.POLLED` names it, from a list of them."""
+    found: list[str] = []
+    for num, numbers, path, name in zip(*(texts[i::4] for i in range(4)), strict=True):
+        number, _, revents = num.split(" ")
+        fd = describe(int(number), read_facts(numbers, path, name))
+        found.append(f"{number}:{fd.typechar or 'o'}{int(revents):x}")
+        found += (str(v) if v is not None else "" for v in (fd.num, fd.name, fd.cip, fd.sip, fd.cport, fd.sport))
     return tuple(found)
 
 

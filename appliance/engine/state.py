@@ -28,6 +28,7 @@ from appliance.engine.sockets import (
     connecting,
     describe,
     new_socket,
+    polled,
     redirected,
     standard_streams,
     talking,
@@ -234,6 +235,8 @@ class State:
             return self._chdirs(type_)
         if "sockaddr" in EVENTS[type_].index:
             return self._sockets(type_)
+        if "polled" in EVENTS[type_].index:
+            return self._polls(type_)
         if type_ is EventType.PRCTL:
             return self._prctl(type_)
         if type_ is EventType.SETSID:
@@ -363,6 +366,15 @@ class State:
 
         def apply(raw: RawEvent) -> Event:
             return self._make(raw, self._find(raw), Fd(cast(int, raw.params[at_fd])))
+
+        return apply
+
+    def _polls(self, type_: EventType) -> Handler:
+        at = EVENTS[type_].index["polled"]
+
+        def apply(raw: RawEvent) -> Event:
+            texts = polled(cast("tuple[str, ...]", raw.params[at] or ()))
+            return self._make(raw._replace(params=(*raw.params[:at], texts, *raw.params[at + 1 :])), self._find(raw))
 
         return apply
 

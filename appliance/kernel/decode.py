@@ -46,17 +46,19 @@ def arguments(data: bytes) -> tuple[str, ...]:
     return tuple(text.removesuffix("\0").split("\0")) if text else ()
 
 
-_LISTED = struct.Struct("<QIIIIHHHHHH16s16s4xHH4x")  # struct listed of bpf/facts.h
+_LISTED = struct.Struct("<QIIIIHHHHHH16s16s4xHH4xiHH")  # struct listed of bpf/facts.h
 
 
 def descriptors(data: bytes) -> tuple[str, ...]:
-    """Open files one behind the other, as three texts each: the numbers of `struct fd_facts` in the order of
-    `engine.sockets.FdFacts` (addresses in hexadecimal), the path, a sockaddr_un in hexadecimal."""
+    """Descriptors one behind the other, as four texts each: number, events asked and events told as poll(2) has them;
+    the numbers of `struct fd_facts` in the order of `engine.sockets.FdFacts` (addresses in hexadecimal); the path; a
+    sockaddr_un in hexadecimal."""
     texts: list[str] = []
     at, size = 0, _LISTED.size
     while at + size <= len(data):
-        ino, mode, *numbers, local, remote, path, name = _LISTED.unpack_from(data, at)
+        ino, mode, *numbers, local, remote, path, name, fd, events, revents = _LISTED.unpack_from(data, at)
         at += size
+        texts.append(f"{fd} {events} {revents}")
         texts.append(f"{mode} {ino} {' '.join(map(str, numbers))} {local.hex()} {remote.hex()}")
         texts.append("" if path in (0, ABSENT) else dir_path(data[at : at + path]))
         at += 0 if path == ABSENT else path
@@ -67,12 +69,13 @@ def descriptors(data: bytes) -> tuple[str, ...]:
 
 def _listed(texts: tuple[str, ...]) -> bytes:
     data = b""
-    for numbers, path, name in zip(texts[::3], texts[1::3], texts[2::3], strict=True):
+    for polled, numbers, path, name in zip(*(texts[i::4] for i in range(4)), strict=True):
         mode, ino, *rest, local, remote = numbers.split(" ")
         walk, address = _walk(path), bytes.fromhex(name)
         data += _LISTED.pack(
-            int(ino), int(mode), *map(int, rest), bytes.fromhex(local), bytes.fromhex(remote), len(walk), len(address)
-        )
+            int(ino), int(mode), *map(int, rest), bytes.fromhex(local), bytes.fromhex(remote), len(walk), len(address),
+            *map(int, polled.split(" ")),
+        )  # fmt: skip
         data += walk + address
     return data
 

@@ -21,7 +21,7 @@ from appliance.model.event import EventType
 
 _PARTS = (
     "base.h", "ring.h", "path.h", "call.h", "facts.h", "entry.c", "open.c", "folder.c", "process.c", "self.c", "plan.c",
-    "uring.c",
+    "poll.c", "uring.c",
 )  # fmt: skip
 
 _NUMBERS = 1024  # system call numbers that are looked up: more than any architecture has

@@ -38,7 +38,7 @@ class Descriptors:
 
     def standard(self, folder: int) -> tuple[str, ...]:
         """Descriptors 0, 1 and 2 of a process, zeros for those that are not open."""
-        return tuple(text for num in range(3) for text in self.one(folder, num))
+        return tuple(text for num in range(3) for text in (f"{num} 0 0", *self.one(folder, num)))
 
     def one(self, folder: int, num: int) -> tuple[str, str, str]:
         """One descriptor: numbers and addresses, path, abstract name. Zeros where it cannot be read."""

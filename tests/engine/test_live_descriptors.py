@@ -374,3 +374,29 @@ def test_messages_name_the_other_side() -> None:
     assert [(e.fd.cport, e.fd.sport, e.fd.lport) for e in heard] == [(s, p, p) for p in (a, a, b)]
     assert value(connected, "fd.name_changed") is True
     assert {e.fd.l4proto for e in (*sent, *heard)} == {"udp"}
+
+
+def test_what_a_program_waits_for() -> None:
+    code = (
+        "import os, select, socket\n"
+        "server = socket.create_server(('127.0.0.1', 0))\n"
+        "client = socket.create_connection(server.getsockname())\n"
+        "read, write = os.pipe()\n"
+        "p = select.poll()\n"
+        "for fd in (client.fileno(), read, os.eventfd(0)): p.register(fd, select.POLLIN | select.POLLOUT)\n"
+        "p.poll(0)\n"
+        "os.dup2(client.fileno(), 77)\n"
+    )
+    with Capture(types=TYPES | {EventType.POLL}) as capture:
+        pid, events = capture.run([sys.executable, "-S", "-E", "-c", code])
+    mine = [e for e in events if e.process.pid == pid]
+    client = next(e for e in mine if e.res == 77).fd
+    (told,) = [e for e in mine if e.type is EventType.POLL and "[eventfd]" in str(value(e, "fdlist.names"))]
+    assert value(told, "fdlist.names") == f"{client.name},[eventfd]"
+    numbers = str(value(told, "fdlist.nums")).split(",")
+    assert len(numbers) == 3
+    assert value(told, "fdlist.cips") == value(told, "fdlist.sips") == "127.0.0.1"
+    assert value(told, "fdlist.cports") == str(client.cport)
+    assert value(told, "fdlist.sports") == str(client.sport)
+    assert argument(told, "fds") == f"{numbers[0]}:44 {numbers[1]}:p0 {numbers[2]}:e4"
+    assert value(mine[0], "fdlist.nums") is None

@@ -24,6 +24,7 @@ NAME = TEXT.map(lambda s: s.replace("/", "")).filter(bool)
 PATH = st.lists(NAME, max_size=5).map(lambda names: "/" + "/".join(names))
 ADDRESS = st.binary(min_size=16, max_size=16).map(bytes.hex)
 LISTED = st.tuples(
+    st.tuples(S32, U16, U16).map(lambda v: " ".join(map(str, v))),
     st.tuples(U32, U64, U32, U32, U32, U16, U16, U16, U16, U16, U16, ADDRESS, ADDRESS).map(
         lambda v: " ".join(map(str, v))
     ),

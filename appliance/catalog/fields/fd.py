@@ -105,4 +105,20 @@ ROWS = (
         A.INDEX,
         get_all="fd_types(e)",
     ),
+    *(
+        Field(
+            f"fdlist.{column}",
+            T.TEXT,
+            f"{what} of the descriptors that a poll waits for, joined by commas: of the first 8",
+            f"polled(e, '{column}')",
+        )
+        for column, what in (
+            ("nums", "numbers"),
+            ("names", "names"),
+            ("cips", "client's addresses"),
+            ("sips", "server's addresses"),
+            ("cports", "client's ports"),
+            ("sports", "server's ports"),
+        )
+    ),
 )

@@ -192,11 +192,12 @@ static __always_inline u64 named_unix(u64 sk, u32 *flags)
 }
 
 /* The path that a unix socket is bound to; 0 for one with an abstract name. */
-static __always_inline u16 put_unix_path(struct scratch *s, u64 sk)
+static __always_inline u16 put_unix_path(struct scratch *s, u64 sk, const int depth)
 {
-    u64 dentry = 0;
+    u64 dentry = 0, mnt = 0;
     READ(dentry, AT(sk, unix_sock_path), path_dentry);
-    return dentry ? put_path_at(s, AT(sk, unix_sock_path)) : 0;
+    READ(mnt, AT(sk, unix_sock_path), path_mnt);
+    return dentry ? put_path_within(s, dentry, mnt, depth) : 0;
 }
 
 #define SOCKADDR_UN_MAX 110
@@ -217,14 +218,16 @@ static __always_inline u16 put_unix_name(struct scratch *s, u64 sk)
 }
 #else
 #define named_unix(sk, flags) 0
-#define put_unix_path(s, sk) 0
+#define put_unix_path(s, sk, depth) 0
 #define put_unix_name(s, sk) 0
 #endif
 
-/* The facts of an open file, 0 for none: the fixed ones into `f`, the texts behind what the record has so far. */
-static __always_inline void put_facts(struct scratch *s, u64 file, struct fd_facts *f, u16 *len_path, u16 *len_name)
+/* The facts of an open file, 0 for none: the fixed ones into `f`, the texts behind what the record has so far. Of paths
+ * at most `depth` names. */
+static __always_inline void put_facts_within(
+    struct scratch *s, u64 file, struct fd_facts *f, u16 *len_path, u16 *len_name, const int depth)
 {
-    u64 sk = 0;
+    u64 sk = 0, dentry = 0, mnt = 0;
     __builtin_memset(f, 0, sizeof(*f));
     *len_path = 0;
     *len_name = 0;
@@ -232,7 +235,9 @@ static __always_inline void put_facts(struct scratch *s, u64 file, struct fd_fac
         return;
     get_file_facts(file, f);
     if ((f->mode & S_IFMT_) != S_IFSOCK_) {
-        *len_path = put_path_at(s, AT(file, file_f_path));
+        READ(dentry, AT(file, file_f_path), path_dentry);
+        READ(mnt, AT(file, file_f_path), path_mnt);
+        *len_path = put_path_within(s, dentry, mnt, depth);
         return;
     }
     sk = sock_of(file);
@@ -242,10 +247,15 @@ static __always_inline void put_facts(struct scratch *s, u64 file, struct fd_fac
     if (f->family == AF_UNIX_) {
         u64 named = named_unix(sk, &f->flags);
         if (named)
-            *len_path = put_unix_path(s, named);
+            *len_path = put_unix_path(s, named, depth);
         if (named && !*len_path)
             *len_name = put_unix_name(s, named);
     }
+}
+
+static __always_inline void put_facts(struct scratch *s, u64 file, struct fd_facts *f, u16 *len_path, u16 *len_name)
+{
+    put_facts_within(s, file, f, len_path, len_name, DEPTH_MAX);
 }
 
 /* The facts of an open file (0: none) into the record, texts included. */
@@ -274,23 +284,32 @@ static __always_inline void put_facts(struct scratch *s, u64 file, struct fd_fac
 /* The same of a descriptor of this process. */
 #define PUT_FD_FACTS(fd) PUT_FILE_FACTS(file_of(fd))
 
-/* One open file in a list of them (ParamType.FDS): this, then its texts. */
+/* struct pollfd of poll(2) */
+struct polled {
+    s32 fd;
+    u16 events;
+    u16 revents;
+};
+
+/* One descriptor in a list of them (ParamType.FDS): this, then its texts. */
 struct listed {
     struct fd_facts facts;
     u16 len_path;
     u16 len_name;
     u32 reserved;
+    struct polled polled;
 };
 
-/* Append the facts of an open file, of zeros where there is none. */
-static __always_inline void put_listed(struct scratch *s, u64 file)
+/* Append the facts of a descriptor of this process, zeros where it is none. */
+static __always_inline void put_listed(struct scratch *s, struct polled polled, const int depth)
 {
     struct listed l = {};
     u64 at = s->at;
     if (at > ROOM)
         return;
     s->at = at + sizeof(l);
-    put_facts(s, file, &l.facts, &l.len_path, &l.len_name);
+    l.polled = polled;
+    put_facts_within(s, file_of(polled.fd), &l.facts, &l.len_path, &l.len_name, depth);
     at = opaque(at);
     if (at > ROOM)
         return;
@@ -302,7 +321,9 @@ static __always_inline u16 put_stdio(struct scratch *s)
 {
     u64 start = s->at;
 #pragma clang loop unroll(disable)
-    for (int i = 0; i < 3; i++)
-        put_listed(s, file_of(i));
+    for (int i = 0; i < 3; i++) {
+        struct polled p = {.fd = i};
+        put_listed(s, p, DEPTH_MAX);
+    }
     return s->at - start;
 }

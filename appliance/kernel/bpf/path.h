@@ -26,7 +26,7 @@ static __always_inline void put_byte(struct scratch *s, u8 byte)
 }
 
 /* Append the path of (dentry, vfsmount); gives its length in bytes. `struct mount` holds the vfsmount within. */
-static __always_inline u16 put_path(struct scratch *s, u64 dentry, u64 vfsmount)
+static __always_inline u16 put_path_within(struct scratch *s, u64 dentry, u64 vfsmount, const int depth)
 {
     u64 start = s->at;
     u64 fs = 0, root_dentry = 0, root_mnt = 0, mnt_root = 0;
@@ -42,7 +42,7 @@ static __always_inline u16 put_path(struct scratch *s, u64 dentry, u64 vfsmount)
     }
     READ(mnt_root, vfsmount, vfsmount_mnt_root);
 #pragma clang loop unroll(disable)
-    for (int i = 0; i < DEPTH_MAX; i++) {
+    for (int i = 0; i < depth; i++) {
         u64 parent = 0, name = 0;
         if (dentry == root_dentry && vfsmount == root_mnt) {
             done = 1;
@@ -78,6 +78,11 @@ static __always_inline u16 put_path(struct scratch *s, u64 dentry, u64 vfsmount)
         put_byte(s, 0);
     }
     return s->at - start;
+}
+
+static __always_inline u16 put_path(struct scratch *s, u64 dentry, u64 vfsmount)
+{
+    return put_path_within(s, dentry, vfsmount, DEPTH_MAX);
 }
 
 static __always_inline u16 put_path_at(struct scratch *s, u64 path)
