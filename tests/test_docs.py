@@ -12,7 +12,11 @@ import pytest
 from appliance.catalog.events import EVENTS, Category
 from appliance.catalog.fields import CLASSES
 from appliance.catalog.operators import operators_of
+from appliance.config.settings import Metrics
+from appliance.daemon.cost import RuleCost
+from appliance.daemon.metrics import HOST_DOCS, collect
 from appliance.model.field import ArgKind, FieldType, Operator
+from tests.support.status import full_status
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -78,7 +82,22 @@ def fields() -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize(("name", "made"), [("configuration.md", configuration), ("fields.md", fields)])
+_ROWS = "| metric | type | meaning |\n|---|---|---|\n"
+
+
+def operations() -> str:
+    """The page as it is, its table of metrics made anew of one status with everything in it."""
+    before, _, after = (ROOT / "docs/operations.md").read_text().partition(_ROWS)
+    rest = after[after.index("\n\n") :]
+    wanted = Metrics(kernel_event_counters_per_cpu_enabled=True)
+    metrics = collect(full_status(), wanted, [RuleCost("R", 1.0, 1.0, 1)], host=dict.fromkeys(HOST_DOCS, 1.0))
+    rows = [f"| `{metric.name}` | {metric.kind} | {metric.doc} |" for metric in metrics]
+    return before + _ROWS + "\n".join(rows) + rest
+
+
+@pytest.mark.parametrize(
+    ("name", "made"), [("configuration.md", configuration), ("fields.md", fields), ("operations.md", operations)]
+)
 def test_documents_made_of_tables(name: str, made: Any, request: pytest.FixtureRequest) -> None:
     file = ROOT / "docs" / name
     if request.config.getoption("--accept", default=False):

@@ -110,10 +110,19 @@ def _events(events: Json, seconds: float) -> Iterator[str]:
         f"produced {events['produced']} ({rate:.0f}/s), judged {events['judged']}, lost {events['lost']}, in flight"
         f" {events['in_flight']}",
     )
+    if (canary := events["canary"]) is not None:
+        yield _line("canary", _canary(canary))
     if events["undecodable"] or events["compat"]:
         yield _line("", f"undecodable {events['undecodable']}, 32-bit calls not decoded {events['compat']}")
     busiest = sorted(events["by_type"].items(), key=lambda item: -item[1]["produced"])[:5]
     yield _line("", "most: " + ", ".join(f"{name} {book['produced']}" for name, book in busiest))
+
+
+def _canary(canary: Json) -> str:
+    if canary["age_s"] is None:
+        return "none has come through yet"
+    text = f"came through {canary['age_s']:.0f} s ago after {canary['latency_ms'] or 0:.1f} ms; {canary['seen']} in all"
+    return text + (f", {canary['late']} LATE" if canary["late"] else "")
 
 
 def _alerts(alerts: Json) -> Iterator[str]:

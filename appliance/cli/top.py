@@ -172,6 +172,9 @@ def _head(now: Json, before: Json) -> Iterator[str]:
     yield f"{'! ' if lost else ''}lost {_rate(events['lost'], past['lost'], seconds)} of {events['lost']:,}" + (
         f"   undecodable {events['undecodable']:,}" if events["undecodable"] else ""
     )
+    if (canary := events.get("canary")) is not None and canary["age_s"] is not None:
+        late = f", {canary['late']:,} late" if canary["late"] else ""
+        yield f"canary {canary['age_s']:.0f} s ago after {canary['latency_ms'] or 0:.1f} ms{late}"
     rates = {
         name: book["produced"] - past["by_type"].get(name, {"produced": 0})["produced"]
         for name, book in events["by_type"].items()

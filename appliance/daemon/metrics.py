@@ -67,14 +67,18 @@ class Metric:
 
 
 def collect(
-    status: Status, wanted: Metrics, costs: Sequence[RuleCost] = (), hooks: Sequence[HookCost] = ()
+    status: Status,
+    wanted: Metrics,
+    costs: Sequence[RuleCost] = (),
+    hooks: Sequence[HookCost] = (),
+    host: Mapping[str, float] | None = None,
 ) -> list[Metric]:
-    """All metrics of the wanted groups."""
+    """All metrics of the wanted groups. `host` is what `host_resources` gives, None to ask it."""
     made = [*_base(status)]
     if wanted.rules_counters_enabled:
         made += _rules(status, costs)
     if wanted.resource_utilization_enabled:
-        made += _resources(status, host_resources())
+        made += _resources(status, host_resources() if host is None else host)
     glance = status.glance
     if glance is not None:
         if wanted.state_counters_enabled:
@@ -173,12 +177,12 @@ def _resources(status: Status, host: Mapping[str, float]) -> Iterator[Metric]:
     cpu = status.cpu_seconds / max(status.seconds, 0.001)
     yield _one(f"{_FALCO}_cpu_usage_ratio", "gauge", "Processor time since the start, of one processor.", cpu)
     yield _one(f"{_OURS}_cpu_seconds_total", "counter", "Processor time since the start.", status.cpu_seconds)
-    for name, doc in _HOST_DOCS.items():
+    for name, doc in HOST_DOCS.items():
         if name in host:
             yield _one(f"{_FALCO}_{name}", "gauge", doc, host[name])
 
 
-_HOST_DOCS = {
+HOST_DOCS = {
     "memory_rss_bytes": "Resident memory of the appliance.",
     "memory_vsz_bytes": "Virtual memory of the appliance.",
     "memory_pss_bytes": "Proportional memory of the appliance.",
@@ -218,6 +222,15 @@ def _kernel(glance: Glance) -> Iterator[Metric]:
     yield _one(f"{_SCAP}_n_drops_bug_total", "counter", "Records that could not be decoded.", glance.undecodable)
     yield _one(f"{_OURS}_events_judged_total", "counter", "Events that were judged.", glance.counts.judged)
     yield _one(f"{_OURS}_events_in_flight", "gauge", "Events made and not yet judged.", glance.in_flight)
+    yield _one(f"{_OURS}_losses_not_told", "gauge", "Losses that no alert has told of yet.", glance.ledger.untold)
+    if (canary := glance.canary) is not None:
+        yield _one(f"{_OURS}_canaries_seen_total", "counter", "Canaries that came through.", canary.seen)
+        yield _one(f"{_OURS}_canaries_late_total", "counter", "Canaries that did not come in time.", canary.late)
+        if canary.age_s is not None:
+            yield _one(f"{_OURS}_canary_age_seconds", "gauge", "Since the latest canary came through.", canary.age_s)
+        if canary.latency_ms is not None:
+            latency_s = canary.latency_ms / 1000
+            yield _one(f"{_OURS}_canary_latency_seconds", "gauge", "From a canary's act to its judgement.", latency_s)
     yield _one(f"{_OURS}_ring_waiting_bytes", "gauge", "Bytes that wait in the ring.", glance.waiting_bytes)
     yield _one(
         f"{_OURS}_slowest_pass_seconds", "gauge", "Longest pass of the loop.", glance.counts.slowest_pass_ns / 1e9

@@ -43,6 +43,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "reloads": {"accepted": 2, "refused": 1, "last": {"accepted": True, "changes": ["1 rule added (A)"]}},
         "events": {
             "produced": 3_000_000, "judged": 2_999_000, "lost": 900, "undecodable": 1, "in_flight": 99, "compat": 7,
+            "canary": {"age_s": 3.2, "latency_ms": 1.4, "seen": 9, "late": 1},
             "by_type": {"openat": {"produced": 5000}, "close": {"produced": 10}},
         },
         "alerts": {
@@ -84,7 +85,8 @@ def test_a_screen_says_what_matters_on_eighty_columns() -> None:
     text = "\n".join(screen(short, EARLIER, 80, 40))
     for wanted in (
         "web1: NOT WELL", "! sink file_output is stuck", "events 50,000/s of 3,000,000", "! lost 450/s of 900",
-        "openat 2,000/s", "cpu 50 %", "LATEST ALERTS", "RULE", "SINK", "up 1 d 2 h",
+        "openat 2,000/s", "canary 3 s ago after 1.4 ms, 1 late", "cpu 50 %", "LATEST ALERTS",
+        "RULE", "SINK", "up 1 d 2 h",
     ):  # fmt: skip
         assert wanted in text, text
 
@@ -98,6 +100,7 @@ def test_status_lines_are_lines() -> None:
     lines = list(text_of(status()))
     assert all(line.isprintable() for line in lines)
     assert any("produced 3000000" in line and "lost 900" in line for line in lines)
+    assert any(line.startswith("  canary") and "1 LATE" in line for line in lines)
     assert any(line.startswith("  sink") and "5 disk full" in line for line in lines)
 
 

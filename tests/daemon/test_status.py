@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from appliance.config.settings import Config, EventDrops
 from appliance.daemon.canary import CanaryHealth
-from appliance.daemon.generation import build_generation
-from appliance.daemon.ledger import Ledger
-from appliance.daemon.loop import Counts, Glance
-from appliance.daemon.status import Status, astray
-from appliance.kernel.loader import Book, Books
-from appliance.model.event import EventType
+from appliance.daemon.loop import Glance
+from appliance.daemon.status import astray
 from appliance.sinks.base import SinkStats
-from tests.support.sinks import alert
-
-
-def glance(judged: int, *, waiting_bytes: int = 0, holding: int = 0) -> Glance:
-    """Of a kernel with two processors that made 1000 records of which 10 were lost and 90 filtered."""
-    books = Books({EventType.OPENAT: Book(1000, 10, 0, 90)}, 0, 0, (Book(500), Book(500)))
-    counts = Counts(judged=judged, by_type=Counter({EventType.OPENAT: judged}))
-    ledger = Ledger(EventDrops(), lambda *_: alert())
-    return Glance(
-        counts=counts, books=books, undecodable=0, waiting_bytes=waiting_bytes, holding=holding, missing={}, errors={},
-        judged_without_container=0, in_pen=0, processes=1, containers=0, recent=(),
-        ledger=ledger.snapshot(books, counts.by_type, 0), canary=None,
-    )  # fmt: skip
-
-
-def status(look: Glance | None, *sinks: SinkStats) -> Status:
-    generation = build_generation(Config(), hostname="h", new_id=lambda: "1")
-    return Status(0, 0, "h", "", generation, (0, 0), None, look, sinks, 1, 1.0)
+from tests.support.status import glance, status
 
 
 @pytest.mark.parametrize(
