@@ -8,14 +8,11 @@ import json
 import os
 import re
 import select
-import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +29,7 @@ from appliance.sinks.http import HttpSink
 from appliance.sinks.program import ProgramSink
 from appliance.sinks.stdout import StdoutSink
 from appliance.sinks.syslog import SyslogSink
-from tests.support.receivers import http_receiver, rsyslog, wait_until
+from tests.support.receivers import http_receiver, https_receiver, rsyslog, wait_until
 from tests.support.sinks import HOSTILE, alert
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -243,46 +240,6 @@ def test_http_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         sink.deliver(alert())  # a proxy of the environment is not asked
         sink.close()
     assert len(receiver.bodies) == 1
-
-
-@contextmanager
-def https_receiver(certificates: Path, *, mtls: bool = False) -> Iterator[tuple[str, list[bytes]]]:
-    bodies: list[bytes] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
-    if mtls:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(certificates / "ca.pem")
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def finish_request(self, request: Any, client_address: Any) -> None:
-            try:
-                with context.wrap_socket(request, server_side=True) as wrapped:
-                    super().finish_request(wrapped, client_address)
-            except OSError:
-                request.close()
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"https://localhost:{server.server_port}/", bodies
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 TLS: list[tuple[bool, Callable[[Path], dict[str, Any]], bool]] = [

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -243,6 +244,50 @@ def http_receiver() -> Iterator[HttpReceiver]:
     thread.start()
     try:
         yield receiver
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def https_receiver(certificates: Path, *, mtls: bool = False) -> Iterator[tuple[str, list[bytes]]]:
+    """A receiver with a certificate of `make_certificates`: its address, and the bodies it took.
+
+    `mtls`: it wants a certificate of the same authority's from the client.
+    """
+    bodies: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    if mtls:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(certificates / "ca.pem")
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            try:
+                with context.wrap_socket(request, server_side=True) as wrapped:
+                    super().finish_request(wrapped, client_address)
+            except OSError:
+                request.close()
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"https://localhost:{server.server_port}/", bodies
     finally:
         server.shutdown()
         thread.join()
