@@ -14,6 +14,7 @@ from types import MappingProxyType
 from appliance.catalog import audit
 from appliance.catalog.events import EVENTS, OPEN_LIKE, OPENS, Category
 from appliance.catalog.params import (
+    CWD,
     O_ACCMODE,
     OPEN_FLAGS,
     Param,
@@ -78,45 +79,59 @@ def _as_field(value: ParamValue) -> FieldValue:
 
 
 def argument(e: Event, key: str | int) -> str | None:
-    """The value of a parameter as text, the way Falco shows it: flags and errors by name, modes in octal."""
+    """The value of a parameter as text, the way Falco shows it: flags and errors by name, modes in octal, the event's
+    own descriptor as `<f>/a/file`."""
     param = _param(e, key)
     if param is None:
         return None
-    value = _value(e, param)
-    if value is None:
-        return None
-    if not isinstance(value, int):
-        return str(_as_field(value))
-    if param.type in (ParamType.UID, ParamType.RES_UID):
-        return _account_text(e, param.name, value)
-    return _text_of(param, value)
-
-
-def _account_text(e: Event, name: str, value: int) -> str | None:
-    """The name of a user or group as Falco shows it where the event knows it, else its number; -1 is nobody."""
-    if value in (-1, 0xFFFFFFFF):
-        return None
-    known = (e.process.group,) if "gid" in name else (e.process.user, e.process.login)
-    return next((a.name for a in known if a is not None and a.id == value and a.name is not None), str(value))
-
-
-def _text_of(param: Param, value: int) -> str:
-    match param.type:
-        case ParamType.RES:
-            return str(value) if value >= 0 else errno.errorcode.get(-value, str(value))
-        case ParamType.MODE:
-            return f"0{value:o}" if value else "0"
-        case ParamType.FLAGS | ParamType.FLAGS16 if param.flags is not None:
-            return open_flag_names(value) if param.flags is OPEN_FLAGS else flag_names(value, param.flags)
-        case ParamType.ENUM | ParamType.SIGNAL if param.flags is not None:
-            return enum_name(value, param.flags)
-        case _:
-            return str(value)
+    plain, named = _texts(e, param)
+    return plain if named is None else named
 
 
 def arguments(e: Event) -> str:
-    """All of Falco's parameters as `name=value`, in order."""
-    return " ".join(f"{p.name}={argument(e, p.name)}" for p in EVENTS[e.type].params if not p.internal)
+    """All of Falco's parameters in order, as `name=value`, with `(meaning)` behind a number that has a name."""
+    shown = []
+    for param in EVENTS[e.type].params:
+        if not param.internal:
+            plain, named = _texts(e, param)
+            behind = "" if named is None else f"({named})"
+            shown.append(f"{param.name}={'<NA>' if plain is None else plain}{behind}")
+    return " ".join(shown)
+
+
+def _texts(e: Event, param: Param) -> tuple[str | None, str | None]:
+    """A parameter as text, and the name that its value goes by, where it has one."""
+    value = _value(e, param)
+    if value is None:
+        return None, None
+    if not isinstance(value, int):
+        return str(_as_field(value)), None
+    plain = str(value)
+    match param.type:
+        case ParamType.UID | ParamType.RES_UID:
+            return (None, None) if value in (-1, 0xFFFFFFFF) else (plain, _account_name(e, param.name, value))
+        case ParamType.RES | ParamType.RES_FD if value < 0:
+            return plain, errno.errorcode.get(-value)
+        case ParamType.FD if value == CWD:
+            return plain, "AT_FDCWD"
+        case ParamType.FD | ParamType.RES_FD if value == e.fd.num and value >= 0 and e.fd.typechar is not None:
+            return plain, f"<{e.fd.typechar}>{e.fd.name or ''}"
+        case ParamType.MODE:
+            return f"0{value:o}" if value else "0", None
+        case ParamType.FLAGS | ParamType.FLAGS16 if param.flags is not None:
+            names = open_flag_names(value) if param.flags is OPEN_FLAGS else flag_names(value, param.flags)
+            return plain, None if names == plain else names
+        case ParamType.ENUM | ParamType.SIGNAL if param.flags is not None:
+            name = enum_name(value, param.flags)
+            return plain, None if name == plain else name
+        case _:
+            return plain, None
+
+
+def _account_name(e: Event, name: str, value: int) -> str | None:
+    """The name of a user or group as Falco shows it, where the event knows it."""
+    known = (e.process.group,) if "gid" in name else (e.process.user, e.process.login)
+    return next((a.name for a in known if a is not None and a.id == value and a.name is not None), None)
 
 
 _FLAGS_PLACE = {t: EVENTS[t].index["flags"] for t in OPEN_LIKE if "flags" in EVENTS[t].index}

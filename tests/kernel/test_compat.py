@@ -64,7 +64,7 @@ def test_a_32_bit_program_is_seen_as_what_it_is(capture: Capture, tmp_path: Path
     }  # fmt: skip
     assert [told(e, *names.get(e.type, ())) for e in events] == [
         ("open", "ok", "file32", "O_RDWR|O_CREAT|O_F_CREATED", "0640"),
-        ("openat", "ENOENT", "-100", "missing"),
+        ("openat", "ENOENT", "AT_FDCWD", "missing"),
         ("openat2", "ok", "file32", "RESOLVE_BENEATH"),
         ("chmod", "ok", "file32", "0600"),
         ("chown", "ok"),

@@ -25,7 +25,7 @@ ROWS = (
         "evt.category", T.TEXT, "what the event is about: file, net, process, user ...", "EVENTS[e.type].category.value"
     ),
     Field("evt.cpu", T.INT, "number of the CPU on which it happened", "e.cpu"),
-    Field("evt.args", T.TEXT, "all arguments as `name=value`; for outputs only", "arguments(e)"),
+    Field("evt.args", T.TEXT, "all arguments as `name=value(meaning)`; for outputs only", "arguments(e)"),
     Field(
         "evt.arg",
         T.TEXT,
