@@ -1319,6 +1319,9 @@ STATE = frozenset(
 )  # fmt: skip
 """What keeps the tables of `engine.state` true: heard whether a rule asks for it or not."""
 
+FD_MAKERS = frozenset(t for t, spec in EVENTS.items() if any(p.type is ParamType.RES_FD for p in spec.params[:1]))
+"""What gives a process a descriptor: heard where a rule asks for `close`, which the kernel tells when it is gone."""
+
 OPENS = frozenset({EventType.OPEN, EventType.OPENAT, EventType.OPENAT2, EventType.CREAT})
 OPEN_LIKE = OPENS | {EventType.OPEN_BY_HANDLE_AT}
 """What `evt.is_open_read` and its kin are about."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Protocol, cast
 
-from appliance.catalog.events import CLONES, EVENTS, EXECS, FD_FACTS, OPENS, PathRole
+from appliance.catalog.events import CLONES, EVENTS, EXECS, FD_FACTS, FD_MAKERS, OPENS, PathRole
 from appliance.catalog.params import OPEN_FLAGS, RESULT, ParamType
 from appliance.engine.cgroup import InContainer, container_of
 from appliance.engine.containers import merged, read_container
@@ -54,6 +54,8 @@ Handler = Callable[[RawEvent], Event | None]
 Key = tuple[int, int]
 
 _TICK_NS = 10_000_000  # /proc tells a start in ticks of USER_HZ, always 100 for programs
+_NAMED_BY_CGROUP = frozenset({"lxc", "systemd-nspawn"})  # no engine tells more; they have no image
+_FDS = 65_536  # descriptors remembered for their close
 _DEPTH = 256  # longest chain of ancestors
 _RECENT = 512  # ended processes that stay known without living children: for events that come late
 _NOBODY = Account(-1, "<NA>")
@@ -65,8 +67,6 @@ _CREDENTIAL_EVENTS = frozenset(
         EventType.UNSHARE,  # of a user namespace gives all rights in it
     }
 )  # fmt: skip
-
-_MAKES_FD = frozenset(t for t, spec in EVENTS.items() if any(p.type is ParamType.RES_FD for p in spec.params[:1]))
 
 
 _SENDS = frozenset({EventType.SENDTO, EventType.SENDMSG, EventType.SENDMMSG})
@@ -146,6 +146,8 @@ class State:
         self._cgroups: dict[str, InContainer | None] = {}
         self._missing: Counter[str] = Counter()
         self._socket_names = SocketNames()
+        self._fds: dict[tuple[int, int], Fd] = {}
+        self._closes = False  # a rule asks for closes
         self._requests: dict[int, RawEvent] = {}
         self._num = 0
         self._ancestor: Ancestor = self.ancestor
@@ -253,11 +255,13 @@ class State:
 
     def _make(self, raw: RawEvent, entry: _Entry, fd: Fd = NO_FD, path: str | None = None) -> Event:
         self._num += 1
-        if raw.type in _MAKES_FD and 0 <= raw.res <= 2 and raw.via != _IO_URING:
+        if raw.type in FD_MAKERS and 0 <= raw.res <= 2 and raw.via != _IO_URING:
             entry.process = replace(entry.process, stdio=redirected(entry.process.stdio, fd))
         if fd.lip is not None and (domains := self._domains()):
             ends = dict.fromkeys(ip for ip in (fd.lip, fd.rip) if ip is not None)
             fd = fd._replace(domains=tuple((ip, name) for ip in ends for name in domains.get(ip, ())))
+        if self._closes and fd.type is not None and raw.type is not EventType.CLOSE:
+            self._remember(raw.pid, fd)
         return Event(
             raw.type, self._num, raw.ts_ns + self.wall_offset_ns, raw.cpu, raw.tid, raw.res, raw.params,
             entry.process, entry.place.container, fd, path, lineage=self._ancestor, via=VIA[raw.via],
@@ -304,6 +308,8 @@ class State:
                     False, False, (),
                 ),
             )  # fmt: skip
+            if self._closes and num >= 0:
+                self._remember(pid, fd)
             return make(
                 Event,
                 (
@@ -361,13 +367,24 @@ class State:
         return apply
 
     def _numbers(self, type_: EventType) -> Handler:
-        """Of a descriptor that is gone by now only the number is known."""
+        """A descriptor that is gone by now is what this process's events last said of its number, if any did."""
         at_fd = EVENTS[type_].index["fd"]
 
         def apply(raw: RawEvent) -> Event:
-            return self._make(raw, self._find(raw), Fd(cast(int, raw.params[at_fd])))
+            self._closes = True
+            num = cast(int, raw.params[at_fd])
+            fd = self._fds.pop((raw.pid, num), None) if raw.res >= 0 else None
+            return self._make(raw, self._find(raw), Fd(num) if fd is None else fd)
 
         return apply
+
+    def _remember(self, pid: int, fd: Fd) -> None:
+        """Keep what a descriptor is for its close; the one not heard of for longest is forgotten first."""
+        key = pid, cast(int, fd.num)
+        self._fds.pop(key, None)
+        self._fds[key] = fd
+        if len(self._fds) > _FDS:
+            del self._fds[next(iter(self._fds))]
 
     def _polls(self, type_: EventType) -> Handler:
         at = EVENTS[type_].index["polled"]
@@ -765,6 +782,11 @@ class State:
         pod = Pod(uid=found.pod_uid, qos=found.qos) if found.pod_uid else None
         if place is None:
             waiting = f"waiting for {found.runtime}"
+            if found.runtime in _NAMED_BY_CGROUP:
+                container = Container(
+                    found.full_id, found.full_id, found.runtime, found.full_id, "", "", "", "", "", owner=found.owner
+                )
+                return self._keep_place(found.key, _Place(container))
             container = Container(
                 found.full_id[:12], found.full_id, found.runtime, owner=found.owner, pod=pod, missing=waiting
             )

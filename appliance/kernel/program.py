@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from appliance.catalog.events import CLONES, EXECS, STATE
+from appliance.catalog.events import CLONES, EXECS, FD_MAKERS, STATE
 from appliance.kernel.arch import IO_URING_OPERATIONS, SLOTS, Arch
 from appliance.kernel.btf import Btf
 from appliance.kernel.layout import LAYOUTS, c_structs
@@ -94,6 +94,8 @@ class ProgramSpec:
     def heard(self, types: Iterable[EventType]) -> frozenset[int]:
         """The slots to fill so that these events are heard, and those that keep state true."""
         wanted = STATE | frozenset(types)
+        if EventType.CLOSE in wanted:
+            wanted |= FD_MAKERS | {EventType.CONNECT}
         return frozenset(slot for slot, handler in self.handlers.items() if handler.type in wanted)
 
 

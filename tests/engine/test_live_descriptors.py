@@ -400,3 +400,22 @@ def test_what_a_program_waits_for() -> None:
     assert value(told, "fdlist.sports") == str(client.sport)
     assert argument(told, "fds") == f"{numbers[0]}:44 {numbers[1]}:p0 {numbers[2]}:e4"
     assert value(mine[0], "fdlist.nums") is None
+
+
+def test_what_was_closed(tmp_path: Path) -> None:
+    code = (
+        "import os, socket\n"
+        "f = os.open('plain', os.O_CREAT | os.O_RDWR)\n"
+        "s = socket.create_server(('127.0.0.1', 0)); c = socket.create_connection(s.getsockname())\n"
+        "os.dup2(f, 76); os.dup2(c.fileno(), 77); os.close(76); os.close(77)\n"
+        "try: os.close(78)\n"
+        "except OSError: pass\n"
+    )
+    with Capture(types=TYPES | {EventType.CLOSE}) as capture:
+        pid, events = capture.run([sys.executable, "-S", "-E", "-c", code], cwd=tmp_path, stdin=subprocess.DEVNULL)
+    mine = [e for e in events if e.process.pid == pid]
+    closed = [e for e in mine if e.type is EventType.CLOSE and e.fd.num in (76, 77, 78)]
+    name = next(e for e in mine if e.res == 77).fd.name
+    assert [(e.fd.type, e.fd.name, e.res) for e in closed] == [
+        ("file", f"{tmp_path}/plain", 0), ("ipv4", name, 0), (None, None, -9),
+    ]  # fmt: skip

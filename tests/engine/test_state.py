@@ -250,3 +250,31 @@ def test_a_pod_of_a_container_that_was_told_before_it_ran(make: Make) -> None:
     state.apply(known(50, cgroups=f"/kubepods/pod{uid}/{ID}"))
     pod = apply(state, opened(50)).container.pod
     assert pod is not None and (pod.uid, pod.qos, pod.name) == (uid, "guaranteed", "web-0")
+
+
+def test_a_machine_that_has_no_engine_is_known_by_its_cgroup() -> None:
+    asked: list[str] = []
+    state = State(
+        accounts=Names(), read_process=lambda pid: None, ask_container=lambda full_id, owner: asked.append(full_id),
+        wall_offset_ns=0,
+    )  # fmt: skip
+    state.apply(known(50, cgroups="/lxc.payload.web/system.slice"))
+    state.apply(known(51, cgroups="/machine.slice/systemd-nspawn@a-long-name-of-it.service/payload"))
+    container = apply(state, opened(50)).container
+    assert (container.id, container.name, container.runtime, container.missing) == ("web", "web", "lxc", None)
+    assert apply(state, opened(51)).container.id == "a-long-name-of-it"
+    assert asked == []
+
+
+def test_descriptors_remembered_for_their_close_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.engine.state._FDS", 10)
+    state = make()
+    state.apply(known(50))
+
+    def closed(num: int) -> str | None:
+        return apply(state, raw(E.CLOSE, 50, fd=num)).fd.name
+
+    assert closed(1) is None
+    for num in range(3, 103):
+        state.apply(opened(50)._replace(res=num))
+    assert [closed(num) for num in (92, 93, 102, 102)] == [None, "/x", "/x", None]
