@@ -180,7 +180,18 @@ def _head(now: Json, before: Json) -> Iterator[str]:
         for name, book in events["by_type"].items()
     }
     busiest = sorted(rates.items(), key=lambda item: -item[1])[:_TYPES]
+    yield from _hooks(now, before, seconds)
     yield "most   " + "  ".join(f"{name} {_rate(count, 0, seconds)}" for name, count in busiest if count)
+
+
+def _hooks(now: Json, before: Json, seconds: float) -> Iterator[str]:
+    """What our programs took in the kernel since the last look, where the kernel counts it."""
+    past = {hook["hook"]: hook for hook in before.get("hooks_cost", ())}
+    for hook in now.get("hooks_cost", ()):
+        earlier = past.get(hook["hook"], {"runs": 0, "run_ns": 0})
+        runs, spent_ns = hook["runs"] - earlier["runs"], hook["run_ns"] - earlier["run_ns"]
+        if runs > 0 and seconds > 0:
+            yield f"hook   {hook['hook']} {runs / seconds:,.0f}/s, {spent_ns / runs:,.0f} ns each"
 
 
 def _rules(now: Json, before: Json) -> Iterator[str]:

@@ -61,6 +61,7 @@ def status(**changes: Any) -> dict[str, Any]:
         ] * 9,
         "process": {"rss_bytes": 200 << 20, "cpu_seconds": 12.5},
         "costs": [{"rule": f"Rule {n}", "ns": 1e9 / (n + 1), "share": 0.5, "events": 3} for n in range(9)],
+        "hooks_cost": [{"hook": "sys_exit", "runs": 5000, "run_ns": 900_000}],
     }  # fmt: skip
     return made | changes
 
@@ -69,6 +70,7 @@ EARLIER = status(
     time_ns=1_700_000_008_000_000_000,
     events={"produced": 2_900_000, "lost": 0, "by_type": {"openat": {"produced": 1000}}},
     process={"rss_bytes": 1, "cpu_seconds": 11.5},
+    hooks_cost=[{"hook": "sys_exit", "runs": 1000, "run_ns": 100_000}],
 )
 
 
@@ -86,7 +88,7 @@ def test_a_screen_says_what_matters_on_eighty_columns() -> None:
     for wanted in (
         "web1: NOT WELL", "! sink file_output is stuck", "events 50,000/s of 3,000,000", "! lost 450/s of 900",
         "openat 2,000/s", "canary 3 s ago after 1.4 ms, 1 late", "cpu 50 %", "LATEST ALERTS",
-        "RULE", "SINK", "up 1 d 2 h",
+        "hook   sys_exit 2,000/s, 200 ns each", "RULE", "SINK", "up 1 d 2 h",
     ):  # fmt: skip
         assert wanted in text, text
 

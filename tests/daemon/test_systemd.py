@@ -219,7 +219,8 @@ def test_it_runs_with_what_the_unit_leaves_it(tmp_path: Path, manager: socket.so
         alert = daemon.wait_for(lambda a: "tercel-mark one" in a["output"])
         assert alert["output"].endswith(f"as root in /usr/ from {tmp_path}/tercel-mark")
 
-        done = run(COMMAND, "reload", "--socket", tmp_path / "control.sock")
+        sandbox = [sys.executable, ROOT / "tests/support/sandbox.py", UNIT, str(NOBODY), str(NOBODY)]
+        done = run(*sandbox, COMMAND, "reload", "--socket", tmp_path / "control.sock")  # as ExecReload= does
         assert done.returncode == 0, done.stderr
         with (tmp_path / "rules.yaml").open("a") as file:
             file.write("nonsense")
