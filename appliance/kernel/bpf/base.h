@@ -23,10 +23,21 @@
 #define ARGV_MAX 24     /* arguments of a failed execve that are taken */
 #define ROOM 20480      /* where texts may begin; one of TEXT_MAX may still follow */
 
+/* Where a block that holds members begins, and its size. */
+#define BLOCK_WORDS 16
+#define LESS(a, b) ((a) < (b) ? (a) : (b))
+#define MORE(a, b) ((a) > (b) ? (a) : (b))
+#define BLOCK_AT(first) ((first) & ~7)
+#define FITS(first, last) ((last) + 8 - BLOCK_AT(first) <= 8 * BLOCK_WORDS)
+#define READ_BLOCK(s, ptr, first, last) \
+    bpf_probe_read_kernel((s)->block, (last) + 8 - BLOCK_AT(first), (const void *)((u64)(ptr) + BLOCK_AT(first)))
+#define IN_BLOCK(type, s, first, member) (*(type *)((u8 *)(s)->block + OFF_##member - BLOCK_AT(first)))
+
 /* One record in the making: `at` is where the next byte goes. Never on the stack: 512 bytes is all there is. */
 struct scratch {
     u64 at;
     u64 busy;
+    u64 block[BLOCK_WORDS]; /* several members of a structure, read at once: a read's price is the call, not the bytes */
     u64 v[16]; /* arguments and what they point to, for plan.c */
     u8 data[ROOM + TEXT_MAX + 8];
 };
@@ -90,6 +101,17 @@ static __always_inline u64 start_of(void *task)
     return start_ns;
 }
 
+/* The same of the running task, whose ids are at hand: most calls are made by a process's first thread. */
+static __always_inline u64 own_start(u64 pid_tid)
+{
+    u64 start_ns = 0;
+    void *task = this_task();
+    if (pid_tid >> 32 != (u32)pid_tid)
+        task = leader_of(task);
+    READ(start_ns, task, task_struct_start_boottime);
+    return start_ns;
+}
+
 static __always_inline void count(u32 row)
 {
     struct book *book = books.lookup(&row);
@@ -115,7 +137,7 @@ static __always_inline struct scratch *begin(u32 type, u32 size, s64 res)
     struct head *head = (struct head *)s->data;
     u64 uid_gid = bpf_get_current_uid_gid();
     head->ts_ns = bpf_ktime_get_ns();
-    head->start_ns = start_of(this_task());
+    head->start_ns = own_start(pid_tid);
     head->res = res;
     head->pid = pid_tid >> 32;
     head->tid = pid_tid;

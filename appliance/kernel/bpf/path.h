@@ -111,10 +111,17 @@ static __always_inline u64 file_of(s32 fd)
     if (!files)
         return 0;
     READ(table, files, files_struct_fdt);
+#if OFF_fdtable_fd == OFF_fdtable_max_fds + 8
+    u64 both[2] = {};
+    bpf_probe_read_kernel(both, sizeof(both), (const void *)AT(table, fdtable_max_fds));
+    max = both[0];
+    array = both[1];
+#else
     READ(max, table, fdtable_max_fds);
+    READ(array, table, fdtable_fd);
+#endif
     if ((u32)fd >= max)
         return 0;
-    READ(array, table, fdtable_fd);
     bpf_probe_read_kernel(&file, sizeof(file), (const void *)(array + 8 * (u64)(u32)fd));
     return file;
 }
