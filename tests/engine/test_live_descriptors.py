@@ -119,11 +119,16 @@ Told = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Event], Told, Path]:
+def capture() -> Iterator[Capture]:
+    with Capture(types=TYPES | {EventType.RECVFROM, EventType.POLL, EventType.CLOSE}) as capture:
+        yield capture
+
+
+@pytest.fixture(scope="module")
+def shown(capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Event], Told, Path]:
     folder = tmp_path_factory.mktemp("fds")
     file = folder / "told"
-    with Capture() as capture:
-        pid, events = capture.run([sys.executable, "-S", "-E", "-c", MAKES, file, folder], cwd=folder)
+    pid, events = capture.run([sys.executable, "-S", "-E", "-c", MAKES, file, folder], cwd=folder)
     told = json.loads(file.read_text())
     dups = {e.res: e for e in events if e.process.pid == pid and e.type in (EventType.DUP2, EventType.DUP3)}
     kinds = {kind: facts for kind, facts in told.items() if isinstance(facts, dict)}
@@ -231,15 +236,14 @@ def overlay(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_layers_of_an_overlay(overlay: Path) -> None:
+def test_layers_of_an_overlay(capture: Capture, overlay: Path) -> None:
     code = (
         "import os\n"
         "os.dup2(os.open('low', os.O_RDONLY), 50)\n"
         "os.dup2(os.open('changed', os.O_RDWR), 51)\n"
         "os.dup2(os.open('new', os.O_RDWR | os.O_CREAT), 52)\n"
     )
-    with Capture() as capture:
-        pid, events = capture.run([sys.executable, "-S", "-E", "-c", code], cwd=overlay)
+    pid, events = capture.run([sys.executable, "-S", "-E", "-c", code], cwd=overlay)
     mine = [e for e in events if e.process.pid == pid]
     layers = "fd.is_lower_layer", "fd.is_upper_layer"
     dups = [e for e in mine if e.res in (50, 51, 52)]
@@ -253,7 +257,7 @@ def test_layers_of_an_overlay(overlay: Path) -> None:
     assert "O_F_CREATED" in flags["new"] and "O_F_CREATED" not in flags["changed"]
 
 
-def test_ten_thousand_open_descriptors(tmp_path: Path) -> None:
+def test_ten_thousand_open_descriptors(capture: Capture, tmp_path: Path) -> None:
     """Each is known by the kernel's own table, whichever its number."""
     code = (
         "import os, resource, socket, sys\n"
@@ -263,11 +267,10 @@ def test_ten_thousand_open_descriptors(tmp_path: Path) -> None:
         "for i in range(10000): os.dup2(first if i % 2 else pair[0].fileno(), 1000 + i, inheritable=False)\n"
         "print(len(os.listdir('/proc/self/fd')))\n"
     )
-    with Capture() as capture:
-        pid, events = capture.run([sys.executable, "-S", "-E", "-c", code], cwd=tmp_path, stdout=subprocess.DEVNULL)
-        books = capture.source.books()
+    lost = capture.source.books().lost
+    pid, events = capture.run([sys.executable, "-S", "-E", "-c", code], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    assert capture.source.books().lost == lost
     dups: list[Fd] = [e.fd for e in events if e.process.pid == pid and e.type is EventType.DUP3]
-    assert books.lost == 0
     assert len(dups) == 10_000
     assert len({fd.num for fd in dups}) == 10_000
     assert {(fd.type, fd.name) for fd in dups} == {("unix", ""), ("file", "/etc/hostname")}
@@ -291,7 +294,7 @@ def pipe() -> Iterator[int]:
         os.close(write)
 
 
-def test_standard_streams_of_a_program(tmp_path: Path) -> None:
+def test_standard_streams_of_a_program(capture: Capture, tmp_path: Path) -> None:
     """As they are when it starts, and once it has redirected them: what a reverse shell does."""
     code = (
         "import os, socket, sys\n"
@@ -305,7 +308,6 @@ def test_standard_streams_of_a_program(tmp_path: Path) -> None:
         socket.create_server(("127.0.0.1", 0)) as server,
         (tmp_path / "errors").open("w") as errors,
         pipe() as write,
-        Capture() as capture,
     ):
         port = server.getsockname()[1]
         argv = [sys.executable, "-S", "-E", "-c", code, str(port)]
@@ -347,7 +349,7 @@ def test_standard_streams_of_one_that_ran_before_us(tmp_path: Path) -> None:
     assert second[:4] == ("pipe", "", "memfd", "memfd:m")
 
 
-def test_messages_name_the_other_side() -> None:
+def test_messages_name_the_other_side(capture: Capture) -> None:
     """Of a socket that is connected to nobody, each message tells whom it went to or came from."""
     code = (
         "import os, socket, sys\n"
@@ -358,8 +360,7 @@ def test_messages_name_the_other_side() -> None:
         "a.recvfrom(9); a.recvfrom(9); b.recvfrom(9)\n"
         "s.connect(a.getsockname()); s.send(b'y')\n"
     )
-    with Capture(types=TYPES | {EventType.RECVFROM}) as capture:
-        pid, events = capture.run([sys.executable, "-S", "-E", "-c", code])
+    pid, events = capture.run([sys.executable, "-S", "-E", "-c", code])
     mine = [e for e in events if e.process.pid == pid]
     sent = [e for e in mine if e.type.value == "sendto"]
     heard = [e for e in mine if e.type.value == "recvfrom"]
@@ -376,7 +377,7 @@ def test_messages_name_the_other_side() -> None:
     assert {e.fd.l4proto for e in (*sent, *heard)} == {"udp"}
 
 
-def test_what_a_program_waits_for() -> None:
+def test_what_a_program_waits_for(capture: Capture) -> None:
     code = (
         "import os, select, socket\n"
         "server = socket.create_server(('127.0.0.1', 0))\n"
@@ -387,8 +388,7 @@ def test_what_a_program_waits_for() -> None:
         "p.poll(0)\n"
         "os.dup2(client.fileno(), 77)\n"
     )
-    with Capture(types=TYPES | {EventType.POLL}) as capture:
-        pid, events = capture.run([sys.executable, "-S", "-E", "-c", code])
+    pid, events = capture.run([sys.executable, "-S", "-E", "-c", code])
     mine = [e for e in events if e.process.pid == pid]
     client = next(e for e in mine if e.res == 77).fd
     (told,) = [e for e in mine if e.type is EventType.POLL and "[eventfd]" in str(value(e, "fdlist.names"))]
@@ -402,7 +402,7 @@ def test_what_a_program_waits_for() -> None:
     assert value(mine[0], "fdlist.nums") is None
 
 
-def test_what_was_closed(tmp_path: Path) -> None:
+def test_what_was_closed(capture: Capture, tmp_path: Path) -> None:
     code = (
         "import os, socket\n"
         "f = os.open('plain', os.O_CREAT | os.O_RDWR)\n"
@@ -411,8 +411,7 @@ def test_what_was_closed(tmp_path: Path) -> None:
         "try: os.close(78)\n"
         "except OSError: pass\n"
     )
-    with Capture(types=TYPES | {EventType.CLOSE}) as capture:
-        pid, events = capture.run([sys.executable, "-S", "-E", "-c", code], cwd=tmp_path, stdin=subprocess.DEVNULL)
+    pid, events = capture.run([sys.executable, "-S", "-E", "-c", code], cwd=tmp_path, stdin=subprocess.DEVNULL)
     mine = [e for e in events if e.process.pid == pid]
     closed = [e for e in mine if e.type is EventType.CLOSE and e.fd.num in (76, 77, 78)]
     name = next(e for e in mine if e.res == 77).fd.name
