@@ -203,7 +203,8 @@ class ControlClient:
     def ask(self, do: str, **more: object) -> Json:
         """One request, one answer. Raises `ControlError` where there is none or the request was refused."""
         try:
-            self._socket.sendall(json.dumps({"do": do, **more}).encode() + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # it has refused already, and why can be read
+                self._socket.sendall(json.dumps({"do": do, **more}).encode() + b"\n")
             line = self._lines.readline(_ANSWER_MAX)
             answer = json.loads(line) if line.endswith(b"\n") else None
         except (OSError, ValueError) as error:
