@@ -29,7 +29,9 @@ _LINE_MAX = 1024 * 1024
 _LIST_MAX = 4096
 _MOUNTS_MAX = 256
 _LABELS_MAX = 256
-_LABEL_MAX = 4096
+_LABEL_MAX = 4096  # characters of one, name and value
+_LABELS_SIZE = 32 * 1024  # of all of a container
+_APPLIED_MAX = 256 * 1024  # Kubernetes allows no more for all annotations
 _PROBE_MAX = 64
 _TELLING = frozenset({"create", "start", "rename", "update"})  # after these, facts may be new
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -293,12 +295,25 @@ def read_answer(told: object, runtime: str) -> Container:
 
 
 def read_labels(told: object) -> Labels:
-    """Names and values that are texts, as many and as long as we keep."""
+    """Names and values that are texts, as many and as long as we keep: the kubelet's own come first, so that no others
+    can crowd them out."""
     if not isinstance(told, dict):
         return ()
-    kept = [(k, v) for k, v in told.items() if isinstance(v, str) and len(k) <= _LABEL_MAX]
-    applied = f"annotation.{_APPLIED}"  # long, and read for the probes
-    return tuple((k, v) for k, v in kept[:_LABELS_MAX] if len(v) <= _LABEL_MAX or k == applied)
+    room, labels = _LABELS_SIZE, []
+    for key in sorted(told, key=lambda k: not str(k).startswith((_KUBERNETES, "annotation."))):
+        value = told[key]
+        if not isinstance(value, str):
+            continue
+        if key == f"annotation.{_APPLIED}":  # long, and read for the probes
+            if len(value) <= _APPLIED_MAX:
+                labels.append((key, value))
+            continue
+        size = len(key) + len(value)
+        if size > min(room, _LABEL_MAX) or len(labels) >= _LABELS_MAX:
+            continue
+        room -= size
+        labels.append((key, value))
+    return tuple(labels)
 
 
 def pod_of(labels: Labels, ip: str | None, *, sandbox_id: str) -> Pod | None:

@@ -18,7 +18,7 @@ import pytest
 from appliance.engine.containers import read_container
 from appliance.model.event import Container, EventType, Pod
 from appliance.sources.container import ContainerSource, container_event, user_engines
-from appliance.sources.docker_api import Engine, EngineError, ImageName, parse_image, read_answer
+from appliance.sources.docker_api import Engine, EngineError, ImageName, parse_image, read_answer, read_labels
 from tests.support.docker import DockerEngine
 
 DIGEST = "sha256:" + "ab" * 32
@@ -237,6 +237,15 @@ def test_the_queue_of_questions_is_bounded(tmp_path: Path) -> None:
     assert [c.missing for c in told] == ["too many questions at once"]
     assert source.losses == {"question about a container dropped, queue full": 1}
     source.close()
+
+
+def test_labels_are_bounded_and_the_kubelets_stay() -> None:
+    flood = {f"x{n}": "y" * 4000 for n in range(1000)}
+    told = dict(read_labels({**flood, "n": 7, "io.kubernetes.pod.name": "web-0", "long": "z" * 5000}))
+    assert told["io.kubernetes.pod.name"] == "web-0"
+    assert sum(len(k) + len(v) for k, v in told.items()) <= 32 * 1024
+    assert "n" not in told and "long" not in told and len(told) > 5
+    assert read_labels(None) == read_labels([("a", "b")]) == ()
 
 
 def test_facts_survive_their_event() -> None:
