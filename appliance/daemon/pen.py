@@ -23,7 +23,7 @@ class Pen:
         self._wait_ns = wait_ns
         self._room = room
         self._waiting: dict[str, deque[tuple[int, Event]]] = {}
-        self._count = 0
+        self._count = self._of_users = 0
         self.overflow = 0
         self.late = 0
 
@@ -31,12 +31,15 @@ class Pen:
         return self._count
 
     def put(self, event: Event, now_ns: int) -> bool:
-        """Keep an event until its container is known; False where there is no room."""
-        if self._count >= self._room:
+        """Keep an event until its container is known; False where there is no room. The containers of users, who can
+        make as many as they like and have their own engine keep silent, get half of it together."""
+        users = event.container.owner is not None
+        if self._count >= self._room or (users and self._of_users >= self._room // 2):
             self.overflow += 1
             return False
         self._waiting.setdefault(event.container.key, deque()).append((now_ns + self._wait_ns, event))
         self._count += 1
+        self._of_users += users
         return True
 
     def release(self, find: Callable[[str], Container | None], now_ns: int) -> Iterator[Event]:
@@ -51,6 +54,7 @@ class Pen:
             while queue and (known or queue[0][0] <= now_ns):
                 _, event = queue.popleft()
                 self._count -= 1
+                self._of_users -= event.container.owner is not None
                 if container is not None:
                     event = event._replace(container=container)
                 self.late += not known
