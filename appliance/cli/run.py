@@ -7,12 +7,14 @@ with a rule file or a setting that is wrong.
 from __future__ import annotations
 
 import argparse
+import atexit
 import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from appliance import __version__
+from appliance.cli.logs import BackgroundHandler
 from appliance.cli.terminal import print_diagnostics, printable_lines, say
 from appliance.config.files import default_config
 from appliance.config.load import load_config
@@ -28,6 +30,7 @@ from appliance.sinks.build import build_dispatcher, build_sinks
 from appliance.sinks.dispatch import SinkStats
 
 _LABEL_WIDTH = 10
+_LOG_S = 1.0  # for the log, before the account
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -66,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         config = load()
-        _start_log(config)
+        log = _start_log(config)
         generation = build_generation(config, hostname=host, new_id=new_id)
         sinks = build_sinks(config, sys.stdout)
         dispatcher = build_dispatcher(config, sinks, internal_alerts(host, new_id))
@@ -85,12 +88,13 @@ def run(args: argparse.Namespace) -> int:
     _banner(generation, sinks, appliance.source.describe())
     summary = service.run()
     stats = dispatcher.close(timeout_s=max(1.0, config.output_timeout_ms / 1000))
+    log.drain(_LOG_S)
     _account(summary, stats, dispatcher.flood_stats())
     return 1 if summary.gave_up else 0
 
 
-def _start_log(config: Config) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+def _start_log(config: Config) -> BackgroundHandler:
+    handler = BackgroundHandler()
     handler.setFormatter(
         JournalFormatter("%(message)s")
         if logs_to_journal()
@@ -98,6 +102,8 @@ def _start_log(config: Config) -> None:
     )
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    atexit.register(handler.drain, _LOG_S)
+    return handler
 
 
 def _banner(generation: Generation, sinks: list[Sink], hooks: str) -> None:

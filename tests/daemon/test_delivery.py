@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -13,7 +15,7 @@ import pytest
 import yaml
 
 from tests.support.certificates import make_certificates
-from tests.support.daemon import Daemon
+from tests.support.daemon import COMMAND, ROOT, Daemon
 from tests.support.receivers import free_port, http_receiver, remote_rsyslog, wait_until
 
 pytestmark = pytest.mark.kernel
@@ -59,7 +61,7 @@ def test_alerts_outlive_outages_kills_rotations_and_reloads(tmp_path: Path) -> N
         daemon = Daemon(tmp_path, config, rules=[rules])
         daemon.start()
         act(10)
-        wait_until(lambda: len(syslog.lines()) == 10, "the messages over TLS")
+        wait_until(lambda: sum(f"{name} " in line for line in syslog.lines()) == 10, "the messages over TLS")
         rotate = tmp_path / "logrotate.conf"
         rotate.write_text(
             f"{daemon.file} {{\n rotate 3\n create 0600\n su root root\n"
@@ -87,8 +89,12 @@ def test_alerts_outlive_outages_kills_rotations_and_reloads(tmp_path: Path) -> N
             changed["http_output"]["url"] = http.url
             file.write_text(yaml.safe_dump(changed))
             os.kill(daemon.pid, signal.SIGHUP)
-            wait_until(lambda: len(http.bodies) >= 35, "what waited, by HTTP", 40)
-            wait_until(lambda: f'proc.cmdline="{name} 34"' in syslog.lines()[-1], "what waited, by syslog", 40)
+            wait_until(lambda: any(f"{name} 34".encode() in b for b in list(http.bodies)), "what waited, by HTTP", 40)
+            wait_until(
+                lambda: any(f'proc.cmdline="{name} 34"' in line for line in syslog.lines()),
+                "what waited, by syslog",
+                40,
+            )
         assert re.search(r"http_output: delivered \d+, lost 0\n", daemon.errors())
         assert re.search(r"syslog_output: delivered \d+, lost 0\n", daemon.errors())
         by_http = [(a["rule"], a["output_fields"].get("proc.cmdline")) for a in http.alerts()]
@@ -97,3 +103,59 @@ def test_alerts_outlive_outages_kills_rotations_and_reloads(tmp_path: Path) -> N
     assert len(set(ids)) == len(ids), "nothing came twice by HTTP: it was away until the reload"
     found = [int(n) for line in syslog.lines() for n in re.findall(rf'proc\.cmdline="{name} (\d+)"', line)]
     assert list(dict.fromkeys(found)) == list(range(35)), "in order, some of them perhaps twice"
+
+
+def test_a_standard_error_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
+    """The pipe is full when the loop wants to log that a queue is full. Alerts go on to the file."""
+    name = f"unread{os.getpid()}"
+    program = tmp_path / name
+    shutil.copy("/bin/true", program)
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULES.replace("NAME", name))
+    file = tmp_path / "alerts.json"
+    config = tmp_path / "tercel.yaml"
+    settings = {
+        "rules_files": [str(rules)],
+        "json_output": True,
+        "stdout_output": {"enabled": False},
+        "file_output": {"enabled": True, "filename": str(file)},
+        # alerts of 64 KiB fill the pipe of a program that does not read, and then its queue
+        "program_output": {"enabled": True, "keep_alive": True, "program": ["sleep", "1000"]},
+        "output_timeout_ms": 20_000,
+        "outputs_queue": {"capacity": 5},
+        "control_socket": str(tmp_path / "control.sock"),
+    }
+    config.write_text(yaml.safe_dump(settings))
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen(
+        [COMMAND, "run", "-c", config], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=writer, cwd=ROOT
+    )
+    try:
+        said = b""
+        while b"end with ^C\n" not in said:
+            said += os.read(reader, 4096)
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * 4096)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x")
+        os.set_blocking(writer, True)
+        for n in range(30):
+            subprocess.run([program, str(n), "x" * 100_000], check=True)
+            wait_until(lambda n=n: file.exists() and file.read_text().count(f'"{name} {n} x') >= 1, f"alert {n}")
+        os.close(writer)
+        process.terminate()
+        rest = b""
+        while data := os.read(reader, 65536):
+            rest += data
+        assert process.wait(60) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        os.close(reader)
+    assert b"program_output: alerts were lost" in rest
+    assert b"file_output: delivered" in rest
