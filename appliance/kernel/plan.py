@@ -14,6 +14,7 @@ from appliance.catalog.params import CWD, Arg, Param, ParamType
 from appliance.kernel.layout import NUMBERS, Layout, size_of
 
 STEPS, TEXTS, BASES = 8, 4, 2
+_PLACE_MAX = 480  # of bpf/plan.c
 _NOTHING = 255
 _STEP, _TEXT, _BASE = struct.Struct("<HBBBBHI"), struct.Struct("<HBBBBH"), struct.Struct("<HBB")
 
@@ -46,7 +47,12 @@ def plan_of(layout: Layout, offset: Callable[[str], int | None], *, short_ids: b
     program = _BLOCKS[blocks.pop() or ""] if blocks else "paths" if texts or bases else "registers"
     before, behind = _sides(layout, texts)
     room = _ROOM[program]
-    fits = len(values) <= STEPS and len(before) <= room[0] and len(behind) <= room[1]
+    fits = (
+        max(layout.places.values(), default=0) <= _PLACE_MAX
+        and len(values) <= STEPS
+        and len(before) <= room[0]
+        and len(behind) <= room[1]
+    )
     if blocks or not fits or (bases and program != "paths") or len(bases) > BASES:
         raise ValueError(f"no program of bpf/plan.c can fill the record of `{layout.spec.type.value}`")
     slots: list[Param | None] = [*before, *([None] * (room[0] - len(before))), *behind]
