@@ -12,6 +12,7 @@ import pytest
 from appliance.catalog.events import EVENTS, Category
 from appliance.catalog.fields import CLASSES
 from appliance.catalog.operators import operators_of
+from appliance.config.keys import ROWS
 from appliance.config.settings import Metrics
 from appliance.daemon.cost import RuleCost
 from appliance.daemon.metrics import HOST_DOCS, collect
@@ -28,8 +29,26 @@ against `schemas/config.schema.json` before anything starts: an unknown key, a w
 error with line, column and a hint. `tercel check -c FILE` does the same and nothing else; it needs no root.
 
 Which file: `-c FILE`, else `/etc/tercel/tercel.yaml` if it exists, else the one that is shipped. `-o KEY=VALUE` sets
-one key over the file, nested ones with a dot: `-o file_output.enabled=true`.
+one key over the file, nested ones with a dot, entries of lists by their number, one more by `[]`:
+`-o file_output.enabled=true -o rules_files[0]=mine.yaml -o 'rules[]={disable: {tag: network}}'`. `config_files` reads
+further files after this one; a diagnostic names the file that the mistake stands in.
 
+`${NAME}` in any value is the variable of that name, nothing where it is not set, which is told; `${NAME:-text}` is
+`text` then. `$${NAME}` is the text `${NAME}`.
+
+A secret need not stand in the file: `credential:NAME` is what systemd hands over by `LoadCredential=NAME:PATH`, and
+`file:PATH` a file's contents. `http_output.url` and `syslog_output.url` take both; keys that name certificates, keys
+and tokens take `credential:NAME`, too. What comes so is never printed.
+
+Falco's own `falco.yaml` is accepted as it is: `tercel check -c falco.yaml` prints one list of what has no effect here
+or another one. The table at the end has every key of Falco's.
+
+"""
+_FALCO = """\
+## Falco's keys
+
+| key | here | note |
+|---|---|---|
 """
 
 _FIELDS = """\
@@ -43,7 +62,8 @@ is false, `!=` included.
 
 def configuration() -> str:
     schema = json.loads((ROOT / "schemas/config.schema.json").read_text())
-    return _CONFIGURATION + "\n".join(_keys(schema, schema["properties"], "", 2)) + "\n"
+    rows = [f"| `{row.key}` | {row.state.value} | {row.note.replace('|', '/')} |" for row in ROWS]
+    return _CONFIGURATION + "\n".join(_keys(schema, schema["properties"], "", 2)) + _FALCO + "\n".join(rows) + "\n"
 
 
 def _keys(schema: dict[str, Any], properties: dict[str, Any], above: str, level: int) -> Iterator[str]:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from appliance.cli.results import falco_results
-from appliance.cli.terminal import print_diagnostics, say
+from appliance.cli.terminal import print_diagnostics, print_notes, say
 from appliance.config.files import default_config
+from appliance.config.keys import Note
 from appliance.config.load import load_config
-from appliance.daemon.generation import selected
+from appliance.daemon.generation import appended, selected
 from appliance.lang.lint import shadowed
 from appliance.lang.load import load_rules
 from appliance.model.diagnostic import ConfigError, Diagnostic, Severity
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
             config = load_config(config_file, overrides=args.option)
             checked.append(f"configuration {config_file}")
             files = files or config.rules_files
+            appended((), config.append_output)
     except ConfigError as error:
         diagnostics += error.diagnostics
     if files:
@@ -68,9 +70,13 @@ def run(args: argparse.Namespace) -> int:
     if args.falco_json:
         print(json.dumps(falco_results(files, diagnostics), indent=2))
     elif args.json:
-        print(json.dumps({"ok": not errors, "diagnostics": [_plain(d) for d in diagnostics]}, indent=2))
+        notes = config.notes if config is not None else ()
+        found = {"ok": not errors, "diagnostics": list(map(_plain, diagnostics)), "notes": list(map(_note, notes))}
+        print(json.dumps(found, indent=2))
     else:
         print_diagnostics(diagnostics)
+        if config is not None:
+            print_notes(config.notes)
         verdict = f"{errors} error{'s' * (errors != 1)}, {len(diagnostics) - errors} warnings"
         say(f"{'refused' if errors else 'ok'}: {'; '.join(checked) or 'nothing'}: {verdict}")
     return 1 if errors else 0
@@ -79,3 +85,7 @@ def run(args: argparse.Namespace) -> int:
 def _plain(diagnostic: Diagnostic) -> dict[str, Any]:
     facts = asdict(diagnostic) | {"severity": diagnostic.severity.value}
     return {key: json_safe(value) if isinstance(value, str) else value for key, value in facts.items()}
+
+
+def _note(note: Note) -> dict[str, Any]:
+    return {"keys": list(note.keys), "note": json_safe(note.text), "span": asdict(note.span) if note.span else None}

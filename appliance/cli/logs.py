@@ -1,4 +1,4 @@
-"""The log on standard error, written by a thread of its own.
+"""The log on standard error, written by a thread of its own, and to the local syslog daemon.
 
 Comes in: log records, from any thread. Goes out: lines. Never: a wait for whoever reads standard error. A terminal that
 is stopped or a pipe that nobody empties holds up neither the loop nor a sink; what finds no room is counted and told.
@@ -7,10 +7,12 @@ is stopped or a pipe that nobody empties holds up neither the loop nor a sink; w
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import sys
 import threading
 import time
+from logging.handlers import SysLogHandler
 
 _ROOM = 1000
 
@@ -52,3 +54,23 @@ class BackgroundHandler(logging.Handler):
         deadline = time.monotonic() + timeout_s
         while self._lines.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.005)
+
+
+class LocalSyslogHandler(SysLogHandler):
+    """Log lines to the local syslog daemon, facility daemon. One that does not read at once misses lines."""
+
+    append_nul = False
+
+    def __init__(self, socket: str) -> None:
+        """Raises OSError where nobody listens."""
+        super().__init__(socket, facility=SysLogHandler.LOG_DAEMON)
+        self.setFormatter(logging.Formatter(f"tercel[{os.getpid()}]: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record, without waiting."""
+        if self.socket is not None:
+            self.socket.setblocking(False)
+        super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A log that cannot be written is no reason to write one."""

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from appliance import __version__
-from appliance.cli.logs import BackgroundHandler
-from appliance.cli.terminal import print_diagnostics, printable_lines, say
+from appliance.cli.logs import BackgroundHandler, LocalSyslogHandler
+from appliance.cli.terminal import print_diagnostics, print_notes, printable_lines, say
 from appliance.config.files import default_config
 from appliance.config.load import load_config
-from appliance.config.settings import Config
+from appliance.config.settings import LOG_LEVELS, Config
 from appliance.daemon.generation import Generation, build_generation
 from appliance.daemon.identity import hostname, id_maker, internal_alerts
 from appliance.daemon.loop import Summary
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         config = load()
-        log = _start_log(config)
+        log = start_log(config)
         generation = build_generation(config, hostname=host, new_id=new_id)
         sinks = build_sinks(config, sys.stdout)
         dispatcher = build_dispatcher(config, sinks, internal_alerts(host, new_id))
@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         print_diagnostics(error.diagnostics)
         return 1
     print_diagnostics(generation.warnings)
+    print_notes(config.notes)
     try:
         appliance = arm(generation, dispatcher, sys.stdout, hostname=host, new_id=new_id)
     except KernelError as error:
@@ -93,15 +94,25 @@ def run(args: argparse.Namespace) -> int:
     return 1 if summary.gave_up else 0
 
 
-def _start_log(config: Config) -> BackgroundHandler:
+def start_log(config: Config, syslog: str = "/dev/log") -> BackgroundHandler:
+    """Falco's eight levels on the five of `logging`. The handler of standard error, whether it is in use or not."""
     handler = BackgroundHandler()
     handler.setFormatter(
         JournalFormatter("%(message)s")
         if logs_to_journal()
         else logging.Formatter("tercel: %(levelname)s: %(message)s")
     )
-    logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)
+    handlers: list[logging.Handler] = [handler] if config.log_stderr else []
+    missing = ""
+    if config.log_syslog:
+        try:
+            handlers.append(LocalSyslogHandler(syslog))
+        except OSError as error:
+            missing = error.strerror or "no answer"
+    logging.basicConfig(level=LOG_LEVELS[config.log_level], handlers=handlers or [logging.NullHandler()], force=True)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    if missing:
+        logging.getLogger(__name__).warning("log_syslog: no syslog daemon at %s: %s", syslog, missing)
     atexit.register(handler.drain, _LOG_S)
     return handler
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
+from appliance.config.keys import Note
 from appliance.model.diagnostic import Diagnostic, Severity
 from appliance.model.text import printable
 
@@ -45,3 +46,12 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
             mark = f"{diagnostic.severity.value}[{diagnostic.name}]"
             text = text.replace(mark, f"{_COLOURS[diagnostic.severity]}{mark}{_PLAIN}", 1)
         say(text)
+
+
+def print_notes(notes: Iterable[Note]) -> None:
+    """One list of what a configuration asks for that means something else here; nothing where there is nothing."""
+    notes = tuple(notes)
+    if notes:
+        say(f"note: of this configuration {sum(len(n.keys) for n in notes)} settings have no effect or another one:")
+    for note in notes:
+        say(f"   {printable(note.render())}")

@@ -7,7 +7,7 @@ escaping (that is each edge's own), or an author's text other than as a literal.
 from __future__ import annotations
 
 from appliance.codegen.python import Code, value_code
-from appliance.model.expr import FieldRef
+from appliance.model.expr import FieldRef, Operand
 from appliance.model.rule import Output
 
 
@@ -35,6 +35,17 @@ def output_code(output: Output) -> Code:
             texts.append(f"(text_of({name}) if {name} is not None else absent_text(e.container.missing))")
         else:
             texts.append(f"text_of({name})")
-    fields = ", ".join(f"{written!r}: field_value({name})" for written, name in names.items())
+    fields = ", ".join(
+        [*(f"{written!r}: field_value({name})" for written, name in names.items()), *map(_extra_code, output.extra)]
+    )
     body = "\n".join(["def write(e):", *lines, f"    return ''.join(({', '.join([*texts, repr('')])})), {{{fields}}}"])
     return Code(body + "\n", {})
+
+
+def _extra_code(extra: tuple[str, tuple[str | Operand, ...]]) -> str:
+    """One more field: a value where the template is a field and nothing else, a text otherwise."""
+    name, parts = extra
+    if len(parts) == 1 and not isinstance(parts[0], str):
+        return f"{name!r}: field_value({value_code(parts[0])})"
+    texts = [repr(part) if isinstance(part, str) else f"text_of({value_code(part)})" for part in parts]
+    return f"{name!r}: ''.join(({', '.join([*texts, repr('')])}))"

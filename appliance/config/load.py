@@ -10,74 +10,82 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import jsonschema
-import yaml
 
+from appliance.config import keys
+from appliance.config.document import Document, Key, Node, merge, read, set_option
 from appliance.config.files import schema_file
-from appliance.config.settings import Config, RuleSwitch, SyslogOutput
+from appliance.config.keys import Note, State
+from appliance.config.settings import AppendOutput, Config, RuleSwitch, Secret, SyslogOutput
 from appliance.model.alert import Priority
 from appliance.model.diagnostic import ConfigError, Diagnostic, Span
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_SIZE_MAX = 1 << 20
-_NODES_MAX = 20_000
-_DEPTH_MAX = 20
-
-Key = tuple[str | int, ...]
-
-
-@dataclass(slots=True)
-class _Document:
-    """A parsed file: its plain value, and where each key and value stands."""
-
-    name: str
-    lines: list[str]
-    value: Any
-    keys: dict[Key, yaml.Mark]
-    values: dict[Key, yaml.Mark]
-
-    def diagnose(self, name: str, message: str, at: Key, hint: str | None, *, key: bool = False) -> Diagnostic:
-        marks = self.keys if key else self.values
-        while at not in marks and at:
-            at, marks = at[:-1], self.keys if key else self.values
-        mark = marks.get(at)
-        if mark is None:
-            return Diagnostic(name, message, hint=hint)
-        line = self.lines[mark.line] if mark.line < len(self.lines) else ""
-        length = len(str(at[-1])) if key and at else max(1, len(line.rstrip()) - mark.column)
-        return Diagnostic(
-            name, message, Span(self.name, mark.line + 1, mark.column + 1, length), hint, source_line=line
-        )
+_FILES_MAX = 100
+_SECRET_MAX = 64 << 10
+_FALCOS_OWN = Path("/etc/falco")  # places that Falco's own file names: they may be missing
+_ENDINGS = (".yaml", ".yml")
+SECRET_TEXTS = frozenset({"http_output.url", "syslog_output.url"})
+"""Keys whose value may stand in a file or a credential of systemd, and is shown nowhere."""
+SECRET_FILES = frozenset({
+    "http_output.client_cert", "http_output.client_key", "http_output.ca_cert", "http_output.ca_bundle",
+    "syslog_output.client_cert", "syslog_output.client_key", "syslog_output.ca_cert", "webserver.ssl_certificate",
+    "webserver.token_file",
+})  # fmt: skip
+"""Keys that name a file, which may be a credential of systemd."""
 
 
 def load_config(
-    path: Path | None, *, overrides: Sequence[str] = (), rules_files: Sequence[Path] | None = None
+    path: Path | None,
+    *,
+    overrides: Sequence[str] = (),
+    rules_files: Sequence[Path] | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> Config:
     """Read a configuration; without a path, the built-in defaults.
 
-    `overrides` are `key.sub=value` texts (values in YAML) that win over the file; `rules_files`, where given, take the
-    place of the file's, relative to the working directory. Raises `ConfigError` with all diagnostics.
+    `overrides` are `key.sub[1]=value` texts (values in YAML) that win over the files; `rules_files`, where given, take
+    the place of the files', relative to the working directory. Variables and `CREDENTIALS_DIRECTORY` come from
+    `environment`. Raises `ConfigError` with all diagnostics.
     """
-    document = _read(path) if path is not None else _Document("", [], {}, {}, {})
+    document = Document(Node({}), SECRET_TEXTS)
+    if path is not None:
+        document.root = read(path, environment, document.unset)
     problems: list[Diagnostic] = []
-    for text in overrides:
-        problem = _override(document, text)
-        if problem:
-            problems.append(problem)
+    if not isinstance(document.root.value, dict):
+        raise ConfigError(_against_schema(document))
+    first = [text for text in overrides if text.startswith("config_files")]
+    problems += _set(document, first)
+    included, told = _include(document, path, environment, problems)
+    problems += _set(document, [text for text in overrides if text not in first])
+    if not problems:
+        _drop_unset(document.root, load_schema())
     problems += _against_schema(document)
     if problems:
         raise ConfigError(sorted(problems, key=_place))
+    notes = [*told, *keys.notes(document.root)]
+    notes += [
+        Note((f"${{{name}}}",), "the variable is not set and stands for nothing", _span(place))
+        for name, place in document.unset.items()
+    ]
+    problems += _put_secrets(document, environment)
+    _translate(document.root)
+    _put_rules_files(document, path)
+    if problems:
+        raise ConfigError(sorted(problems, key=_place))
     try:
-        config = _config(document.value or {}, path)
+        config = _config(document, path)
     except ValueError as error:  # shlex
         raise ConfigError(
             [
@@ -89,125 +97,176 @@ def load_config(
         ) from error  # fmt: skip
     if rules_files is not None:
         config = replace(config, rules_files=tuple(rules_files))
+    else:
+        missing = [file for file in config.rules_files if not file.exists() and _is_falcos(file)]
+        if missing:
+            text = f"{', '.join(map(str, missing))}: not there, and passed over as Falco passes it over"
+            notes.append(Note(("rules_files",), text, None))
+            config = replace(config, rules_files=tuple(f for f in config.rules_files if f not in missing))
+            if not config.rules_files:
+                notes.append(Note(("rules_files",), "none of them is there: no event is judged. Name rules with -r"))
     problems = list(_inconsistencies(config, document))
     if problems:
         raise ConfigError(problems)
-    return config
+    return replace(config, included=included, notes=tuple(notes))
 
 
-def _place(diagnostic: Diagnostic) -> tuple[int, int]:
-    return (diagnostic.span.line, diagnostic.span.column) if diagnostic.span else (0, 0)
+def _place(diagnostic: Diagnostic) -> tuple[str, int, int]:
+    return (diagnostic.span.file, diagnostic.span.line, diagnostic.span.column) if diagnostic.span else ("", 0, 0)
 
 
-def _read(path: Path) -> _Document:
-    name = str(path)
+def _span(place: Any) -> Span | None:
+    return Span(place.file, place.line, place.column) if place else None
+
+
+def _is_falcos(path: Path) -> bool:
+    return path.is_relative_to(_FALCOS_OWN)
+
+
+def _set(document: Document, options: Sequence[str]) -> list[Diagnostic]:
+    return [problem for text in options if (problem := set_option(document.root, text)) is not None]
+
+
+def _include(
+    document: Document, path: Path | None, environment: Mapping[str, str], problems: list[Diagnostic]
+) -> tuple[tuple[Path, ...], list[Note]]:
+    """Merge what `config_files` names into the document. The files, and notes of those passed over."""
+    node = document.root.value.get("config_files")
+    notes: list[Note] = []
+    found: list[Path] = []
+    for i, entry in enumerate(node.value if node is not None and isinstance(node.value, list) else ()):
+        value = entry.plain()
+        name, strategy = (value.get("path"), value.get("strategy", "append")) if isinstance(value, dict) else (
+            value, "append")  # fmt: skip
+        if not isinstance(name, str) or not name or strategy not in ("append", "override", "add-only"):
+            continue  # the schema says what is wrong with it
+        place = (path.parent if path is not None else Path()) / name
+        files = _files_of(place)
+        if not files and not place.exists():
+            if _is_falcos(place):
+                notes.append(Note(("config_files",), f"{place}: not there, and passed over as Falco passes it over"))
+            else:
+                problems.append(
+                    document.diagnose("config-missing", f"there is no configuration file or folder `{place}`",
+                                      ("config_files", i), "paths are relative to the folder of the configuration file")
+                )  # fmt: skip
+        for file in files:
+            if len(found) >= _FILES_MAX:
+                problems.append(
+                    document.diagnose("too-many-files", f"`config_files` names more than {_FILES_MAX} files",
+                                      ("config_files", i), "is this the right folder?")
+                )  # fmt: skip
+                return tuple(found), notes
+            found.append(file)
+            problems += _merge_file(document, file, strategy, environment)
+    return tuple(found), notes
+
+
+def _files_of(place: Path) -> list[Path]:
     try:
-        with path.open("rb") as file:
-            data = file.read(_SIZE_MAX + 1)
-    except OSError as error:
-        raise _one("config-unreadable", f"cannot read `{name}`: {error.strerror}", "give the file with -c") from error
-    if len(data) > _SIZE_MAX:
-        raise _one("config-too-large", f"`{name}` is larger than {_SIZE_MAX} bytes", "is this the right file?")
+        if place.is_dir():
+            return sorted(p for p in place.iterdir() if p.suffix in _ENDINGS)
+    except OSError:
+        return [place]
+    return [place] if place.exists() else []
+
+
+def _merge_file(document: Document, file: Path, strategy: str, environment: Mapping[str, str]) -> Sequence[Diagnostic]:
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _one(
-            "config-not-text", f"`{name}` is not UTF-8 text: byte {data[error.start]:#04x} at offset {error.start}",
-            "is this the right file?",
-        ) from error  # fmt: skip
-    return _parse(name, text)
+        extra = read(file, environment, document.unset)
+    except ConfigError as error:
+        return error.diagnostics
+    alone = Document(extra, document.secret)
+    if not isinstance(extra.value, dict):
+        return _against_schema(alone)
+    if "config_files" in extra.value:
+        return [alone.diagnose("nested-include", "a file that is read by `config_files` cannot name further ones",
+                               ("config_files",), "name them in the main file", key=True)]  # fmt: skip
+    merge(document.root, extra, strategy)
+    return ()
 
 
-def _one(name: str, message: str, hint: str) -> ConfigError:
-    return ConfigError([Diagnostic(name, message, hint=hint)])
+def _drop_unset(node: Node, schema: Mapping[str, Any]) -> None:
+    """Take away values made of unset variables where no text may stand: the default counts, as in Falco."""
+    for name, inner in list(node.value.items()):
+        below = schema.get("properties", {}).get(name, {})
+        if inner.unset and below.get("type") != "string":
+            del node.value[name]
+        elif isinstance(inner.value, dict):
+            _drop_unset(inner, below)
 
 
-def _parse(name: str, text: str) -> _Document:
-    lines = text.split("\n")
-    document = _Document(name, lines, None, {}, {})
-    problems: list[Diagnostic] = []
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            document.value = _Builder(document, problems).build(node, (), 0)
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError([_yaml_problem(name, lines, error)]) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise _one("yaml-error", f"`{name}` is not YAML: {error}", "is this the right file?") from error
-    if problems:
-        raise ConfigError(problems)
-    return document
+def _put_secrets(document: Document, environment: Mapping[str, str]) -> Iterator[Diagnostic]:
+    """Put the contents of files and credentials where `file:` and `credential:` name them."""
+    for key in sorted(SECRET_TEXTS | SECRET_FILES):
+        at: Key = tuple(key.split("."))
+        node = document.root.find(at)
+        if node is None or not isinstance(node.value, str):
+            continue
+        form, colon, name = node.value.partition(":")
+        if colon and form in ("file", "credential") and not name.startswith("//"):
+            file = Path(name)
+            if form == "credential":
+                folder = environment.get("CREDENTIALS_DIRECTORY")
+                if not folder or not re.fullmatch(r"[^/\0]+", name) or name in (".", ".."):
+                    yield document.diagnose(
+                        "no-credential", f"`{key}` asks for the credential `{name}`, and there is none", at,
+                        "start by systemd with `LoadCredential=NAME:FILE`, or write `file:PATH`",
+                    )  # fmt: skip
+                    continue
+                file = Path(folder) / name
+            if key in SECRET_FILES:
+                node.value = str(file)
+                continue
+            try:
+                with file.open("rb") as stream:
+                    node.value = Secret(stream.read(_SECRET_MAX).decode().strip())
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not text"
+                yield document.diagnose("no-credential", f"`{key}`: cannot read `{file}`: {reason}", at,
+                                        "the file holds the value and nothing else")  # fmt: skip
 
 
-def _yaml_problem(name: str, lines: list[str], error: yaml.MarkedYAMLError) -> Diagnostic:
-    mark = error.problem_mark or error.context_mark
-    if mark is None:
-        return Diagnostic("yaml-error", f"`{name}` is not YAML: {error.problem}")
-    line = lines[mark.line] if mark.line < len(lines) else ""
-    span = Span(name, mark.line + 1, mark.column + 1)
-    if "\t" in line[: mark.column + 1] or "'\\t'" in (error.problem or ""):
-        return Diagnostic(
-            "yaml-tab", "a tab stands where YAML wants blanks", span, "indent with blanks, two for each level",
-            source_line=line,
-        )  # fmt: skip
-    context = f" {error.context}" if error.context else ""
-    return Diagnostic("yaml-error", f"{error.problem}{context}", span, source_line=line)
+def _translate(root: Node) -> None:
+    """Falco's keys that are other keys here, where the file does not set these, too."""
+
+    def given(*at: str) -> Any:
+        node = root.find(at)
+        return None if node is None else node.plain()
+
+    def put(value: object, section: str, name: str) -> None:
+        there = root.value.setdefault(section, Node({}))
+        there.value.setdefault(name, Node(value if not isinstance(value, list) else [Node(v) for v in value]))
+
+    engine = ("engine", "modern_ebpf")
+    if (preset := given(*engine, "buf_size_preset")) is not None:
+        put(1 << (preset - 1), "capture", "ring_mib")
+    if (cpus := given(*engine, "cpus_for_each_buffer")) is not None:
+        put(cpus, "capture", "cpus_per_ring")
+    if (drop := given(*engine, "drop_failed_exit")) is not None:
+        put(drop, "capture", "drop_failed")
+    if (sockets := given("container_engines", "cri", "sockets")) is not None:
+        put([s for s in sockets if "crio" not in s], "containers", "containerd_sockets")
+        put([s for s in sockets if "crio" in s], "containers", "crio_sockets")
+    for engine_name, names in (("docker", ["docker"]), ("podman", ["podman"]), ("cri", ["containerd", "crio"])):
+        if given("container_engines", engine_name, "enabled") is False:
+            for name in names:
+                root.value.setdefault("containers", Node({})).value[f"{name}_sockets"] = Node([])
+    if (timeout := root.value.get("output_timeout")) is not None:
+        root.value.setdefault("output_timeout_ms", timeout)
+    for old in ("rules_file", "rule_files"):
+        if old in root.value:
+            root.value.setdefault("rules_files", root.value[old])
+    if given("outputs_queue", "capacity") == 0:
+        del root.value["outputs_queue"].value["capacity"]
 
 
-class _Builder:
-    """YAML nodes to plain values, noting where each stands; refuses repeated keys and what grows without bound."""
-
-    def __init__(self, document: _Document, problems: list[Diagnostic]) -> None:
-        self._document = document
-        self._problems = problems
-        self._count = 0
-
-    def build(self, node: yaml.Node, at: Key, depth: int) -> Any:
-        self._count += 1
-        if self._count > _NODES_MAX or depth > _DEPTH_MAX:
-            raise yaml.YAMLError("too many or too deeply nested values")
-        self._document.values[at] = node.start_mark
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, at, depth)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.build(child, (*at, i), depth + 1) for i, child in enumerate(node.value)]
-        return yaml.SafeLoader("").construct_object(node)
-
-    def _mapping(self, node: yaml.MappingNode, at: Key, depth: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            here = (*at, key)
-            repeated = key in found
-            self._document.keys[here] = key_node.start_mark
-            if repeated:
-                self._problems.append(
-                    self._document.diagnose(
-                        "repeated-key", f"`{key}` stands here a second time", here, "keep one of them", key=True
-                    )
-                )
-            found[key] = self.build(value_node, here, depth + 1)
-        return found
-
-
-def _override(document: _Document, text: str) -> Diagnostic | None:
-    key, equals, value_text = text.partition("=")
-    if not equals or not key:
-        return Diagnostic("bad-option", f"`-o {text}` is not `key=value`", hint="write `-o json_output=true`")
-    try:
-        value = yaml.safe_load(value_text)
-    except yaml.YAMLError:
-        return Diagnostic("bad-option", f"the value in `-o {text}` is not YAML", hint="quote it")
-    if document.value is None:
-        document.value = {}
-    place = document.value
-    *parents, last = key.split(".")
-    for part in parents:
-        place = place.setdefault(part, {}) if isinstance(place, dict) else None
-    if not isinstance(place, dict):
-        return Diagnostic("bad-option", f"`{key}` in `-o {text}` is no key that can be set")
-    place[last] = value
-    return None
+def _put_rules_files(document: Document, path: Path | None) -> None:
+    """Make rules files relative to the folder of the file that names them."""
+    node = document.root.value.get("rules_files")
+    for entry in node.value if node is not None else ():
+        written = Path(entry.place.file) if entry.place and entry.place.file != "-o" else path
+        entry.value = str((written.parent if written is not None else Path()) / entry.value)
 
 
 def load_schema() -> dict[str, Any]:
@@ -216,13 +275,13 @@ def load_schema() -> dict[str, Any]:
     return schema
 
 
-def _against_schema(document: _Document) -> list[Diagnostic]:
+def _against_schema(document: Document) -> list[Diagnostic]:
     validator = jsonschema.Draft202012Validator(load_schema())
-    errors = sorted(validator.iter_errors(document.value), key=lambda e: [str(p) for p in e.absolute_path])
+    errors = sorted(validator.iter_errors(document.root.plain()), key=lambda e: [str(p) for p in e.absolute_path])
     return [d for error in errors for d in _explain(document, error)]
 
 
-def _explain(document: _Document, error: jsonschema.ValidationError) -> Iterator[Diagnostic]:
+def _explain(document: Document, error: jsonschema.ValidationError) -> Iterator[Diagnostic]:
     at: Key = tuple(error.absolute_path)
     name = ".".join(map(str, at)) or "the file"
     schema = error.schema if isinstance(error.schema, Mapping) else {}
@@ -230,7 +289,12 @@ def _explain(document: _Document, error: jsonschema.ValidationError) -> Iterator
         case "additionalProperties":
             known = list(schema.get("properties", {}))
             for key in error.instance if isinstance(error.instance, Mapping) else ():
-                if key not in known:
+                row = keys.BY_KEY.get(keys.spelled((*at, key)))
+                if row is not None and row.state is State.REFUSED:
+                    yield document.diagnose(
+                        "refused-key", f"`{row.key}` cannot be used here", (*at, key), row.note, key=True
+                    )
+                elif key not in known:
                     yield document.diagnose(
                         "unknown-key", f"there is no key `{key}`{f' in `{name}`' if at else ''}", (*at, key),
                         _near(str(key), known), key=True,
@@ -288,12 +352,14 @@ def _example(schema: Mapping[str, Any]) -> str | None:
     return f"the default is {json.dumps(schema['default'])}" if "default" in schema else None
 
 
-def _config(value: Mapping[str, Any], path: Path | None) -> Config:
+def _config(document: Document, path: Path | None) -> Config:
     """The checked value as settings: the schema has proven names and types."""
-    made = dict(value)
-    folder = path.parent if path is not None else Path()
-    if "rules_files" in made:
-        made["rules_files"] = tuple(folder / name for name in made["rules_files"])
+    made = dict(document.root.plain())
+    if "append_output" in made:
+        nodes = document.root.value["append_output"].value
+        made["append_output"] = tuple(
+            _append_output(entry, node.place) for entry, node in zip(made["append_output"], nodes, strict=True)
+        )
     if "rules" in made:
         made["rules"] = tuple(
             RuleSwitch(verb == "enable", target.get("rule"), target.get("tag"))
@@ -305,6 +371,22 @@ def _config(value: Mapping[str, Any], path: Path | None) -> Config:
     if "express_priority" in made.get("outputs", {}):
         made["outputs"] = made["outputs"] | {"express_priority": _priority(made["outputs"]["express_priority"])}
     return _fill(replace(Config(), path=path), made)
+
+
+def _append_output(entry: Mapping[str, Any], place: Any) -> AppendOutput:
+    match = entry.get("match", {})
+    extra: list[tuple[str, str]] = []
+    for item in entry.get("extra_fields", ()):
+        extra += [(item, f"%{item}")] if isinstance(item, str) else item.items()
+    return AppendOutput(
+        rule=match.get("rule"),
+        source=match.get("source"),
+        tags=tuple(match.get("tags", ())),
+        extra_output=entry.get("extra_output", ""),
+        extra_fields=tuple(extra),
+        suggested_output=entry.get("suggested_output", False),
+        span=_span(place),
+    )
 
 
 def _priority(text: str) -> Priority:
@@ -335,7 +417,12 @@ def _fill(default: _Settings, value: Mapping[str, Any]) -> _Settings:
     return replace(default, **changes)
 
 
-def _syslog(syslog: SyslogOutput, document: _Document) -> Iterator[Diagnostic]:
+def _shown(url: str) -> str:
+    """A URL for a message: nothing of one that came from elsewhere, else without what stands before an `@`."""
+    return "(not shown)" if isinstance(url, Secret) else re.sub(r"//[^/]*@", "//...@", url.partition("?")[0])
+
+
+def _syslog(syslog: SyslogOutput, document: Document) -> Iterator[Diagnostic]:
     if not syslog.enabled or not syslog.url:
         return
     try:
@@ -345,7 +432,7 @@ def _syslog(syslog: SyslogOutput, document: _Document) -> Iterator[Diagnostic]:
         good = False
     if not good:
         yield document.diagnose(
-            "wrong-value", f"`syslog_output.url` is `{syslog.url}`, expected a udp, tcp or tls URL",
+            "wrong-value", f"`syslog_output.url` is `{_shown(syslog.url)}`, expected a udp, tcp or tls URL",
             ("syslog_output", "url"), "for example `tls://logs.example.org:6514`",
         )  # fmt: skip
     elif bool(syslog.client_cert) != bool(syslog.client_key):
@@ -355,14 +442,18 @@ def _syslog(syslog: SyslogOutput, document: _Document) -> Iterator[Diagnostic]:
         )  # fmt: skip
 
 
-def _inconsistencies(config: Config, document: _Document) -> Iterator[Diagnostic]:
+def _inconsistencies(config: Config, document: Document) -> Iterator[Diagnostic]:
     """What is allowed key by key and makes no sense together."""
     http, program = config.http_output, config.program_output
     if http.enabled:
-        url = urlsplit(http.url)
-        if url.scheme not in ("http", "https") or not url.hostname:
+        try:
+            url = urlsplit(http.url)
+            good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            good = False
+        if not good:
             yield document.diagnose(
-                "wrong-value", f"`http_output.url` is `{http.url}`, expected an http or https URL",
+                "wrong-value", f"`http_output.url` is `{_shown(http.url)}`, expected an http or https URL",
                 ("http_output", "url"), "for example `http://127.0.0.1:2801/`",
             )  # fmt: skip
         if http.mtls and not (http.client_cert and http.client_key):
@@ -371,6 +462,12 @@ def _inconsistencies(config: Config, document: _Document) -> Iterator[Diagnostic
                 "give the paths of both files",
             )  # fmt: skip
     yield from _syslog(config.syslog_output, document)
+    shell = [word for word in program.program if word in ("|", "||", "&&", ">", ">>", "<", ";")]
+    if program.enabled and shell and program.program[0] not in ("sh", "/bin/sh", "bash", "/bin/bash"):
+        yield document.diagnose(
+            "no-shell", f"`program_output.program` holds `{shell[0]}`, and no shell runs it",
+            ("program_output", "program"), "for a pipeline write `sh -c '...'`",
+        )  # fmt: skip
     if program.enabled and not program.program:
         yield document.diagnose(
             "missing-key", "`program_output.enabled` needs `program`", ("program_output", "enabled"),

@@ -10,9 +10,25 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.config.keys import Note
 from appliance.model.alert import Priority
+from appliance.model.diagnostic import Span
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+LOG_LEVELS = {
+    "emergency": 50, "alert": 50, "critical": 50, "error": 40, "warning": 30, "notice": 25, "info": 20,
+    "informational": 20, "debug": 10,
+}  # fmt: skip
+"""Falco's levels as numbers of `logging`."""
+
+
+class Secret(str):
+    """A text from a file or a credential: used as it is, shown by nobody."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(not shown)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,20 +278,45 @@ class RuleSwitch:
 
 
 @dataclass(frozen=True, slots=True)
+class AppendOutput:
+    """What alerts of some rules say beyond their output: of those that `rule`, `source` and all `tags` describe.
+
+    `extra_fields` are names with templates; `span` is where the entry was written.
+    """
+
+    rule: str | None = None
+    source: str | None = None
+    tags: tuple[str, ...] = ()
+    extra_output: str = ""
+    extra_fields: tuple[tuple[str, str], ...] = ()
+    suggested_output: bool = False
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """All settings of one run. `path` is the file they came from, None for the built-in defaults."""
+    """All settings of one run. `path` is the file they came from, None for the built-in defaults.
+
+    `included` are the further files that `config_files` named; `notes` what they ask for that is otherwise here.
+    """
 
     path: Path | None = None
+    included: tuple[Path, ...] = ()
+    notes: tuple[Note, ...] = ()
     rules_files: tuple[Path, ...] = ()
     rules: tuple[RuleSwitch, ...] = ()
     priority: Priority = Priority.DEBUG
     json_output: bool = False
     json_include_output_property: bool = True
+    json_include_message_property: bool = False
     json_include_output_fields_property: bool = True
     json_include_tags_property: bool = True
     time_format_iso_8601: bool = False
     rule_matching: str = "first"  # first: an event fires the first rule that matches it; all: every one
     log_level: str = "info"
+    log_stderr: bool = True
+    log_syslog: bool = False
+    append_output: tuple[AppendOutput, ...] = ()
     output_timeout_ms: int = 2000
     outputs_queue: OutputsQueue = OutputsQueue()
     outputs: Outputs = Outputs()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
-from appliance.config.settings import Capture
+from appliance.config.settings import LOG_LEVELS, Capture
 from appliance.daemon.canary import CALLS, LATE_RULE, Canary
 from appliance.daemon.generation import Generation, domains_of
 from appliance.daemon.identity import internal_alerts, wall_offset_ns
@@ -72,7 +72,7 @@ class Appliance:
 
         self.on_loop(swap)
         if old.config.log_level != new.config.log_level:
-            logging.getLogger().setLevel(new.config.log_level.upper())
+            logging.getLogger().setLevel(LOG_LEVELS[new.config.log_level])
 
     def on_loop(self, action: Callable[[], None], patience_s: float = _SWAP_S) -> None:
         """Run `action` on the loop's thread and wait for it. Raises TimeoutError, and then it will not run."""

@@ -11,15 +11,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from appliance.catalog.elsewhere import FIELDS as ELSEWHERE
+from appliance.catalog.lookup import find_field
 from appliance.codegen.runtime import globber
-from appliance.config.settings import Config, RuleSwitch
+from appliance.config.settings import AppendOutput, Config, RuleSwitch
 from appliance.engine.explain import checks_of
 from appliance.engine.ruleset import Ruleset
+from appliance.lang.lexer import Unreadable
 from appliance.lang.lint import shadowed
 from appliance.lang.load import LoadedRules, load_rules
-from appliance.model.diagnostic import Diagnostic, RuleError, Severity
-from appliance.model.expr import FieldRef, Word
-from appliance.model.rule import Rule
+from appliance.lang.parser import parse_output
+from appliance.model.diagnostic import ConfigError, Diagnostic, RuleError, Severity
+from appliance.model.expr import FieldRef, Operand, Word
+from appliance.model.rule import Output, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,65 @@ def _enabled(rule: Rule, switches: Iterable[RuleSwitch]) -> bool:
     return enabled
 
 
+_SUGGESTED = (
+    "container_id=%container.id container_name=%container.name container_image_repository=%container.image.repository"
+    " container_image_tag=%container.image.tag k8s_pod_name=%k8s.pod.name k8s_ns_name=%k8s.ns.name"
+)
+"""What `suggested_output` adds: the fields that Falco's container plugin suggests, in its order."""
+
+
+def appended(rules: Iterable[Rule], entries: Iterable[AppendOutput]) -> tuple[Rule, ...]:
+    """The rules with what `append_output` adds to their alerts. Raises `ConfigError` for a template that is wrong."""
+    problems: list[Diagnostic] = []
+    made = [(entry, *_additions(entry, problems)) for entry in entries]
+    if problems:
+        raise ConfigError(problems)
+    return tuple(_with_additions(rule, [(m, f) for entry, m, f in made if _concerns(entry, rule)]) for rule in rules)
+
+
+_Parts = tuple[str | Operand, ...]
+_Fields = tuple[tuple[str, _Parts], ...]
+
+
+def _additions(entry: AppendOutput, problems: list[Diagnostic]) -> tuple[str, _Fields]:
+    texts = [entry.extra_output] if entry.extra_output else []
+    for text in texts:
+        _parts(text, entry, problems)
+    if entry.suggested_output:
+        texts.append(_SUGGESTED)
+    fields = tuple((name, _parts(text, entry, problems)) for name, text in entry.extra_fields)
+    return " ".join(texts), fields
+
+
+def _parts(text: str, entry: AppendOutput, problems: list[Diagnostic]) -> _Parts:
+    try:
+        parts = parse_output(text)
+    except Unreadable as error:
+        problems.append(Diagnostic(error.name, f"in `append_output`: {error.message}", entry.span, error.hint))
+        return ()
+    for part in parts:
+        if isinstance(part, FieldRef) and find_field(part) is None and part.name not in ELSEWHERE:
+            problems.append(
+                Diagnostic("unknown-field", f"in `append_output`: no field is called `{part.name}`", entry.span,
+                           "docs/fields.md lists all fields")
+            )  # fmt: skip
+    return parts
+
+
+def _concerns(entry: AppendOutput, rule: Rule) -> bool:
+    return entry.rule in (None, rule.name) and entry.source in (None, rule.source) and set(entry.tags) <= set(rule.tags)
+
+
+def _with_additions(rule: Rule, additions: list[tuple[str, _Fields]]) -> Rule:
+    texts = [message for message, _ in additions if message]
+    fields = tuple(field for _, fields in additions for field in fields)
+    if not texts and not fields:
+        return rule
+    text = " ".join([rule.output.text, *texts])
+    parts = rule.output.parts + tuple(part for message in texts for part in (" ", *parse_output(message)))
+    return replace(rule, output=Output(text, parts, rule.output.extra + fields))
+
+
 def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str], number: int = 1) -> Generation:
     """Load the rules that the configuration names. Raises `RuleError` with all diagnostics of the run."""
     digests = file_digests(files_of(config))
@@ -61,7 +124,7 @@ def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str]
     if any(d.severity is Severity.ERROR for d in loaded.diagnostics):
         raise RuleError(loaded.diagnostics)
     ruleset = Ruleset.build(
-        selected(loaded.rules, config.rules),
+        appended(selected(loaded.rules, config.rules), config.append_output),
         minimum=config.priority,
         matching=config.rule_matching,
         hostname=hostname,
@@ -88,6 +151,7 @@ def files_of(config: Config) -> Iterator[Path]:
     """The files that a configuration is made of and names as rules, those of folders in the order of their names."""
     if config.path is not None:
         yield config.path
+    yield from config.included
     for path in config.rules_files:
         try:
             yield from sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml"))

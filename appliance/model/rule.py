@@ -73,10 +73,14 @@ class RuleDef:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A message: literal texts and fields, in order. `text` is the template as it was written."""
+    """A message: literal texts and fields, in order. `text` is the template as it was written.
+
+    `extra` are further output fields, each a name and a message of its own.
+    """
 
     text: str
     parts: tuple[str | Operand, ...]
+    extra: tuple[tuple[str, tuple[str | Operand, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

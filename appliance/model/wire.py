@@ -24,6 +24,7 @@ class Format:
 
     json_output: bool = False
     include_output: bool = True
+    include_message: bool = False
     include_output_fields: bool = True
     include_tags: bool = True
     iso_time: bool = False
@@ -35,6 +36,8 @@ def to_json(alert: Alert, *, options: Format) -> str:
     `time` is ISO 8601 in UTC with nanoseconds and `Z`; `output` is the whole message, heading included.
     """
     document: dict[str, object] = {"hostname": json_safe(alert.hostname)}
+    if options.include_message:
+        document["message"] = json_safe(alert.output)
     if options.include_output:
         document["output"] = json_safe(f"{heading(alert, options.iso_time)} {alert.output}")
     if options.include_output_fields:

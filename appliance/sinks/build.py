@@ -25,6 +25,7 @@ def build_sinks(config: Config, stream: TextIO) -> list[Sink]:
     """The enabled sinks; `stream` is standard output."""
     options = Format(
         json_output=config.json_output,
+        include_message=config.json_include_message_property,
         include_output=config.json_include_output_property,
         include_output_fields=config.json_include_output_fields_property,
         include_tags=config.json_include_tags_property,
@@ -57,8 +58,9 @@ def build_sinks(config: Config, stream: TextIO) -> list[Sink]:
 
 
 _NOT_OF_SINKS = frozenset({
-    "path", "rules_files", "rules", "priority", "rule_matching", "log_level", "watch_config_files", "containers",
-    "capture", "syscall_event_drops", "canary", "control_socket", "webserver", "metrics", "guard",
+    "path", "rules_files", "rules", "priority", "rule_matching", "log_level", "log_stderr",
+    "log_syslog", "append_output", "included", "notes", "watch_config_files", "containers", "capture",
+    "syscall_event_drops", "canary", "control_socket", "webserver", "metrics", "guard",
 })  # fmt: skip
 """Keys that no sink reads. Whatever is not named here and changes makes all sinks anew: rather once too often."""
 

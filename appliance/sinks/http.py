@@ -22,7 +22,7 @@ from email.message import Message
 import requests
 import urllib3
 
-from appliance.config.settings import HttpOutput
+from appliance.config.settings import HttpOutput, Secret
 from appliance.model.alert import Alert
 from appliance.model.diagnostic import DeliveryError
 from appliance.model.text import printable
@@ -138,6 +138,8 @@ class HttpSink(Sink):
     def describe(self) -> str:
         """As for the banner, without what may be secret in the URL."""
         parts = urllib3.util.parse_url(self._settings.url)
+        if isinstance(self._settings.url, Secret):  # of a hook's URL the path is the secret
+            return f"http {parts.scheme}://{parts.host}/..."
         return f"http {parts.scheme}://{parts.netloc.rpartition('@')[2] if parts.netloc else ''}{parts.path or ''}"
 
 

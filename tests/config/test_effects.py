@@ -1,0 +1,231 @@
+"""What keys do: each shown by an alert, a log line or an output that is otherwise without it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from http import HTTPStatus
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.cli import run
+from appliance.cli.main import main
+from appliance.config.load import load_config
+from appliance.config.settings import Metrics, Webserver
+from appliance.daemon.generation import build_generation
+from appliance.daemon.metrics import HookCost, snapshot
+from appliance.daemon.snapshots import Snapshots
+from appliance.daemon.web import WebServer
+from appliance.model.diagnostic import ConfigError
+from appliance.sinks.build import build_sinks
+from tests.support.sinks import alert
+from tests.support.status import full_status
+
+RULES = """
+- {rule: a, desc: d, condition: evt.type = fork, output: "said %proc.name", priority: WARNING, tags: [t, u]}
+- {rule: b, desc: d, condition: evt.type = fork, output: other, priority: INFO, tags: [t]}
+"""
+EVENT = {"type": "fork", "ts_ns": 1_700_000_000_000_000_001, "process": {"pid": 7, "name": "cat"}}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder of two rules, an event that both hold on, and a configuration."""
+    (tmp_path / "rules.yaml").write_text(RULES)
+    (tmp_path / "events.json").write_text(json.dumps(EVENT) + "\n")
+    return tmp_path
+
+
+def alerts(files: Path, capsys: pytest.CaptureFixture[str], text: str) -> list[dict[str, Any]]:
+    """The alerts of the event under a configuration."""
+    (files / "t.yaml").write_text(f"rules_files: [rules.yaml]\n{text}")
+    assert main(["replay", "--json", "-c", str(files / "t.yaml"), str(files / "events.json")]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def line(tmp_path: Path, text: str) -> str:
+    """What the standard output gets of an alert under a configuration."""
+    (tmp_path / "t.yaml").write_text(text)
+    stream = io.StringIO()
+    (sink,) = build_sinks(load_config(tmp_path / "t.yaml"), stream)
+    sink.deliver(alert(output="it happened", fields={"proc.name": "x"}))
+    return stream.getvalue()
+
+
+def test_keys_of_json_alerts(tmp_path: Path) -> None:
+    assert line(tmp_path, "json_output: false\n")[0] != "{"
+    everything = json.loads(line(tmp_path, "json_output: true\njson_include_message_property: true\n"))
+    assert everything["message"] == "it happened"
+    assert everything["output"].endswith(": Warning it happened")
+    for key in ("output", "output_fields", "tags"):
+        text = f"json_output: true\njson_include_message_property: true\njson_include_{key}_property: false\n"
+        assert set(everything) - set(json.loads(line(tmp_path, text))) == {key}
+    assert "message" not in json.loads(line(tmp_path, "json_output: true\n"))
+
+
+def test_iso_times(tmp_path: Path) -> None:
+    assert "T" in line(tmp_path, "time_format_iso_8601: true\n").split(": ")[0]
+    assert "T" not in line(tmp_path, "time_format_iso_8601: false\n").split(": ")[0]
+
+
+def test_append_output(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = alerts(
+        files, capsys,
+        "rule_matching: all\n"
+        "append_output:\n"
+        "  - {match: {rule: a}, extra_output: 'pid %proc.pid'}\n"
+        "  - {match: {tags: [u, t], source: syscall}, extra_fields: [evt.type, {mine: 'x%proc.name'}]}\n"
+        "  - {match: {source: k8s_audit}, extra_output: never}\n",
+    )  # fmt: skip
+    assert a["output"].endswith("said cat pid 7")
+    assert a["output_fields"] == {"proc.name": "cat", "proc.pid": 7, "evt.type": "fork", "mine": "xcat"}
+    assert (b["output"].endswith("other"), b["output_fields"]) == (True, {})
+    (a,) = alerts(files, capsys, "rule_matching: first\nappend_output: [{suggested_output: true}]\n")
+    assert "said cat container_id=" in a["output"]
+    assert "k8s.ns.name" in a["output_fields"]
+
+
+def test_a_wrong_addition_is_refused_at_its_place(files: Path) -> None:
+    text = "rules_files: [rules.yaml]\nappend_output:\n  - {extra_output: '%proc.nmae'}\n"
+    (files / "t.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        build_generation(load_config(files / "t.yaml"), hostname="h", new_id=lambda: "i")
+    (found,) = caught.value.diagnostics
+    assert found.name == "unknown-field"
+    assert found.span is not None
+    assert (found.span.line, found.span.column) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "fired"),
+    [
+        ("", ["a", "b"]),
+        ("priority: warning\n", ["a"]),
+        ("rules: [{disable: {rule: a}}]\n", ["b"]),
+        ("rules: [{disable: {rule: '*'}}, {enable: {tag: u}}]\n", ["a"]),
+        ("rules: [{disable: {tag: t}}, {enable: {rule: b}}]\n", ["b"]),
+    ],
+)
+def test_rules_are_chosen(files: Path, capsys: pytest.CaptureFixture[str], text: str, fired: list[str]) -> None:
+    assert [a["rule"] for a in alerts(files, capsys, f"rule_matching: all\n{text}")] == fired
+
+
+def test_rule_matching(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [a["rule"] for a in alerts(files, capsys, "rule_matching: first\n")] == ["a"]
+    assert [a["rule"] for a in alerts(files, capsys, "rule_matching: all\n")] == ["a", "b"]
+
+
+@pytest.fixture
+def logs(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
+    """Standard error; the root logger is put back as it was."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    root.handlers[:] = []
+    yield capsys
+    for handler in root.handlers:
+        handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("log_level: notice\n", ["a warning"]),
+        ("log_level: critical\n", []),
+        ("log_level: debug\n", ["a warning", "a detail"]),
+        ("log_level: debug\nlog_stderr: false\n", []),
+    ],
+)
+def test_logs_go_where_they_should(
+    tmp_path: Path, logs: pytest.CaptureFixture[str], text: str, told: list[str]
+) -> None:
+    (tmp_path / "t.yaml").write_text(text)
+    handler = run.start_log(load_config(tmp_path / "t.yaml"))
+    logging.getLogger("x").warning("a warning")
+    logging.getLogger("x").debug("a detail")
+    handler.drain(10)
+    assert [line.rpartition(": ")[2] for line in logs.readouterr().err.splitlines()] == told
+
+
+def test_logs_go_to_syslog(tmp_path: Path, logs: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(place))
+        server.settimeout(10)
+        (tmp_path / "t.yaml").write_text("log_syslog: true\nlog_stderr: false\n")
+        run.start_log(load_config(tmp_path / "t.yaml"), syslog=str(place))
+        logging.getLogger("x").warning("a warning")
+        sent = server.recv(1000)
+    assert sent.startswith(b"<28>tercel[")  # daemon, warning: RFC 3164
+    assert sent.endswith(b"]: a warning")
+    assert logs.readouterr().err == ""
+
+
+def test_outputs_are_made(tmp_path: Path) -> None:
+    names = ["stdout_output", "syslog_output", "file_output", "http_output", "program_output"]
+    more = {"http_output": ", url: 'http://127.0.0.1:9/'", "program_output": ", program: cat"}
+
+    def made(on: str) -> list[str]:
+        text = "".join(f"{n}: {{enabled: {str(n == on).lower()}{more.get(n, '')}}}\n" for n in names)
+        (tmp_path / "t.yaml").write_text(text)
+        return [sink.name for sink in build_sinks(load_config(tmp_path / "t.yaml"), io.StringIO())]
+
+    for name in names:
+        assert made(name) == [name]
+
+
+GROUPS = [
+    ("rules_counters_enabled", "falco.rules.R"),
+    ("resource_utilization_enabled", "falco.memory_rss_"),
+    ("state_counters_enabled", "falco.n_threads"),
+    ("libbpf_stats_enabled", "scap.sys_exit.run_cnt"),
+    ("kernel_event_counters_enabled", "scap.n_drops"),
+]
+
+
+def test_groups_of_metrics() -> None:
+    def names(**keys: bool) -> str:
+        return " ".join(snapshot(full_status(), None, replace(Metrics(), **keys), [HookCost("sys_exit", 1, 1)]))
+
+    for key, name in GROUPS:
+        assert name in names(**{key: True})
+        assert name not in names(**{key: False}), key
+    assert "memory_rss_mb" in names(convert_memory_to_mb=True)
+    assert "memory_rss_kb" in names(convert_memory_to_mb=False)
+    assert len(names(include_empty_values=True)) > len(names(include_empty_values=False))
+
+
+def test_metrics_as_an_alert() -> None:
+    told: list[Mapping[str, object]] = []
+    for on in (True, False):
+        settings = Metrics(enabled=True, output_rule=on)
+        Snapshots(settings, status=full_status, hooks=lambda: [], tell=told.append).take()
+    assert len(told) == 1
+
+
+def test_the_page_of_health_has_the_name_it_is_given(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret-token-of-this-test")
+    settings = Webserver(
+        enabled=True, listen_port=0, k8s_healthz_endpoint="/live", token_file=str(tmp_path / "token")
+    )  # fmt: skip
+    page = (HTTPStatus.OK, "text/plain", "well")
+    server = WebServer(settings, {"/live": lambda *_: page, "/other": lambda *_: page})
+    server.start()
+    try:
+        answers = []
+        for path in ("/live", "/other"):
+            connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+            connection.request("GET", path)
+            answers.append(connection.getresponse().status)
+            connection.close()
+    finally:
+        server.stop()
+    assert answers == [200, 401], "health is told without a token, and nothing else"

@@ -1,0 +1,16 @@
+"""Seconds of the fuzzer, with a seed of today; `tests/config/fuzz.py` runs for as long as one likes (ten minutes)."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from tests.config.fuzz import fuzz
+
+SECONDS = 30 if os.environ.get("CI") == "true" else 5
+
+
+def test_no_configuration_crashes_or_hangs() -> None:
+    count, accepted, _ = fuzz(SECONDS, seed=time.time_ns() // 86_400_000_000_000)
+    assert count > 20
+    assert accepted > 0
