@@ -93,7 +93,7 @@ def test_json_for_programs(folder: Path) -> None:
     assert diagnostic["severity"] == "error"
     assert diagnostic["code"] == "LOAD_ERR_COMPILE_CONDITION"
     (folder / "a.yaml").write_text(GOOD)
-    assert json.loads(check("--json", folder / "a.yaml").stdout) == {"ok": True, "diagnostics": []}
+    assert json.loads(check("--json", folder / "a.yaml").stdout) == {"ok": True, "diagnostics": [], "notes": []}
 
 
 def test_json_in_falcos_shape(folder: Path) -> None:
