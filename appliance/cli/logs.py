@@ -68,8 +68,9 @@ class LocalSyslogHandler(SysLogHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record, without waiting."""
-        if self.socket is not None:
-            self.socket.setblocking(False)
+        connection = getattr(self, "socket", None)  # which its stubs do not tell of
+        if connection is not None:
+            connection.setblocking(False)
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
