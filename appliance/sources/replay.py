@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from appliance.catalog.events import EVENTS
@@ -145,19 +146,29 @@ def _params(type_: EventType, value: object, place: str) -> tuple[ParamValue, ..
 def _fd(value: object, place: str) -> Fd:
     if value is None:
         return NO_FD
-    hints = typing.get_type_hints(Fd)
-    return Fd(**_members(value, hints, place))
+    return Fd(**_members(value, _hints(Fd), place))
 
 
-def _object(cls: type[Any], value: object, default: Any, place: str) -> Any:
+def _object(cls: Any, value: object, default: Any, place: str) -> Any:
     if value is None:
         return default
-    hints = typing.get_type_hints(cls)
-    members = _members(value, {f.name: hints[f.name] for f in fields(cls)}, place)
-    missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in members]
+    members = _members(value, _hints(cls), place)
+    missing = [name for name in _required(cls) if name not in members]
     if missing:
         raise ReplayError(f"{place}: `{missing[0]}` is missing")
     return cls(**members)
+
+
+@cache
+def _hints(cls: Any) -> Mapping[str, Any]:
+    """The types of a class's members, by name: found out once, for it takes long."""
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls)} if is_dataclass(cls) else hints
+
+
+@cache
+def _required(cls: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls) if f.default is MISSING)
 
 
 def _members(value: object, hints: Mapping[str, Any], place: str) -> dict[str, Any]:
