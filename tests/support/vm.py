@@ -43,6 +43,16 @@ PACKAGES = (
     "systemd-sysv", "udev", "dbus", "iproute2", "procps", "kmod",
 )  # fmt: skip
 
+# The kernel, and what it cannot do without, from its release; all else from the userland's.
+PINS = """Package: *
+Pin: release n={userland}
+Pin-Priority: 990
+
+Package: linux-image-* linux-base
+Pin: release n={release}
+Pin-Priority: 995
+"""
+
 AGENT = r'''#!/usr/bin/python3
 """Runs what comes in by the second serial port, one JSON line each, and answers likewise."""
 import base64, json, os, subprocess, termios
@@ -111,8 +121,8 @@ class Done:
 
 def disk(release: str = USERLAND, *, packages: Sequence[str] = PACKAGES, size_mib: int = 3072) -> Disk:
     """The image with a release's kernel; made if it is not in the cache (about a minute)."""
-    packages = (*packages, "linux-image-cloud-amd64" + (f"/{release}" if release != USERLAND else ""))
-    made_of = json.dumps([release, packages, size_mib, AGENT, UNIT, MIRROR])
+    packages = (*packages, "linux-image-cloud-amd64")
+    made_of = json.dumps([release, packages, size_mib, AGENT, UNIT, MIRROR, PINS])
     folder = CACHE / f"vm-{release}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
     found = Disk(release, folder / "disk.img", folder / "vmlinuz", folder / "initrd")
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -131,8 +141,11 @@ def _make(made: Disk, release: str, packages: Sequence[str], size_mib: int) -> N
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         tree = Path(scratch) / "tree"
         suites = dict.fromkeys((USERLAND, release))
+        pins = Path(scratch) / "pins"
+        pins.write_text(PINS.format(userland=USERLAND, release=release))
         _run(
-            "mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}", USERLAND, tree,
+            "mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}",
+            f"--setup-hook=copy-in {pins} /etc/apt/preferences.d", USERLAND, tree,
             *(f"deb {MIRROR} {suite} main" for suite in suites),
         )  # fmt: skip
         agent = tree / "usr/local/sbin/vm-agent"
