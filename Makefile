@@ -11,7 +11,7 @@ PACKAGES := python3-bpfcc python3-systemd python3-venv ca-certificates
 # What its tests and benchmarks run against: real parts.
 TEST_PACKAGES := docker.io podman containerd containernetworking-plugins mmdebstrap rsyslog rsyslog-gnutls logrotate nginx-light faketime gcc libc6-dev qemu-system-x86 e2fsprogs openssl jq util-linux systemd procps iproute2 git
 
-.PHONY: run test test-kernels setup setup-test clean
+.PHONY: run test test-kernels setup setup-test man clean
 .SILENT:
 
 run: setup
@@ -39,6 +39,10 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	$(call install_missing,$(TEST_PACKAGES))
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --editable '.[dev]'
 	touch $@
+
+# The manual pages, made of the command's own options and the schema of its configuration.
+man: setup
+	$(VENV)/bin/python -m appliance.cli.manual docs/man
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

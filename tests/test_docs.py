@@ -12,6 +12,7 @@ import pytest
 from appliance.catalog.events import EVENTS, Category
 from appliance.catalog.fields import CLASSES
 from appliance.catalog.operators import operators_of
+from appliance.cli import manual
 from appliance.config.keys import ROWS
 from appliance.config.settings import Metrics
 from appliance.daemon.cost import RuleCost
@@ -123,3 +124,11 @@ def test_documents_made_of_tables(name: str, made: Any, request: pytest.FixtureR
     if request.config.getoption("--accept", default=False):
         file.write_text(made())
     assert file.read_text() == made(), "run `pytest --accept tests/test_docs.py` and read the difference"
+
+
+def test_manual_pages(request: pytest.FixtureRequest) -> None:
+    folder = ROOT / "docs/man"
+    if request.config.getoption("--accept", default=False):
+        manual.main(folder)
+    there = {file.name: file.read_text() for file in folder.iterdir()}
+    assert there == manual.pages(), "run `make man` and read the difference"

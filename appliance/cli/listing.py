@@ -50,9 +50,7 @@ def run(args: argparse.Namespace) -> int:
         if rows is None:
             return 1
     else:
-        rows = {"fields": _fields, "events": _events, "operators": _operators, "transformers": _transformers}[
-            args.what
-        ]()
+        rows = _TABLES[args.what]()
     if args.json:
         print(json.dumps(rows, indent=2))
     else:
@@ -95,6 +93,21 @@ def _operators() -> list[Row]:
 
 def _transformers() -> list[Row]:
     return [{"transformer": row.name, "type": row.type.value, "meaning": row.doc} for row in TRANSFORMERS.values()]
+
+
+_TABLES = {"fields": _fields, "events": _events, "operators": _operators, "transformers": _transformers}
+
+
+def print_rows(what: str, *, as_json: bool, markdown: bool) -> None:
+    """One of the tables that no configuration is needed for, as the flags of `tercel run` print it."""
+    rows = _TABLES[what]()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif markdown:
+        for cells in (list(rows[0]), ["---"] * len(rows[0]), *(map(_text, row.values()) for row in rows)):
+            print(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    else:
+        _print_table(rows)
 
 
 def _rules(args: argparse.Namespace) -> list[Row] | None:

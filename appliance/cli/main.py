@@ -10,9 +10,23 @@ import sys
 from collections.abc import Sequence
 
 from appliance import __version__
-from appliance.cli import check, doctor, explain, listing, reload, replay, run, show, status, test, top, version
+from appliance.cli import (
+    check,
+    completion,
+    doctor,
+    explain,
+    listing,
+    reload,
+    replay,
+    run,
+    show,
+    status,
+    test,
+    top,
+    version,
+)
 
-_VERBS = (run, reload, status, top, doctor, check, listing, show, explain, replay, test, version)
+_VERBS = (run, reload, status, top, doctor, check, listing, show, explain, replay, test, version, completion)
 
 
 def make_parser() -> argparse.ArgumentParser:

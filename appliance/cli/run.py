@@ -9,11 +9,16 @@ from __future__ import annotations
 import argparse
 import atexit
 import logging
+import os
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from appliance import __version__
+from appliance.cli.flags import add_flags, answer, options, sources_problem
 from appliance.cli.logs import BackgroundHandler, LocalSyslogHandler
 from appliance.cli.terminal import print_diagnostics, print_notes, printable_lines, say
 from appliance.config.files import default_config
@@ -52,11 +57,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "-o", "--option", action="append", default=[], metavar="KEY=VALUE", help="set a configuration key"
     )
+    add_flags(parser)
     parser.set_defaults(verb=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGINT or SIGTERM. 0 after a clean end, 1 where nothing could start."""
+    if (problem := sources_problem(args)) is not None:
+        say(f"error: {problem}")
+        return 1
+    if (status := answer(args)) is not None:
+        return status
     # from appliance.daemon.assemble: it reaches the kernel room, which other verbs never import
     from appliance.daemon.assemble import arm
     from appliance.daemon.service import Service
@@ -65,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
     new_id = id_maker(host)
 
     def load() -> Config:
-        return load_config(args.config or default_config(), overrides=args.option, rules_files=args.rules)
+        given = [*options(args), *args.option]
+        return load_config(args.config or default_config(), overrides=given, rules_files=args.rules)
 
     try:
         config = load()
@@ -87,11 +99,41 @@ def run(args: argparse.Namespace) -> int:
     service = Service(appliance, generation, load=load, hostname=host, new_id=new_id)
     service.start()
     _banner(generation, sinks, appliance.source.describe())
-    summary = service.run()
+    with _ending_after(args.seconds), _pidfile(args.pidfile):
+        summary = service.run()
     stats = dispatcher.close(timeout_s=max(1.0, config.output_timeout_ms / 1000))
     log.drain(_LOG_S)
     _account(summary, stats, dispatcher.flood_stats())
     return 1 if summary.gave_up else 0
+
+
+@contextmanager
+def _ending_after(seconds: float | None) -> Iterator[None]:
+    """Ask the process to end, as its operator would, after so many seconds."""
+    timer = threading.Timer(seconds or 0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.daemon = True
+    if seconds is not None:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _pidfile(path: Path | None) -> Iterator[None]:
+    """The process id in a file, as long as this lasts."""
+    if path is not None:
+        try:
+            path.write_text(f"{os.getpid()}\n")
+        except OSError as error:
+            logging.getLogger(__name__).warning("pidfile: cannot write %s: %s", path, error.strerror)
+            path = None
+    try:
+        yield
+    finally:
+        if path is not None:
+            path.unlink(missing_ok=True)
 
 
 def start_log(config: Config, syslog: str = "/dev/log") -> BackgroundHandler:
