@@ -70,7 +70,8 @@ def sink_changes(old: Config, new: Config, stream: TextIO) -> tuple[Collection[s
 
     A sink whose settings are the same is in neither; one whose settings have changed is in both.
     """
-    names = [field.name for field in fields(Config) if field.name.endswith("_output") and field.name != "json_output"]
+    names = [field.name for field in fields(Config) if hasattr(getattr(new, field.name), "enabled")]
+    names = [name for name in names if name.endswith("_output")]  # json_output and append_output are no sinks
     shared = [field.name for field in fields(Config) if field.name not in _NOT_OF_SINKS and field.name not in names]
     same = all(getattr(old, name) == getattr(new, name) for name in shared)
     kept = [name for name in names if same and getattr(old, name) == getattr(new, name)]

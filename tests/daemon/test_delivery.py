@@ -10,16 +10,20 @@ import select
 import shutil
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.support import receivers
 from tests.support.certificates import make_certificates
 from tests.support.daemon import COMMAND, ROOT, Daemon
-from tests.support.receivers import free_port, http_receiver, remote_rsyslog, wait_until
+from tests.support.receivers import free_port, http_receiver, remote_rsyslog
 
 pytestmark = pytest.mark.kernel
+
+wait_until = partial(receivers.wait_until, patience_s=60)
 
 RULES = """
 - rule: Delivered program
@@ -90,11 +94,10 @@ def test_alerts_outlive_outages_kills_rotations_and_reloads(tmp_path: Path) -> N
             changed["http_output"]["url"] = http.url
             file.write_text(yaml.safe_dump(changed))
             os.kill(daemon.pid, signal.SIGHUP)
-            wait_until(lambda: any(f"{name} 34".encode() in b for b in list(http.bodies)), "what waited, by HTTP", 40)
+            wait_until(lambda: any(f"{name} 34".encode() in b for b in list(http.bodies)), "what waited, by HTTP")
             wait_until(
                 lambda: any(f'proc.cmdline="{name} 34"' in line for line in syslog.lines()),
                 "what waited, by syslog",
-                40,
             )
         assert re.search(r"http_output: delivered \d+, lost 0\n", daemon.errors())
         assert re.search(r"syslog_output: delivered \d+, lost 0\n", daemon.errors())
