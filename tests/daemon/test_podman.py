@@ -64,6 +64,7 @@ class UsersPodman:
             f"--root={folder}/root", f"--runroot={folder}/run", "--storage-driver=vfs",
             "--storage-opt=vfs.ignore_chown_errors=true", "--cgroup-manager=cgroupfs", "--events-backend=file",
         ]  # fmt: skip
+        self.socket.unlink(missing_ok=True)  # of a run that was killed
         for place in (folder, self.session, self.socket.parent):
             place.mkdir(parents=True, exist_ok=True)
             os.chown(place, user.pw_uid, user.pw_gid)
