@@ -45,7 +45,7 @@ def compiled(job: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
             functions = [bpf.load_func(name.encode(), bcc.BPF.RAW_TRACEPOINT).fd for name in job["functions"]]
             maps = [bpf[name.encode()].map_fd for name in job["maps"]]
     except Exception as error:  # bcc raises bare Exceptions
-        return {**_explain(str(error)), "log": "".join(log)}, []
+        return {**_explain(str(error) or repr(error)), "log": "".join(log)}, []
     _keep.append(bpf)
     return {"ok": True}, functions + maps
 

@@ -1,0 +1,97 @@
+"""What goes wrong between text and program is told as what it is, and a process that dies takes nobody with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.kernel.arch import this_arch
+from appliance.kernel.btf import read_btf
+from appliance.kernel.loader import load
+from appliance.kernel.program import MOST_RINGS, Buffers, ProgramSpec, program_spec
+from appliance.model.diagnostic import KernelError, NotSupportedError, VerifierError
+
+PAGE = 4096
+
+
+@pytest.fixture(scope="module")
+def spec() -> ProgramSpec:
+    return program_spec(read_btf(), this_arch(), own_pid=os.getpid(), buffers=Buffers(1 << 20), cpus=2)
+
+
+@pytest.mark.kernel
+def test_text_that_does_not_compile_is_told_with_the_compilers_words(spec: ProgramSpec) -> None:
+    with pytest.raises(KernelError, match=r"error: .*nonsense") as caught:
+        load(replace(spec, text="int at_x(void *ctx) { return nonsense; }", handlers={}, tracepoints={"x": "at_x"}))
+    assert not isinstance(caught.value, NotSupportedError | VerifierError)
+
+
+@pytest.mark.kernel
+def test_a_program_that_the_kernel_refuses_is_named_and_the_verifiers_log_kept(spec: ProgramSpec) -> None:
+    text = (
+        "static long (*no_such_helper)(void) = (void *)9999;\n"
+        "int at_x(struct bpf_raw_tracepoint_args *ctx) { return no_such_helper(); }"
+    )
+    with pytest.raises(VerifierError) as caught:
+        load(replace(spec, text=text, handlers={}, tracepoints={"x": "at_x"}))
+    assert "at_x" in str(caught.value)
+    assert "9999" in caught.value.log
+
+
+def test_a_bcc_that_is_not_there_is_told_with_what_to_install() -> None:
+    """The compiler's own process, in which the module cannot be imported."""
+    script = "import sys; sys.modules['bcc'] = None; from appliance.kernel.compiler import main; main(int(sys.argv[1]))"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = subprocess.Popen([sys.executable, "-c", script, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        theirs.close()
+        ours.sendall(json.dumps({"text": "", "functions": [], "maps": [], "stubs": "", "flags": []}).encode())
+        ours.shutdown(socket.SHUT_WR)
+        with ours.makefile("rb") as answer:
+            (size,) = struct.unpack("=I", answer.read(4))
+            told = json.loads(answer.read(size))
+        assert child.wait(30) == 0
+    assert told["kind"] == "bcc"
+    assert "cannot be imported" in told["text"]
+
+
+@pytest.mark.kernel
+def test_a_compiler_that_dies_is_an_error_not_a_hang(
+    spec: ProgramSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = tmp_path / "python"
+    dying.write_text("#!/bin/sh\nexit 9\n")
+    dying.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(dying))
+    with pytest.raises(KernelError, match="ended early"):
+        load(spec)
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.kernel
+def test_what_was_loaded_is_given_back(spec: ProgramSpec) -> None:
+    before = descriptors()
+    program = load(spec)
+    program.attach()
+    program.close()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize(("cpus", "per_ring", "rings"), [(1, 2, 1), (2, 2, 1), (5, 2, 3), (8, 0, 1), (256, 2, 16)])
+def test_a_ring_for_each_group_of_processors(cpus: int, per_ring: int, rings: int) -> None:
+    buffers = Buffers(8 * PAGE, 4 * PAGE, per_ring)
+    sizes = buffers.sizes(cpus)
+    assert sizes == (4 * PAGE, *[8 * PAGE] * rings)
+    assert rings <= MOST_RINGS
+    assert (cpus - 1) // buffers.per_ring(cpus) < rings
