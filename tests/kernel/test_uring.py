@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,26 +19,35 @@ from tests.support.capture import TYPES, Capture
 pytestmark = pytest.mark.kernel
 
 SOURCE = Path(__file__).with_name("uring.c")
+HEARD = TYPES | STATE | {E.READ, E.WRITE}
+
+
+@pytest.fixture(scope="module")
+def capture() -> Iterator[Capture]:
+    with Capture(types=HEARD) as capture:
+        yield capture
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = tmp_path_factory.mktemp("uring") / "program"
+    subprocess.run(["cc", "-w", "-O1", "-o", built, SOURCE], check=True)
+    return built
 
 
 @pytest.fixture(scope="module", params=["", "polled", "async"])
 def seen(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, capture: Capture, program: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[Event], list[int], Path, int]:
     """Events that came through a ring, the results that the program was told, its folder, the port it went to."""
-    folder = tmp_path_factory.mktemp("uring")
-    program = folder / "program"
-    subprocess.run(["cc", "-w", "-O1", "-o", program, SOURCE], check=True)
-    work = folder / "work"
-    work.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as server, Capture(types=TYPES | STATE | {E.READ, E.WRITE}) as capture:
+    folder = tmp_path_factory.mktemp("work")
+    out = program.with_name(f"out{request.param}")
+    with socket.create_server(("127.0.0.1", 0)) as server, out.open("w") as file:
         port = server.getsockname()[1]
-        out = folder / "out"
-        with out.open("w") as file:
-            pid, events = capture.run([program, str(port), request.param], cwd=work, stdout=file)
+        pid, events = capture.run([program, str(port), request.param], cwd=folder, stdout=file)
     told = [int(line) for line in out.read_text().split()]
     assert len(told) == 17, "a kernel with io_uring is needed"
-    return [e for e in events if e.process.pid == pid and e.via == "io_uring"], told, work, port
+    return [e for e in events if e.process.pid == pid and e.via == "io_uring"], told, folder, port
 
 
 def test_each_entry_is_one_event_in_order_with_its_result(seen: tuple[list[Event], list[int], Path, int]) -> None:
@@ -83,12 +93,12 @@ def test_descriptors_and_peers(seen: tuple[list[Event], list[int], Path, int]) -
         assert (argument(sent, "data"), sent.fd.rport) == (data, port)
 
 
-def test_what_no_rule_asks_for_is_not_heard(tmp_path: Path) -> None:
-    program = tmp_path / "program"
-    subprocess.run(["cc", "-w", "-O1", "-o", program, SOURCE], check=True)
-    with socket.create_server(("127.0.0.1", 0)) as server, Capture(types={E.MKDIRAT}) as capture:
-        argv = [program, str(server.getsockname()[1])]
-        pid, events = capture.run(argv, cwd=tmp_path, stdout=subprocess.DEVNULL)
-        books = capture.source.books()
+def test_what_no_rule_asks_for_is_not_heard(capture: Capture, program: Path, tmp_path: Path) -> None:
+    capture.source.hear({E.MKDIRAT})
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            argv = [program, str(server.getsockname()[1])]
+            pid, events = capture.run(argv, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    finally:
+        capture.source.hear(HEARD)
     assert [e.type for e in events if e.process.pid == pid and e.via == "io_uring"] == [E.MKDIRAT]
-    assert E.OPENAT not in books.by_type
