@@ -25,7 +25,8 @@ from appliance.config import keys
 from appliance.config.document import Document, Key, Node, merge, read, set_option
 from appliance.config.files import schema_file
 from appliance.config.keys import Note, State
-from appliance.config.settings import AppendOutput, Config, RuleSwitch, Secret, SyslogOutput
+from appliance.config.plugins import k8s_audit
+from appliance.config.settings import AppendOutput, Config, Plugin, RuleSwitch, Secret, SyslogOutput
 from appliance.model.alert import Priority
 from appliance.model.diagnostic import ConfigError, Diagnostic, Span
 
@@ -370,7 +371,9 @@ def _config(document: Document, path: Path | None) -> Config:
         made["priority"] = _priority(made["priority"])
     if "express_priority" in made.get("outputs", {}):
         made["outputs"] = made["outputs"] | {"express_priority": _priority(made["outputs"]["express_priority"])}
-    return _fill(replace(Config(), path=path), made)
+    load_plugins = tuple(made.pop("load_plugins", ()))
+    plugins = tuple(Plugin(**entry) for entry in made.pop("plugins", ()))
+    return _fill(replace(Config(), path=path, load_plugins=load_plugins, plugins=plugins), made)
 
 
 def _append_output(entry: Mapping[str, Any], place: Any) -> AppendOutput:
@@ -444,6 +447,10 @@ def _syslog(syslog: SyslogOutput, document: Document) -> Iterator[Diagnostic]:
 
 def _inconsistencies(config: Config, document: Document) -> Iterator[Diagnostic]:
     """What is allowed key by key and makes no sense together."""
+    try:
+        k8s_audit(config.plugins, config.load_plugins)
+    except ValueError as error:
+        yield document.diagnose("wrong-value", str(error), ("plugins" if config.plugins else "load_plugins",), None)
     http, program = config.http_output, config.program_output
     if http.enabled:
         try:

@@ -7,6 +7,7 @@ the two together. Durations end in their unit where Falco's key does not say it 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -294,6 +295,16 @@ class AppendOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Plugin:
+    """A plugin of Falco's that is built in here, as `config.plugins` reads it."""
+
+    name: str = ""
+    library_path: str = ""
+    init_config: Mapping[str, object] | str | None = None
+    open_params: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings of one run. `path` is the file they came from, None for the built-in defaults.
 
@@ -334,5 +345,7 @@ class Config:
     guard: GuardSettings = GuardSettings()
     containers: ContainerEngines = ContainerEngines()
     capture: Capture = Capture()
+    load_plugins: tuple[str, ...] = ()
+    plugins: tuple[Plugin, ...] = ()
     syscall_event_drops: EventDrops = EventDrops()
     canary: CanarySettings = CanarySettings()

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
+from appliance.config.plugins import k8s_audit
 from appliance.config.settings import LOG_LEVELS, Capture
+from appliance.daemon.audit import Audit
 from appliance.daemon.canary import CALLS, LATE_RULE, Canary
 from appliance.daemon.generation import Generation, domains_of
 from appliance.daemon.identity import internal_alerts, wall_offset_ns
@@ -30,6 +32,7 @@ from appliance.sources.docker_api import Engine
 from appliance.sources.domains import Domains
 from appliance.sources.procfs import Procfs
 from appliance.sources.syscall import SyscallSource
+from appliance.sources.webhook import WebhookError
 
 _SWAP_S = 30.0  # the loop looks at what is posted many times a second
 
@@ -45,6 +48,7 @@ class Appliance:
     loop: Loop
     canary: Canary
     stream: TextIO  # standard output, for sinks made later
+    audit: Audit | None = None
 
     def adopt(self, old: Generation, new: Generation) -> None:
         """Swap generations at one point of the stream of events; returns when it is done. Not on the loop's thread.
@@ -107,9 +111,13 @@ class Appliance:
     def run(self) -> Summary:
         """Judge until `stop`; then give everything back and account for it. The dispatcher is closed by its owner."""
         self.canary.start()
+        if self.audit is not None:
+            self.audit.start()
         try:
             return self.loop.run()
         finally:
+            if self.audit is not None:
+                self.audit.close()
             self.canary.stop()
             self.containers.close()
             self.domains.close()
@@ -200,4 +208,14 @@ def arm(
     )
     posts.append(loop.post)
     source.watch(loop.fileno())
-    return Appliance(source, containers, domains, dispatcher, loop, canary, stream)
+    settings = k8s_audit(config.plugins, config.load_plugins)
+    audit = None
+    if settings is not None:
+        try:
+            audit = Audit(settings, loop, make_alert)
+        except WebhookError:
+            containers.close()
+            domains.close()
+            source.close()
+            raise
+    return Appliance(source, containers, domains, dispatcher, loop, canary, stream, audit)

@@ -36,6 +36,7 @@ from appliance.model.event import Event, EventType, RawEvent
 log = logging.getLogger(__name__)
 
 _BATCH = 2048
+_DOCUMENTS = 256  # of other sources, between two looks at the ring
 _BOOKKEEPING_NS = 500_000_000
 _RECENT = 64  # alerts kept for those who look
 COMPAT_RULE = "Tercel internal: 32-bit calls not seen"
@@ -43,6 +44,10 @@ COMPAT_RULE = "Tercel internal: 32-bit calls not seen"
 
 def _nothing() -> None:
     pass
+
+
+def _no_documents(limit: int) -> Sequence[Event]:
+    return ()
 
 
 class Source(Protocol):
@@ -89,13 +94,15 @@ class AlertTaker(Protocol):
 
 @dataclass(slots=True)
 class Counts:
-    """What the loop saw and said. `judged` counts records of the kernel, of whatever type."""
+    """What the loop saw and said. `judged` counts records of the kernel, of whatever type, `documents` events of other
+    sources."""
 
     judged: int = 0
     by_type: Counter[EventType] = field(default_factory=Counter)
     by_rule: Counter[str] = field(default_factory=Counter)
     by_priority: Counter[Priority] = field(default_factory=Counter)
     slowest_pass_ns: int = 0  # longest time between two looks at the ring while the loop was busy
+    documents: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +203,7 @@ class Loop:
         self.sample = Sample(state.freeze)
         self.recorder: Recorder | None = None
         self.digests: Mapping[Path, str] = {}  # of the generation's files, for recordings
+        self.documents: Callable[[int], Sequence[Event]] = _no_documents  # events of other sources, at most so many
         self.pulse: Callable[[], None] = _nothing  # called on the loop's thread, twice a second or so
         self.ledger = ledger
         self._canary = canary if canary is not None and canary.enabled else None
@@ -267,6 +275,7 @@ class Loop:
             batch = self._source.read(_BATCH)
             self._take(batch)
             self._listen_to_containers()
+            self._take_documents(_DOCUMENTS)
             now_ns = time.monotonic_ns()
             self.counts.slowest_pass_ns = max(self.counts.slowest_pass_ns, now_ns - looked_ns)
             if now_ns >= self._next_bookkeeping_ns:
@@ -277,6 +286,7 @@ class Loop:
             looked_ns = now_ns
         books = self._source.stop(self._take)
         self._listen_to_containers()
+        self._take_documents(2**63)
         for event in self._pen.release(self._state.container, now_ns=2**63):
             self._judge(event)
         self._keep_books(books, last=True)
@@ -343,6 +353,12 @@ class Loop:
         rule = self._ruleset.rule_named(alert.rule)
         if rule is not None and recorder.wants(rule):
             recorder.fired(event, rule, self.digests)
+
+    def _take_documents(self, limit: int) -> None:
+        events = self.documents(limit)
+        for event in events:
+            self._judge(event)
+        self.counts.documents += len(events)
 
     def _listen_to_containers(self) -> None:
         for raw in self._containers.take():

@@ -31,6 +31,7 @@ from appliance.model.event import (
     Pod,
     Process,
 )
+from appliance.sources.k8saudit import AuditError, audit_documents, audit_event, is_audit
 
 _CLASSES = (Process, Container, Account, Mount, Pod)
 _PATHS = ("path", "path_raw", "source_path", "source_path_raw", "target_path", "target_path_raw")
@@ -79,12 +80,20 @@ def read_events(lines: Iterable[str], name: str) -> Iterator[Event]:
             document = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise ReplayError(f"{name}:{number}: not JSON: {error}") from error
+        if is_audit(document):
+            try:
+                yield from (audit_event(d, num=number) for d in audit_documents(document))
+            except AuditError as error:
+                raise ReplayError(f"{name}:{number}: {error}") from error
+            continue
         yield read_event(document, f"{name}:{number}", number)
 
 
 def read_event(document: object, place: str, number: int = 1) -> Event:
     """One event; `number` is its `num` where it gives none. Raises `ReplayError`."""
     facts = _mapping(document, place)
+    if is_audit(facts):
+        return audit_event(facts, num=number)
     for key in facts:
         if key not in _KEYS:
             raise ReplayError(f"{place}: there is no key `{key}`; keys: {', '.join(_KEYS)}")
@@ -209,6 +218,8 @@ def _word(hint: Any) -> str:
 
 def write_event(event: Event) -> dict[str, Any]:
     """The JSON value of an event: `read_event` of it gives the event again. What is absent is left out."""
+    if isinstance(event.document, dict):
+        return {"kind": "Event", "apiVersion": "audit.k8s.io/v1", **event.document}
     spec = EVENTS[event.type]
     ancestors = []
     for n in range(1, 256):

@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from appliance import __version__
-from appliance.model.diagnostic import TercelError
+from appliance.model.diagnostic import KernelError
 from appliance.sources.k8saudit import AuditError, Batch, read_body
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _BODIES = 4  # of the largest size, in memory at once
 _CHUNK = 64 << 10
 
 
-class WebhookError(TercelError):
+class WebhookError(KernelError):
     """The webhook cannot be had: the port is taken, the certificate is not one."""
 
 

@@ -21,6 +21,11 @@ FALCO = ROOT.parent / "shared/falco"
 
 # Where the effect of each implemented key is shown: a test that fails if the key is read and ignored.
 PROOFS = {
+    "tests/sources/test_k8saudit.py": {
+        "test_plugins_of_falcos_configuration": [
+            "load_plugins", "plugins[].name", "plugins[].init_config", "plugins[].open_params",
+        ],
+    },
     "tests/config/test_files.py": {
         "test_lists_are_joined_and_sections_replaced": ["config_files", "config_files[].path"],
         "test_strategies": ["config_files[].strategy"],

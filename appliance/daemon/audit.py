@@ -1,0 +1,101 @@
+"""The Kubernetes audit source, joined to the loop.
+
+Comes in: where audit events come from. Goes out: events, to the loop between two of its looks at the kernel's ring.
+Never: a wait of the loop's for a client or a disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from appliance.config.plugins import K8sAudit
+from appliance.daemon.loop import Loop
+from appliance.model.alert import Alert, Priority
+from appliance.model.event import Event
+from appliance.sources.k8saudit import AuditError, AuditQueue, Batch, read_log
+from appliance.sources.webhook import Webhook
+
+log = logging.getLogger(__name__)
+
+LOSS_RULE = "Tercel internal: audit events lost"
+_PATIENCE_S = 0.05  # of a reader of files, while the queue is full
+
+
+class Audit:
+    """Made before `Loop.run`, which raises `WebhookError`; listens from `start` to `close`."""
+
+    def __init__(
+        self, settings: K8sAudit, loop: Loop, make_alert: Callable[[str, Priority, str, dict[str, int | str]], Alert]
+    ) -> None:
+        self._settings = settings
+        self._loop = loop
+        self._make_alert = make_alert
+        self._queue = AuditQueue(wake=lambda: loop.post(_nothing))
+        self._closing = threading.Event()
+        self._webhook: Webhook | None = None
+        if settings.host is not None:
+            self._webhook = Webhook(
+                host=settings.host,
+                port=settings.port,
+                path=settings.path,
+                certificate=settings.certificate,
+                max_event_bytes=settings.max_event_bytes,
+                max_body_bytes=settings.max_body_bytes,
+                put=self._put,
+            )
+        loop.documents = self._take
+
+    def describe(self) -> str:
+        """Where it hears, for the start banner."""
+        settings = self._settings
+        if settings.host is None or self._webhook is None:
+            return f"k8s_audit from {settings.logs}"
+        scheme = "http" if settings.certificate is None else "https"
+        return f"k8s_audit at {scheme}://{settings.host}:{self._webhook.port}{settings.path}"
+
+    def start(self) -> None:
+        """Begin to hear."""
+        if self._webhook is not None:
+            self._webhook.start()
+        else:
+            threading.Thread(target=self._read_logs, name="k8s-audit", daemon=True).start()
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._closing.set()
+        if self._webhook is not None:
+            self._webhook.close()
+
+    def _take(self, limit: int) -> Sequence[Event]:
+        return self._queue.take(limit)
+
+    def _put(self, batch: Batch) -> bool:
+        taken = self._queue.put(batch)
+        if taken and batch.too_large:
+            self._loop.post(lambda: self._loop.tell(self._loss(batch.too_large)))
+        return taken
+
+    def _loss(self, count: int) -> Alert:
+        message = f"{count} Kubernetes audit events were larger than {self._settings.max_event_bytes} bytes: not judged"
+        return self._make_alert(LOSS_RULE, Priority.CRITICAL, message, {"lost": count})
+
+    def _read_logs(self) -> None:
+        path = self._settings.logs
+        if path is None:
+            return
+        try:
+            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+                for batch in read_log(file, now_ns=time.time_ns()):
+                    while not self._put(batch) and not self._closing.wait(_PATIENCE_S):
+                        pass
+                    if self._closing.is_set():
+                        return
+        except (OSError, AuditError) as error:
+            log.error("reading audit events ended: %s", error)
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,38 @@
+"""The daemon hears the API server's webhook, with Falco's own Kubernetes audit rules as they are."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.support.audit import BINDING, EXEC, POD, QUIET
+from tests.support.daemon import Daemon
+from tests.support.shared import shared_falco
+
+pytestmark = pytest.mark.kernel
+
+
+def test_posted_audit_events_raise_alerts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = {
+        "load_plugins": ["k8saudit", "json"],
+        "plugins": [{"name": "k8saudit", "open_params": f"http://127.0.0.1:{port}/k8s-audit"}],
+        "rule_matching": "all",
+    }
+    with Daemon(tmp_path, config, [shared_falco() / "rules/k8s_audit_rules.yaml"]) as daemon:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        bodies = [json.dumps(QUIET), json.dumps(POD), json.dumps({"kind": "EventList", "items": [EXEC, BINDING]})]
+        for body in bodies:
+            connection.request("POST", "/k8s-audit", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (200, b"ok\n")
+        connection.close()
+        for rule in ("Create Privileged Pod", "Attach/Exec Pod", "Attach to cluster-admin Role"):
+            alert = daemon.wait_for(lambda a, rule=rule: a["rule"] == rule)
+            assert alert["source"] == "k8s_audit"
+            assert alert["time"].startswith("2026-01-02T03:04:05.123456")

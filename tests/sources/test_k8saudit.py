@@ -1,0 +1,288 @@
+"""Kubernetes audit events: what comes in, what is refused, and what fields and Falco's own rules make of it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.codegen.python import value_code
+from appliance.config.load import load_config
+from appliance.config.plugins import K8sAudit, k8s_audit
+from appliance.engine.ruleset import Ruleset, compile_value
+from appliance.lang.load import load_rules, load_texts
+from appliance.lang.parser import parse_operand
+from appliance.model.alert import Priority
+from appliance.model.diagnostic import ConfigError
+from appliance.sources.k8saudit import AuditError, AuditQueue, Batch, audit_event, read_body, read_log
+from appliance.sources.replay import read_event, write_event
+from appliance.sources.webhook import Webhook
+from tests.support.audit import BINDING, EXEC, POD, QUIET, ROLE
+from tests.support.shared import shared_falco
+
+FIELDS = [
+    (POD, "ka.verb", "create"),
+    (POD, "ka.user.groups", ("developers", "system:authenticated")),
+    (POD, "ka.target.pod.name", "web"),
+    (POD, "ka.impuser.name", None),
+    (POD, "ka.response.code", "201"),
+    (POD, "ka.sourceips[1]", ("10.0.0.1",)),
+    (POD, "ka.sourceips[9]", ()),
+    (POD, "ka.req.pod.containers.image", ("registry:5000/team/app:1.2@sha256:00ff", "nginx")),
+    (POD, "ka.req.pod.containers.image[1]", ("nginx",)),
+    (POD, "ka.req.pod.containers.image.repository", ("registry:5000/team/app", "nginx")),
+    (POD, "ka.req.pod.containers.privileged", ("true",)),
+    (POD, "ka.req.pod.containers.args", ("-v", "x")),
+    (POD, "ka.req.pod.containers.eff_run_as_user", ("1000", "0")),
+    (POD, "ka.req.pod.containers.eff_run_as_group", ("0", "0")),
+    (POD, "ka.req.pod.containers.host_port", ("80", "8443")),
+    (POD, "ka.req.pod.containers.add_capabilities", ("SYS_ADMIN",)),
+    (POD, "ka.req.pod.initContainers.image", ()),
+    (POD, "ka.req.container.privileged", "true"),
+    (POD, "ka.req.container.image", "registry:5000/team/app:1.2@sha256:00ff"),
+    (POD, "ka.req.pod.host_network", "true"),
+    (POD, "ka.req.pod.volumes.hostpath", ("/var/run/docker.sock",)),
+    (POD, "ka.req.pod.volumes.volume_type", ("emptyDir", "hostPath")),
+    (POD, "ka.req.volume.hostpath[/var/run/*]", "true"),
+    (POD, "ka.req.volume.hostpath[/etc]", "false"),
+    (POD, "jevt.value[/requestObject/spec/volumes/1/hostPath]", '{"path":"/var/run/docker.sock","type":""}'),
+    (POD, "jevt.value[/requestObject/spec/hostNetwork]", "true"),
+    (POD, "jevt.value[/annotations/authorization.k8s.io~1decision]", "allow"),
+    (POD, "jevt.value[/nothing/here]", None),
+    (POD, "jevt.rawtime", "1767323045123456000"),
+    (EXEC, "ka.uri.param[command]", "sh"),
+    (EXEC, "ka.uri.param[tty]", None),
+    (ROLE, "ka.req.role.rules.verbs", ("*", "get")),
+    (ROLE, "ka.req.role.rules.verbs[1]", ("get",)),
+    (BINDING, "ka.req.binding.role", "cluster-admin"),
+    (BINDING, "ka.req.binding.subjects.user_names", ("eve",)),
+    (BINDING, "ka.req.binding.subjects.serviceaccount_ns_names", ("ci:robot",)),
+]
+
+
+@pytest.mark.parametrize(("document", "field", "expected"), FIELDS, ids=[f[1] for f in FIELDS])
+def test_a_field(document: dict[str, Any], field: str, expected: object) -> None:
+    assert compile_value(value_code(parse_operand(field)))(audit_event(document)) == expected
+
+
+def test_a_field_of_another_source_is_refused() -> None:
+    rule = "- {{rule: r, desc: d, condition: {0}, output: o, priority: INFO, source: {1}}}\n"
+    told = load_texts([("a.yaml", rule.format("proc.name = x", "k8s_audit"))]).errors
+    assert [d.name for d in told] == ["field-of-other-source"]
+    told = load_texts([("a.yaml", rule.format("evt.type = open and ka.verb = get", "syscall"))]).errors
+    assert [d.name for d in told] == ["field-of-other-source"]
+    assert not load_texts([("a.yaml", rule.format("ka.verb = get and evt.time exists", "k8s_audit"))]).diagnostics
+
+
+def official() -> Ruleset:
+    loaded = load_rules([shared_falco() / "rules/k8s_audit_rules.yaml"])
+    assert not loaded.errors
+    return Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (POD, {"Disallowed K8s User", "Create Privileged Pod", "Create Sensitive Mount Pod", "Create HostNetwork Pod"}),
+        (EXEC, {"Attach/Exec Pod"}),
+        (BINDING, {"Attach to cluster-admin Role", "Disallowed K8s User", "K8s ClusterRoleBinding Created"}),
+        (QUIET, set()),
+    ],
+    ids=["pod", "exec", "binding", "quiet"],
+)
+def test_falcos_rules_on_audit_events(document: dict[str, Any], expected: set[str]) -> None:
+    rules = official()
+    alerts = rules.match(audit_event(document))
+    assert {a.rule for a in alerts} == expected
+    assert all(a.source == "k8s_audit" for a in alerts)
+    assert not rules.errors
+    if document is EXEC:
+        assert "action=exec command=sh" in alerts[0].output
+
+
+def test_bodies() -> None:
+    one = json.dumps(POD).encode()
+    assert [e.document for e in read_body(one, now_ns=1).events] == [POD]
+    many = json.dumps({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "items": [POD, EXEC]}).encode()
+    assert len(read_body(many, now_ns=1).events) == 2
+    assert len(read_body(json.dumps([POD, EXEC, QUIET]).encode(), now_ns=1).events) == 3
+    large = json.dumps([POD, POD | {"userAgent": "x" * 3000}]).encode()
+    batch = read_body(large, now_ns=1, max_event_bytes=2500)
+    assert (len(batch.events), batch.too_large) == (1, 1)
+    assert read_body(b'{"stage": "Panic"}', now_ns=7).events[0].ts_ns == 7
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"{", b"[1]", b"{}", b'"x"', b'{"kind": "Pod", "stage": "x"}', b'{"kind": "EventList"}', b"\xff", b"NaN",
+        b'{"stage": NaN}', b"[" * 100_000, b'{"stage": ' + b"[" * 300 + b"]" * 300 + b"}", b"9" * 10_000,
+    ],
+)  # fmt: skip
+def test_what_is_no_audit_event_is_refused(data: bytes) -> None:
+    with pytest.raises(AuditError):
+        read_body(data, now_ns=0)
+
+
+def test_no_bytes_make_another_error_and_no_document_breaks_a_rule() -> None:
+    """A seeded fuzzer: audit events with bytes and values changed."""
+    rng, rules = random.Random(5), official()
+    values = [None, True, 0, -1, 1e400, "", "x", [], {}, [None], [[]], {"name": 1}, "\ud800"]
+    for n in range(1500):
+        document = json.loads(json.dumps(rng.choice([POD, EXEC, ROLE, BINDING])))
+        node = document
+        for _ in range(rng.randint(1, 6)):
+            inner = [(node, k) for k in (node if isinstance(node, dict) else range(len(node)))]
+            if not inner:
+                break
+            at, key = rng.choice(inner)
+            if rng.random() < 0.4 or not isinstance(at[key], dict | list):
+                at[key] = rng.choice(values)
+                break
+            node = at[key]
+        data = bytearray(json.dumps(document).encode())
+        if n % 3 == 0:
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        try:
+            batch = read_body(bytes(data), now_ns=0)
+        except AuditError:
+            continue
+        for event in batch.events:
+            rules.match(event)
+    assert not rules.errors
+
+
+def test_a_log_and_a_replay(tmp_path: Path) -> None:
+    file = tmp_path / "audit.log"
+    file.write_text(json.dumps(POD) + "\n\n" + json.dumps(EXEC) + "\n")
+    events = [e for batch in read_log(file, now_ns=0) for e in batch.events]
+    assert [e.document for e in events] == [POD, EXEC]
+    assert read_event(write_event(events[0]), "x", 0) == events[0]
+    file.write_text("nonsense\n")
+    with pytest.raises(AuditError, match=r"audit\.log:1: not JSON"):
+        list(read_log(file, now_ns=0))
+
+
+def test_a_full_queue_takes_no_more_and_an_empty_one_takes_any() -> None:
+    queue = AuditQueue(capacity=2, capacity_bytes=100)
+    batch = Batch((audit_event(POD),), 90)
+    assert queue.put(batch) and not queue.put(batch)
+    assert queue.refused == 1
+    (event,) = queue.take(10)
+    assert event.num == 1
+    assert queue.put(Batch((audit_event(POD),) * 5, 500))
+    assert len(queue.take(3)) == 3 and len(queue) == 2
+
+
+# -- the webhook, a real server and real clients
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[Webhook, list[Batch]]]:
+    got: list[Batch] = []
+
+    def put(batch: Batch) -> bool:
+        got.append(batch)
+        return len(got) <= 3
+
+    made = Webhook(
+        host="127.0.0.1", port=0, path="/k8s-audit", certificate=None, max_event_bytes=200_000, max_body_bytes=400_000,
+        put=put,
+    )  # fmt: skip
+    made.start()
+    yield made, got
+    made.close()
+
+
+def post(port: int, body: bytes, path: str = "/k8s-audit", method: str = "POST", **headers: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json", **headers})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_the_webhook(hook: tuple[Webhook, list[Batch]]) -> None:
+    webhook, got = hook
+    port, body = webhook.port, json.dumps([POD, EXEC]).encode()
+    assert post(port, body) == 200
+    assert [e.document for e in got[0].events] == [POD, EXEC]
+    assert post(port, body, "/other") == 404
+    assert post(port, body, method="GET") == 501
+    assert post(port, b"{") == 400
+    assert post(port, b"x" * 400_001) == 413
+    assert post(port, body, **{"Content-Type": "text/plain"}) == 415
+    assert post(port, body, **{"Content-Encoding": "gzip"}) == 415
+    assert [post(port, body) for _ in range(3)] == [200, 200, 503]
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)  # one connection, several requests
+    for _ in range(3):
+        connection.request("POST", "/k8s-audit", b"[]", {"Content-Type": "application/json"})
+        assert connection.getresponse().read() == b"too much at once\n"
+    connection.close()
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.sendall(b"\x00\xff" * 1000)
+    assert threading.active_count() < 80
+    assert webhook.counts[200] == 3
+
+
+def test_the_webhook_over_tls(tmp_path: Path) -> None:
+    pem, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-out", pem, "-keyout", key], check=True, capture_output=True,
+    )  # fmt: skip
+    both = tmp_path / "both.pem"
+    both.write_text(pem.read_text() + key.read_text())
+    got: list[Batch] = []
+
+    def put(batch: Batch) -> bool:
+        got.append(batch)
+        return True
+
+    webhook = Webhook(
+        host="127.0.0.1", port=0, path="/k8s-audit", certificate=str(both), max_event_bytes=200_000,
+        max_body_bytes=400_000, put=put,
+    )  # fmt: skip
+    webhook.start()
+    try:
+        context = ssl.create_default_context(cafile=str(pem))
+        connection = http.client.HTTPSConnection("127.0.0.1", webhook.port, timeout=20, context=context)
+        connection.request("POST", "/k8s-audit", json.dumps(POD), {"Content-Type": "application/json"})
+        assert connection.getresponse().status == 200
+        connection.close()
+    finally:
+        webhook.close()
+    assert len(got) == 1
+
+
+# -- the configuration
+
+
+def test_plugins_of_falcos_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text(
+        "load_plugins: [k8saudit, json]\nplugins:\n  - name: k8saudit\n    library_path: libk8saudit.so\n"
+        '    init_config: ""\n    open_params: "http://:9765/k8s-audit"\n  - {name: json, library_path: libjson.so}\n'
+    )
+    config = load_config(file)
+    assert k8s_audit(config.plugins, config.load_plugins) == K8sAudit(host="127.0.0.1")
+    assert k8s_audit(config.plugins, ()) is None
+    file.write_text("load_plugins: [cloudtrail]\n")
+    with pytest.raises(ConfigError, match="no plugin is called `cloudtrail` here"):
+        load_config(file)
+    file.write_text("load_plugins: [k8saudit]\nplugins: [{name: k8saudit, init_config: {maxEventSise: 5}}]\n")
+    with pytest.raises(ConfigError, match="has no key `maxEventSise`"):
+        load_config(file)
+    file.write_text("load_plugins: [k8saudit]\nplugins: [{name: k8saudit, open_params: /var/log/audit.log}]\n")
+    config = load_config(file)
+    assert k8s_audit(config.plugins, config.load_plugins) == K8sAudit(logs=Path("/var/log/audit.log"))
