@@ -186,7 +186,7 @@ class _Builder:
 
     def _scalar(self, node: yaml.Node, place: Place) -> Node:
         if "$" not in node.value:
-            return Node(yaml.SafeLoader("").construct_object(node), place)
+            return Node(_constructed(node), place)
         text, missing = expand(node.value, self._environment)
         for variable in missing:
             self._unset.setdefault(variable, place)
@@ -196,7 +196,7 @@ class _Builder:
         if getattr(node, "style", None) is None:  # plain: a number that comes from a variable is a number
             tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
         made = yaml.ScalarNode(tag, text, node.start_mark, node.end_mark)
-        return Node(yaml.SafeLoader("").construct_object(made), place)
+        return Node(_constructed(made), place)
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Node]:
         found: dict[str, Node] = {}
@@ -300,3 +300,13 @@ def _move(node: Node, place: Place) -> None:
     elif isinstance(node.value, list):
         for inner in node.value:
             _move(inner, place)
+
+
+def _constructed(node: yaml.Node) -> object:
+    """The value of a scalar. Raises `yaml.YAMLError` alone: PyYAML's constructors fall over an `!!int ""`."""
+    try:
+        value: object = yaml.SafeLoader("").construct_object(node)
+    except (ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
+        problem = f"this is no `{node.tag.rpartition(':')[2]}`"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+    return value
