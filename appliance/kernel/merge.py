@@ -6,8 +6,8 @@ records held back.
 A record is dated when its handler begins and lies in its ring a few microseconds later, so at any moment each ring may
 still get records that are a little older than those that another ring shows. What is younger than `WINDOW_NS` is
 therefore kept until the next look, and so is what is younger than the end of a ring that was not read to its end. The
-window costs that much delay, and order beyond it is a matter of luck that nobody relies on: the engine takes an event
-of a process that is younger than the process's end.
+window costs that much delay. The events of one thread are in order whatever happens, for a record lies in its ring
+before the thread goes on; those of different threads are unless a processor was stopped in a hook for longer than that.
 """
 
 from __future__ import annotations

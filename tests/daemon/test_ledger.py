@@ -111,7 +111,7 @@ def test_a_simulated_loss_is_told_and_can_end_the_appliance(tmp_path: Path) -> N
     daemon = Daemon(tmp_path, {"syscall_event_drops": drops})
     daemon.start()
     assert daemon.process is not None
-    assert daemon.process.wait(20) == 1
+    assert daemon.process.wait(60) == 1
     daemon.process = None
     alert = daemon.alerts(LOSS_RULE)[0]
     assert alert["output_fields"]["lost.classes"] == "simulated 1"
