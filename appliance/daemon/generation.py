@@ -151,12 +151,22 @@ def files_of(config: Config) -> Iterator[Path]:
     """The files that a configuration is made of and names as rules, those of folders in the order of their names."""
     if config.path is not None:
         yield config.path
+    folders = dict.fromkeys(path.parent for path in config.included)
+    yield from dict.fromkeys([*config.included, *(new for folder in folders for new in _yaml_files(folder))])
     yield from config.included
     for path in config.rules_files:
         try:
             yield from sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml"))
         except OSError:  # no folder, or none that can be read
             yield path
+
+
+def _yaml_files(folder: Path) -> Iterator[Path]:
+    """Files beside those that were included: one that comes anew is included at the next load."""
+    try:
+        yield from sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))
+    except OSError:
+        return
 
 
 def file_digests(paths: Iterable[Path]) -> dict[Path, str]:

@@ -316,6 +316,7 @@ class Loop:
         apply, types = self._state.apply, self._ruleset.event_types
         judge, by_type = self._judge, self.counts.by_type
         watched = frozenset() if self._canary is None else WATCHED
+        latest: Event | None = None
         for raw in batch:
             event = apply(raw)
             by_type[raw.type] += 1
@@ -326,10 +327,11 @@ class Loop:
                 event = self._state.freeze(event)
                 if self._pen.put(event, time.monotonic_ns()):
                     continue
+            latest = event
             judge(event)
         self.counts.judged += len(batch)
-        if batch and event is not None and event.type in types:
-            self.sample.offer(event, time.monotonic_ns())
+        if latest is not None:
+            self.sample.offer(latest, time.monotonic_ns())
 
     def _is_canary(self, event: Event) -> bool:
         """The canary's events are judged like any other, and what the rules say of them is left out."""

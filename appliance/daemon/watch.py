@@ -16,6 +16,7 @@ import logging
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -29,6 +30,7 @@ _EVENTS = (
 )  # close after writing, moved from and to, created, deleted, attributes
 _SETTLE_S = 0.3  # an editor's several steps make one change
 _SETTLE_MAX_S = 5.0
+_STABLE_S = 0.1  # a file that is being rewritten in place is empty for a moment
 
 
 class Watcher:
@@ -112,7 +114,12 @@ class Watcher:
                 return
 
     def _look(self) -> None:
-        if file_digests(self._files()) not in self._known():
+        now = file_digests(self._files())
+        if now not in self._known():
+            time.sleep(_STABLE_S)
+            if file_digests(self._files()) != now:  # somebody is in the middle of writing
+                self.poke()
+                return
             self._changed()
         self._watch()
 

@@ -61,13 +61,7 @@ class WebServer:
         except WebError:
             self._server.server_close()
             raise
-        address = ipaddress.ip_address(settings.listen_address)
-        if not address.is_loopback and not (self._server.token and self._server.tls):
-            log.warning(
-                "the web server listens on %s without %s: anybody who reaches it sees which rules are loaded",
-                settings.listen_address,
-                "TLS" if self._server.token else "a token" if self._server.tls else "TLS and a token",
-            )
+        warn_if_open(settings.listen_address, tls=self._server.tls is not None, token=bool(self._server.token))
         self._thread = threading.Thread(target=self._server.serve_forever, name="web", daemon=True)
 
     @property
@@ -87,6 +81,16 @@ class WebServer:
     def close(self) -> None:
         """Give the port back, of a server that was never started."""
         self._server.server_close()
+
+
+def warn_if_open(address: str, *, tls: bool, token: bool) -> None:
+    """Say what is missing on an address that others can reach."""
+    if not ipaddress.ip_address(address).is_loopback and not (token and tls):
+        log.warning(
+            "the web server listens on %s without %s: anybody who reaches it sees which rules are loaded",
+            address,
+            "TLS" if token else "a token" if tls else "TLS and a token",
+        )
 
 
 def read_token(name: str) -> str:

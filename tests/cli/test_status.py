@@ -188,7 +188,7 @@ class Terminal:
 def test_top_on_a_terminal(daemon: Daemon) -> None:
     terminal = Terminal(COMMAND, "top", "-d", "0.3", "--socket", daemon.folder / "control.sock")
     try:
-        terminal.read_until(r"\x1b\[\?1049h.*Tercel [\d.]+ on .*: well")
+        terminal.read_until(r"\x1b\[\?1049h.*Tercel [\d.]+ on .*: (well|NOT WELL)")
         terminal.read_until("q ends")
         terminal.press("p")
         terminal.read_until("paused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -168,6 +169,13 @@ def test_only_sinks_that_changed_are_made_anew(tmp_path: Path) -> None:
 # -- watching
 
 
+def put(file: Path, text: str) -> None:
+    """Write a file as an editor does: whole or not at all."""
+    fresh = file.with_name(f"{file.name}.new")
+    fresh.write_text(text)
+    fresh.rename(file)
+
+
 class Watched:
     def __init__(self, *paths: Path) -> None:
         from appliance.daemon.generation import file_digests
@@ -193,23 +201,26 @@ def test_a_written_a_renamed_a_linked_file_is_seen_and_a_touched_one_is_not(tmp_
     (data / "x").write_text("a")
     linked.symlink_to(data / "x")
     watched = Watched(plain, linked)
+
+    def seen(path: Path, text: bytes) -> None:
+        wait_until(lambda: watched.digests[path] == hashlib.sha256(text).hexdigest(), f"{path} with {text!r}")
+
     try:
         plain.write_text("b")
-        wait_until(lambda: watched.calls == 1, "the write")
-        (folder / "new").write_text("c")
-        (folder / "new").rename(plain)
-        wait_until(lambda: watched.calls == 2, "the rename")
+        seen(plain, b"b")
+        put(plain, "c")
+        seen(plain, b"c")
         (folder / "link").symlink_to(plain)
         (folder / "link").rename(linked)
-        wait_until(lambda: watched.calls == 3, "the link")
+        seen(linked, b"c")
+        calls = watched.calls
         plain.touch()
         (folder / "other").write_text("nobody's")
-        (folder / "new").write_text("c")
-        (folder / "new").rename(plain)
+        put(plain, "c")
         time.sleep(1.0)
-        assert watched.calls == 3
+        assert watched.calls == calls
         plain.unlink()
-        wait_until(lambda: watched.calls == 4, "the removal")
+        wait_until(lambda: watched.digests[plain] == "", "the removal")
     finally:
         watched.watcher.stop()
 
@@ -242,7 +253,7 @@ def mark(daemon: Daemon, text: str) -> None:
 @pytest.mark.kernel
 def test_reload_waits_for_the_verdict_and_the_new_rules_are_in_force(daemon: Daemon) -> None:
     file = daemon.folder / "rules.yaml"
-    file.write_text(rule("Renamed"))
+    put(file, rule("Renamed"))
     done = tercel(daemon, "reload")
     assert done.returncode == 0, done.stderr
     assert "generation" in done.stderr
@@ -255,7 +266,7 @@ def test_reload_waits_for_the_verdict_and_the_new_rules_are_in_force(daemon: Dae
 def test_a_refused_reload_says_why_raises_an_alert_and_the_old_rules_go_on(daemon: Daemon) -> None:
     file = daemon.folder / "rules.yaml"
     good = file.read_text()
-    file.write_text(good + BROKEN)
+    put(file, good + BROKEN)
     done = tercel(daemon, "reload")
     assert done.returncode == 1
     assert "error[unknown-field]" in done.stderr and "did you mean `proc.name`" in done.stderr
@@ -267,14 +278,14 @@ def test_a_refused_reload_says_why_raises_an_alert_and_the_old_rules_go_on(daemo
     daemon.wait_for(lambda a: "after-refusal" in a["output"])
     said = tercel(daemon, "status")
     assert "REFUSED" in said.stdout and "error[unknown-field]" in said.stderr
-    file.write_text(good)
+    put(file, good)
     assert tercel(daemon, "reload").returncode == 0
 
 
 @pytest.mark.kernel
 def test_a_signal_and_a_changed_file_reload_too(daemon: Daemon) -> None:
     file = daemon.folder / "rules.yaml"
-    file.write_text(rule("By file"))
+    put(file, rule("By file"))
     wait_until(lambda: "1 rule added (By file)" in daemon.errors(), "the watcher")
     count = daemon.errors().count("reloaded: generation")
     os.kill(daemon.pid, signal.SIGHUP)
@@ -288,12 +299,12 @@ def test_outputs_come_and_go_and_what_was_told_stays_told(daemon: Daemon) -> Non
     config = daemon.folder / "tercel.yaml"
     before = config.read_text()
     second = daemon.folder / "second.json"
-    config.write_text(before.replace(str(daemon.file), str(second)))
+    put(config, before.replace(str(daemon.file), str(second)))
     assert tercel(daemon, "reload").returncode == 0
     assert re.search(r"reloaded: generation \d+, file_output", daemon.errors()), "by us, or by the watcher before us"
     mark(daemon, "to-the-second")
     wait_until(lambda: second.exists() and "to-the-second" in second.read_text(), "the alert in the second file")
-    config.write_text(before)
+    put(config, before)
     assert tercel(daemon, "reload").returncode == 0
     mark(daemon, "to-the-first")
     daemon.wait_for(lambda a: "to-the-first" in a["output"])
@@ -305,9 +316,9 @@ def test_outputs_come_and_go_and_what_was_told_stays_told(daemon: Daemon) -> Non
 def test_a_ring_of_another_size_is_refused_with_what_to_do(daemon: Daemon) -> None:
     config = daemon.folder / "tercel.yaml"
     before = config.read_text()
-    config.write_text(before + "capture: {ring_mib: 8}\n")
+    put(config, before + "capture: {ring_mib: 8}\n")
     done = tercel(daemon, "reload")
-    config.write_text(before)
+    put(config, before)
     assert done.returncode == 1
     assert "error[needs-restart]: `capture.ring_mib`" in done.stderr and "systemctl restart" in done.stderr
 
@@ -331,12 +342,12 @@ def test_a_reload_hears_calls_that_no_rule_had_asked_for(tmp_path: Path) -> None
     file = tmp_path / "rules.yaml"
     made = f"- rule: Made\n  desc: d\n  condition: evt.type = {{}} and fs.path.name startswith {tmp_path}\n"
     made += "  output: made %fs.path.name\n  priority: INFO\n"
-    file.write_text(made.format("mkdir"))
+    put(file, made.format("mkdir"))
     with Daemon(tmp_path, rules=[file]) as daemon:
         assert daemon.process is not None
         (tmp_path / "a").mkdir()
         daemon.wait_for(lambda a: a["output_fields"].get("fs.path.name") == str(tmp_path / "a"))
-        file.write_text(made.format("rmdir"))
+        put(file, made.format("rmdir"))
         daemon.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "reloaded: generation 2" in daemon.errors(), "the reload")
         (tmp_path / "b").mkdir()
