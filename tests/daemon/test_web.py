@@ -148,6 +148,17 @@ def test_clients_that_say_nothing_take_no_more_than_their_room() -> None:
         server.stop()
 
 
+def test_it_listens_where_it_is_told_and_nowhere_else() -> None:
+    server = serve(listen_address="127.0.0.2")
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.2:{server.port}/healthz", timeout=20) as answer:
+            assert answer.status == 200
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), timeout=20).close()
+    finally:
+        server.stop()
+
+
 def test_a_port_that_is_taken_is_said() -> None:
     server = serve()
     try:
