@@ -19,15 +19,13 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.ABSTIME, A.NONE, False,
         """
-        proc.exe_ino.ctime
-        proc.exe_ino.ctime_duration_pidns_start proc.exe_ino.ctime_duration_proc_start proc.exe_ino.mtime
+
         """,
     ),
     (
         T.BOOL, A.NONE, False,
         """
-        proc.is_exe_from_memfd proc.is_exe_lower_layer proc.is_exe_upper_layer
-        proc.is_exe_writable proc.is_vpgid_leader
+
         """,
     ),
     (
@@ -39,15 +37,14 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
         T.INT, A.NONE, False,
         """
-        proc.exe_ino proc.fdlimit proc.loginshellid
-        proc.vpgid thread.vtid
+        thread.vtid
         """,
     ),
     (
         T.RELTIME, A.NONE, False,
         """
         evt.deltatime evt.deltatime.ns evt.deltatime.s evt.reltime evt.reltime.ns
-        evt.reltime.s proc.duration proc.ppid.duration proc.ppid.ts thread.exectime thread.totexectime
+        evt.reltime.s thread.exectime thread.totexectime
         """,
     ),
     (
@@ -57,13 +54,7 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         k8s.deployment.labels k8s.deployment.name k8s.ns.id k8s.ns.labels
         k8s.rc.id k8s.rc.labels k8s.rc.name k8s.rs.id k8s.rs.labels k8s.rs.name k8s.svc.id k8s.svc.labels
         k8s.svc.name
-        proc.vpgid.exe proc.vpgid.exepath proc.vpgid.name thread.cgroups
-        """,
-    ),
-    (
-        T.TEXT, A.INDEX_OR_KEY, False,
-        """
-        proc.aenv proc.env
+        thread.cgroups
         """,
     ),
     (
@@ -77,8 +68,7 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         T.UINT, A.NONE, False,
         """
         proc.fdopencount proc.nchilds proc.nthreads
-        proc.pidns_init_start_ts proc.vmrss proc.vmsize proc.vmswap thread.pfmajor thread.pfminor thread.vmrss
-        thread.vmsize
+        proc.vmrss proc.vmswap thread.vmrss
         """,
     ),
     (

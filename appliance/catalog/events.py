@@ -65,7 +65,7 @@ from appliance.catalog.params import (
     CONTROL_SIZE,
     CREAT_FLAGS,
     CWD,
-    EXECVEAT_FLAGS,
+    EXE_FLAGS,
     FAMILIES,
     FD_FLAGS,
     LINK_FLAGS,
@@ -252,6 +252,17 @@ _PROCESS_FACTS = (
     Param("filename", T.PATH),
     _internal("args_size", T.UINT32),
     _internal("stdio", T.FDS),  # descriptors 0, 1 and 2
+    Param("fdlimit", T.UINT64),
+    Param("pgft_maj", T.UINT64),
+    Param("pgft_min", T.UINT64),
+    Param("vm_size", T.UINT32),  # KiB, like Falco's
+    Param("env", T.ARGS),
+    Param("vpgid", T.PID),
+    Param("flags", T.FLAGS, EXE_FLAGS),
+    Param("exe_ino", T.UINT64),
+    Param("exe_ino_ctime", T.UINT64),
+    Param("exe_ino_mtime", T.UINT64),
+    _internal("pidns_init_start_ts", T.UINT64),  # since boot
 )
 
 _CLONE = (
@@ -352,7 +363,7 @@ _ROWS = (
     EventSpec(
         _E.EXECVEAT,
         _C.PROCESS,
-        (_RES, *_PROCESS_FACTS, Param("flags", T.FLAGS, EXECVEAT_FLAGS)),
+        (_RES, *_PROCESS_FACTS),
         doc="the same, by folder descriptor",
     ),
     EventSpec(_E.CLONE, _C.PROCESS, _CLONE, doc="a process or a thread was created"),

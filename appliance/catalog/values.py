@@ -15,6 +15,7 @@ from appliance.catalog import audit
 from appliance.catalog.events import EVENTS, OPEN_LIKE, OPENS, Category
 from appliance.catalog.params import (
     CWD,
+    EXE_FLAGS,
     O_ACCMODE,
     OPEN_FLAGS,
     Param,
@@ -274,9 +275,50 @@ def date_time(ts_ns: int) -> str:
     return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}.{rest:09}"
 
 
-def relative(e: Event, pid: int | None) -> Process:
-    """The process itself or the ancestor that has this pid; `NO_PROCESS` where none has."""
-    return next((p for p in ancestors(e) if p.pid == pid), NO_PROCESS)
+_SHELLS = frozenset({"bash", "csh", "dash", "fish", "ksh", "sh", "tcsh", "zsh"})
+_ENV_LEVELS = 20  # how far up `proc.aenv[NAME]` looks
+
+
+def leader(e: Event, attribute: str) -> Process:
+    """The leader of a session or group (`sid`, `pgid`, `vpgid`): that number's process, else the eldest one in it."""
+    mine = getattr(e.process, attribute)
+    chain = ancestors(e)
+    if mine is None:
+        return NO_PROCESS
+    number = "vpid" if attribute == "vpgid" else "pid"
+    among = [p for p in chain if getattr(p, attribute) == mine]
+    return next((p for p in among if getattr(p, number) == mine), among[-1] if among else NO_PROCESS)
+
+
+def since(end_ns: int | None, start_ns: int | None) -> int | None:
+    """Nanoseconds from one moment to another; None where one is not known or they are the other way round."""
+    return None if end_ns is None or start_ns is None or end_ns < start_ns else end_ns - start_ns
+
+
+def exe_is(process: Process, name: str) -> bool:
+    """Whether the running file has this flag of `EXE_FLAGS`; false where it is not known."""
+    return bool((process.exe_flags or 0) & EXE_FLAGS[name])
+
+
+def environment(process: Process, name: str | None = None) -> str | None:
+    """The whole environment, or one variable of it: empty, not absent, where there is none of that name (Falco)."""
+    if process.name is None:
+        return None
+    if name is None:
+        return " ".join(process.env)
+    return next((text[len(name) + 1 :] for text in process.env if text.startswith(f"{name}=")), "")
+
+
+def ancestor_environment(e: Event, key: str | int) -> str | None:
+    """The environment of one ancestor, or the nearest ancestor's variable of that name."""
+    if isinstance(key, int):
+        return environment(e.ancestor(key))
+    return next((v for p in ancestors(e)[1 : _ENV_LEVELS + 1] if (v := environment(p, key))), "")
+
+
+def login_shell(e: Event) -> int | None:
+    """The pid of the eldest shell among the ancestors."""
+    return next((p.pid for p in reversed(ancestors(e)[1:]) if p.name in _SHELLS), None)
 
 
 def joined_args(process: Process) -> str | None:
@@ -469,7 +511,8 @@ NAMES: Mapping[str, object] = MappingProxyType(
         for f in (
             result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
             is_type, io_way, is_wait, is_syslog, io_buffer, io_length, failed_about,
-            ancestors, capabilities, iso_time, clock_time, date_time, relative, joined_args, arguments_length,
+            ancestors, capabilities, iso_time, clock_time, date_time, leader, since, exe_is,
+            environment, ancestor_environment, login_shell, joined_args, arguments_length,
             socket_family, polled, domain_names, fd_type, fd_types,
             fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,
             pod, short_id, label, labels_text, pod_labels_text, container_age, probe_text, is_probe,

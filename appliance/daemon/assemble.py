@@ -16,7 +16,7 @@ from appliance.config.settings import LOG_LEVELS, Capture
 from appliance.daemon.audit import Audit
 from appliance.daemon.canary import CALLS, LATE_RULE, Canary
 from appliance.daemon.generation import Generation, domains_of
-from appliance.daemon.identity import internal_alerts, wall_offset_ns
+from appliance.daemon.identity import boot_offset_ns, internal_alerts, wall_offset_ns
 from appliance.daemon.ledger import Ledger
 from appliance.daemon.loop import Loop, Summary
 from appliance.engine.state import State
@@ -188,6 +188,7 @@ def arm(
         read_process=processes.read_process,
         ask_container=containers.ask,
         wall_offset_ns=wall_offset_ns(),
+        boot_offset_ns=boot_offset_ns(),
         domains=lambda: domains.names,
     )
     containers.start()

@@ -39,6 +39,11 @@ def internal_alerts(host: str, new_id: Callable[[], str]) -> Callable[..., Alert
     return make
 
 
+def boot_offset_ns() -> int:
+    """Wall clock minus CLOCK_BOOTTIME, the clock of the starts of processes, nanoseconds."""
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 def wall_offset_ns() -> int:
     """Wall clock minus CLOCK_MONOTONIC, the clock of the kernel's records, in nanoseconds."""
     return time.time_ns() - time.monotonic_ns()

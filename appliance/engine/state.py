@@ -125,12 +125,15 @@ class State:
         max_processes: int = 65_536,
         max_ended: int = 16_384,
         max_containers: int = 4_096,
+        boot_offset_ns: int | None = None,
         domains: Callable[[], Mapping[str, tuple[str, ...]]] = dict,
     ) -> None:
         """`read_process(pid)` gives a PROCINFO event or None; `ask_container(full_id, owner)` asks without waiting;
-        `wall_offset_ns` is wall clock minus monotonic clock; `domains` gives the domain names that rules ask for, by
+        `wall_offset_ns` is wall clock minus monotonic clock, `boot_offset_ns` wall clock minus the time since boot (the
+        same where it is not given: the machine never slept); `domains` gives the domain names that rules ask for, by
         address."""
         self.wall_offset_ns = wall_offset_ns
+        self._boot_offset_ns = wall_offset_ns if boot_offset_ns is None else boot_offset_ns
         self._accounts = accounts
         self._read_process = read_process
         self._ask_container = ask_container
@@ -412,7 +415,7 @@ class State:
     def _setsid(self, raw: RawEvent) -> Event:
         entry = self._find(raw)
         if raw.res >= 0:
-            entry.process = replace(entry.process, sid=raw.pid, pgid=raw.pid, tty=0)
+            entry.process = replace(entry.process, sid=raw.pid, pgid=raw.pid, vpgid=entry.process.vpid, tty=0)
         return self._make(raw, entry)
 
     def _setpgid(self, raw: RawEvent) -> Event:
@@ -420,11 +423,11 @@ class State:
         pid, pgid, own_pgid = cast("tuple[int, int, int]", raw.params)
         if raw.res >= 0:
             if pid in (0, entry.process.vpid):
-                entry.process = replace(entry.process, pgid=own_pgid)
+                entry.process = replace(entry.process, pgid=own_pgid, vpgid=pgid or entry.process.vpid)
             elif entry.process.vpid == raw.pid:  # in the host's pid namespace, where numbers are what they seem
                 child = self._live.get(pid)
                 if child is not None:
-                    child.process = replace(child.process, pgid=pgid or pid)
+                    child.process = replace(child.process, pgid=pgid or pid, vpgid=pgid or pid)
         return self._make(raw, entry)
 
     def _sockets(self, type_: EventType) -> Handler:
@@ -578,7 +581,7 @@ class State:
                 return entry
             if _same(entry, start_ns):  # from /proc until now
                 entry.start_ns, entry.exact = start_ns, True
-                entry.process = replace(entry.process, start_ns=start_ns)
+                entry.process = replace(entry.process, start_ns=start_ns, started_ns=start_ns + self._boot_offset_ns)
                 return entry
         ended = self._ended_of(raw.pid, start_ns)
         if ended is not None:
@@ -590,13 +593,15 @@ class State:
         if told is not None and told.start_ns <= start_ns < told.start_ns + _TICK_NS:
             self._missing["process not known, read from /proc"] += 1
             process, place = self._facts(told)
-            return self._add(_Entry(replace(process, start_ns=start_ns), place, exact=True))
+            process = replace(process, start_ns=start_ns, started_ns=start_ns + self._boot_offset_ns)
+            return self._add(_Entry(process, place, exact=True))
         self._missing["process not known, ended before it could be read"] += 1
         return self._add(_Entry(self._minimal(raw), self._host, exact=True))
 
     def _minimal(self, raw: RawEvent) -> Process:
         process = Process(
             pid=raw.pid, start_ns=raw.start_ns, uid=raw.uid, gid=raw.gid, euid=raw.uid, egid=raw.gid,
+            started_ns=raw.start_ns + self._boot_offset_ns,
         )  # fmt: skip
         return self._with_accounts(process, HOST)
 
@@ -608,6 +613,7 @@ class State:
         size = cast("int | None", value["args_size"]) or 0
         cwd = cast("str | None", value["cwd"])
         exepath = cast("str | None", value["trusted_exepath"])
+        pidns_start_ns = cast("int | None", value["pidns_init_start_ts"])
         if not cwd and exepath:  # a process that has ended and was not waited for has neither
             self._missing["working directory not readable"] += 1
         process = Process(
@@ -636,6 +642,18 @@ class State:
             cap_inheritable=cast("int | None", value["cap_inheritable"]),
             container_id=place.container.id,
             stdio=standard_streams(cast("tuple[str, ...]", value["stdio"] or ())),
+            env=cast("tuple[str, ...]", value["env"] or ()),
+            vpgid=cast("int | None", value["vpgid"]),
+            started_ns=raw.start_ns + self._boot_offset_ns,
+            pidns_started_ns=pidns_start_ns + self._boot_offset_ns if pidns_start_ns else None,
+            exe_flags=cast("int | None", value["flags"]) if exepath else None,
+            exe_ino=cast("int | None", value["exe_ino"]) or None,
+            exe_ctime_ns=cast("int | None", value["exe_ino_ctime"]) or None,
+            exe_mtime_ns=cast("int | None", value["exe_ino_mtime"]) or None,
+            fdlimit=cast("int | None", value["fdlimit"]),
+            pfmajor=cast("int | None", value["pgft_maj"]),
+            pfminor=cast("int | None", value["pgft_min"]),
+            vmsize=cast("int | None", value["vm_size"]),
         )
         return self._with_accounts(process, place.container), place
 
@@ -651,7 +669,10 @@ class State:
 
     def _born(self, caller: _Entry, pid: int, vpid: int, ppid: int, start_ns: int) -> None:
         parent: _Entry | None = caller if ppid == caller.process.pid else self._live.get(ppid)
-        process = replace(caller.process, pid=pid, ppid=ppid, vpid=vpid, start_ns=start_ns)
+        process = replace(
+            caller.process, pid=pid, ppid=ppid, vpid=vpid, start_ns=start_ns,
+            started_ns=start_ns + self._boot_offset_ns,
+        )  # fmt: skip
         entry = self._add(_Entry(process, caller.place, exact=True))
         if parent is not None:
             self._link(entry, parent)

@@ -5,6 +5,8 @@ Comes in: the kernel's types. Goes out: C macro definitions. Never: an offset th
 
 from __future__ import annotations
 
+import mmap
+
 from appliance.kernel.arch import Arch
 from appliance.kernel.btf import Btf
 from appliance.model.diagnostic import NotSupportedError
@@ -25,11 +27,19 @@ _MEMBERS: dict[str, tuple[str, ...]] = {
         "path.mnt", "path.dentry", "dentry.d_parent", "dentry.d_name.name", "mount.mnt", "mount.mnt_parent",
         "mount.mnt_mountpoint", "vfsmount.mnt_root", "file.f_path", "file.f_inode", "file.private_data",
         "file.f_mode", "inode.i_mode", "inode.i_ino", "inode.i_sb", "super_block.s_dev", "super_block.s_magic",
+        "inode.i_uid", "inode.i_gid", "inode.i_flags", "super_block.s_flags", "vfsmount.mnt_flags", "upid.ns",
+        "pid_namespace.child_reaper", "signal_struct.rlim", "task_struct.maj_flt", "task_struct.min_flt",
+        "mm_struct.total_vm", "mm_struct.env_start", "mm_struct.env_end",
         "dentry.d_inode", "files_struct.fdt", "fdtable.fd", "fdtable.max_fds", "socket.sk",
         "css_set.dfl_cgrp", "css_set.subsys", "cgroup_subsys_state.cgroup", "cgroup.kn", "kernfs_node.name",
         "linux_binprm.filename",
     )
 } | {
+    # two numbers since 6.11, a timespec64 before; its nanoseconds are a `long` whose lower half comes first
+    "inode_i_ctime_sec": ("inode.i_ctime_sec", "inode.__i_ctime.tv_sec", "inode.i_ctime.tv_sec"),
+    "inode_i_ctime_nsec": ("inode.i_ctime_nsec", "inode.__i_ctime.tv_nsec", "inode.i_ctime.tv_nsec"),
+    "inode_i_mtime_sec": ("inode.i_mtime_sec", "inode.__i_mtime.tv_sec", "inode.i_mtime.tv_sec"),
+    "inode_i_mtime_nsec": ("inode.i_mtime_nsec", "inode.__i_mtime.tv_nsec", "inode.i_mtime.tv_nsec"),
     "kernfs_node_parent": ("kernfs_node.__parent", "kernfs_node.parent"),
     "sock_family": ("sock.__sk_common.skc_family",),
     "sock_num": ("sock.__sk_common.skc_num",),
@@ -90,6 +100,7 @@ def macros(btf: Btf, arch: Arch) -> dict[str, int]:
     controllers = (btf.enum("cgroup_subsys_id", name) for name in _V1_CONTROLLERS)
     found["CGROUP_V1_INDEX"] = next((i for i in controllers if i is not None), 0)
     found["STACK_SIZE"] = STACK_SIZE
+    found["PAGE_BYTES"] = mmap.PAGESIZE
     return found | _registers(btf, arch)
 
 

@@ -652,6 +652,11 @@ class Process:
     file that the kernel runs, `cwd` ends in `/`. `tty` is the device number of the controlling terminal, 0 for none.
     `start_ns` is since boot, as in `RawEvent`; `loginuid` is -1 when nobody logged in. Capabilities are bit sets.
     `stdio` are type and name of descriptor 0, then of 1 and of 2, in the words of `Fd`; empty where they are not known.
+
+    `env` are `NAME=value` as the program was given them, 4,096 bytes at most. `started_ns` and `pidns_started_ns`, the
+    starts of the process and of the first one in its pid namespace, are nanoseconds since the epoch, like the times of
+    the running file (`exe_ctime_ns`, `exe_mtime_ns`); `exe_flags` are the bits of `catalog.params.EXE_FLAGS`. `vmsize`
+    (KiB), page faults and `fdlimit` are as they were when the program was started, or when we were.
     """
 
     pid: int = -1
@@ -679,6 +684,18 @@ class Process:
     cap_inheritable: int | None = None
     container_id: str = "host"
     stdio: tuple[str | None, ...] = ()
+    env: tuple[str, ...] = ()
+    vpgid: int | None = None
+    started_ns: int | None = None
+    pidns_started_ns: int | None = None
+    exe_flags: int | None = None
+    exe_ino: int | None = None
+    exe_ctime_ns: int | None = None
+    exe_mtime_ns: int | None = None
+    fdlimit: int | None = None
+    pfmajor: int | None = None
+    pfminor: int | None = None
+    vmsize: int | None = None
     user: Account | None = None
     login: Account | None = None
     group: Account | None = None

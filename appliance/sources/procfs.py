@@ -14,12 +14,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from appliance.catalog.events import EVENTS
+from appliance.catalog.params import EXE_FLAGS
 from appliance.model.event import EventType, ParamValue, RawEvent
 from appliance.sources.descriptors import Descriptors
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _ARGS_MAX = 128 * 1024  # bytes of a command line that are read
 _TEXT_MAX = 64 * 1024  # bytes of any other file: each is the kernel's own and small
+_ENV_MAX = 4096
+_UNLIMITED = (1 << 64) - 1
+_DAC_OVERRIDE = 1
 _TRIES = 2  # a process may start another program while it is read
 
 
@@ -96,6 +100,14 @@ class Procfs:
             "trusted_exepath": exe,
             "filename": exe,
             "stdio": self._descriptors.standard(folder),
+            "fdlimit": _fdlimit(folder),
+            "pgft_maj": after.pfmajor,
+            "pgft_min": after.pfminor,
+            "vm_size": after.vmsize_bytes // 1024,
+            "env": _environment(folder),
+            "vpgid": int(status["NSpgid"].split()[-1]) if "NSpgid" in status else after.pgid,
+            **_exe_facts(folder, exe, uids[1], gids[1], int(status["CapEff"], 16)),
+            "pidns_init_start_ts": 0,
             "args_size": max(len(cmdline), sum(len(os.fsencode(a)) + 1 for a in args)),
         }
         params = tuple(values[name] for name in EVENTS[EventType.PROCINFO].index)
@@ -111,18 +123,69 @@ class _ChangedError(Exception):
 class _Stat:
     """The fields of /proc/PID/stat that we use."""
 
-    __slots__ = ("comm", "pgid", "ppid", "sid", "start_ticks", "tty")
+    __slots__ = ("comm", "pfmajor", "pfminor", "pgid", "ppid", "sid", "start_ticks", "tty", "vmsize_bytes")
 
-    def __init__(self, comm: str, ppid: int, pgid: int, sid: int, tty: int, start_ticks: int) -> None:
-        self.comm, self.ppid, self.pgid, self.sid, self.tty, self.start_ticks = comm, ppid, pgid, sid, tty, start_ticks
+    def __init__(self, comm: str, rest: list[bytes]) -> None:
+        """`rest` begins with field 3, the state."""
+        self.comm = comm
+        self.ppid, self.pgid, self.sid = int(rest[1]), int(rest[2]), int(rest[3])
+        self.tty = int(rest[4]) & 0xFFFFFFFF
+        self.pfminor, self.pfmajor = int(rest[7]), int(rest[9])
+        self.start_ticks, self.vmsize_bytes = int(rest[19]), int(rest[20])
 
 
 def _stat_line(data: bytes) -> _Stat:
     """The name may hold blanks, brackets and line ends: it lies between the first `(` and the last `)`."""
     left, right = data.index(b"("), data.rindex(b")")
-    rest = data[right + 1 :].split()  # begins with field 3, the state
-    tty = int(rest[4]) & 0xFFFFFFFF
-    return _Stat(os.fsdecode(data[left + 1 : right]), int(rest[1]), int(rest[2]), int(rest[3]), tty, int(rest[19]))
+    return _Stat(os.fsdecode(data[left + 1 : right]), data[right + 1 :].split())
+
+
+def _fdlimit(folder: int) -> int:
+    """The soft limit of descriptors, 0 where it cannot be read."""
+    for line in _read(folder, "limits").split(b"\n"):
+        if line.startswith(b"Max open files"):
+            soft = line.split()[3]
+            return int(soft) if soft.isdigit() else _UNLIMITED
+    return 0
+
+
+def _environment(folder: int) -> tuple[str, ...]:
+    """As the program was given it, cut where the kernel part cuts it; empty where it may not be read."""
+    try:
+        return _arguments(_read(folder, "environ", _ENV_MAX))
+    except OSError:
+        return ()
+
+
+def _exe_facts(folder: int, exe: str | None, euid: int, egid: int, rights: int) -> dict[str, ParamValue]:
+    """Inode, times and flags of the running file. On an overlay, which layer it lies in is not told here."""
+    nothing: dict[str, ParamValue] = {"flags": 0, "exe_ino": 0, "exe_ino_ctime": 0, "exe_ino_mtime": 0}
+    if exe is None:
+        return nothing
+    try:
+        found, below = os.stat("exe", dir_fd=folder), _statvfs(folder)
+    except OSError:
+        return nothing
+    shift = 6 if found.st_uid == euid else 3 if found.st_gid == egid else 0
+    writable = rights >> _DAC_OVERRIDE & 1 or found.st_mode >> shift & 2
+    flags = EXE_FLAGS["EXE_WRITABLE"] if writable and not below & os.ST_RDONLY else 0
+    if exe.startswith("/memfd:") and found.st_nlink == 0:
+        flags |= EXE_FLAGS["EXE_FROM_MEMFD"]
+    return {
+        "flags": flags,
+        "exe_ino": found.st_ino,
+        "exe_ino_ctime": found.st_ctime_ns,
+        "exe_ino_mtime": found.st_mtime_ns,
+    }
+
+
+def _statvfs(folder: int) -> int:
+    """Mount flags of what the running file lies on; opened by path only, so that nothing is done to it."""
+    fd = os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.fstatvfs(fd).f_flag
+    finally:
+        os.close(fd)
 
 
 def _status(data: bytes) -> dict[str, str]:

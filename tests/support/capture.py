@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from appliance.catalog.events import EVENTS
-from appliance.daemon.identity import wall_offset_ns
+from appliance.daemon.identity import boot_offset_ns, wall_offset_ns
 from appliance.engine.state import State
 from appliance.kernel.program import Buffers
 from appliance.model.event import Event, EventType, RawEvent
@@ -48,6 +48,7 @@ class Capture:
             read_process=processes.read_process,
             ask_container=ask_container,
             wall_offset_ns=wall_offset_ns(),
+            boot_offset_ns=boot_offset_ns(),
         )
         for raw in processes.scan():
             self.state.apply(raw)

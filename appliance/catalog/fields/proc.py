@@ -20,7 +20,7 @@ def _ancestor(name: str, type_: FieldType, doc: str, attribute: str) -> Field:
 def _leader(field: str, of: str) -> tuple[Field, ...]:
     """Rows about the leader of a session or a group: the process itself or an ancestor of it."""
     return tuple(
-        Field(f"proc.{field}.{name}", type_, f"{doc} of the {of}'s leader", f"relative(e, e.process.{field}).{name}")
+        Field(f"proc.{field}.{name}", type_, f"{doc} of the {of}'s leader", f"leader(e, '{field}').{name}")
         for name, type_, doc in (("exe", T.TEXT, "first argument"), ("exepath", T.PATH, "path of the running file"))
     )
 
@@ -40,13 +40,92 @@ ROWS = (
     Field("proc.tty", T.UINT, "device number of the controlling terminal, 0 for none", "e.process.tty"),
     Field("proc.sid", T.INT, "session id", "e.process.sid"),
     Field("proc.pgid", T.INT, "process group id", "e.process.pgid"),
-    Field("proc.pid.ts", T.ABSTIME, "start of the process, nanoseconds since boot", "e.process.start_ns"),
+    Field("proc.pid.ts", T.RELTIME, "start of the process, nanoseconds since the epoch", "e.process.started_ns"),
     Field("proc.is_sid_leader", T.BOOL, "true for the leader of its session", "e.process.pid == e.process.sid"),
     Field("proc.is_pgid_leader", T.BOOL, "true for the leader of its process group", "e.process.pid == e.process.pgid"),
     *_leader("sid", "session"),
-    Field("proc.sname", T.TEXT, "name of the session's leader, while it lives", "relative(e, e.process.sid).name"),
+    Field("proc.sname", T.TEXT, "name of the session's leader, while it lives", "leader(e, 'sid').name"),
     *_leader("pgid", "process group"),
-    Field("proc.pgid.name", T.TEXT, "name of the group's leader, while it lives", "relative(e, e.process.pgid).name"),
+    Field("proc.pgid.name", T.TEXT, "name of the group's leader, while it lives", "leader(e, 'pgid').name"),
+    Field("proc.vpgid", T.INT, "process group id in its own pid namespace", "e.process.vpgid"),
+    Field("proc.vpgid.name", T.TEXT, "name of that group's leader", "leader(e, 'vpgid').name"),
+    *_leader("vpgid", "group (as its pid namespace numbers it)"),
+    Field(
+        "proc.is_vpgid_leader",
+        T.BOOL,
+        "true for the leader of its group, by the pid namespace's own numbers",
+        "e.process.vpid == e.process.vpgid",
+    ),
+    Field("proc.duration", T.RELTIME, "nanoseconds since the process started", "since(e.ts_ns, e.process.started_ns)"),
+    Field(
+        "proc.ppid.duration",
+        T.RELTIME,
+        "nanoseconds since the parent started",
+        "since(e.ts_ns, e.ancestor(1).started_ns)",
+    ),
+    Field("proc.ppid.ts", T.RELTIME, "start of the parent, nanoseconds since the epoch", "e.ancestor(1).started_ns"),
+    *(
+        Field(f"proc.{name}", T.BOOL, doc, f"exe_is(e.process, '{flag}')")
+        for name, flag, doc in (
+            ("is_exe_writable", "EXE_WRITABLE", "true if the process may write to the file that it runs"),
+            ("is_exe_upper_layer", "EXE_UPPER_LAYER", "true if the running file is in the upper layer of an overlay"),
+            ("is_exe_lower_layer", "EXE_LOWER_LAYER", "true if the running file is in a lower layer of an overlay"),
+            ("is_exe_from_memfd", "EXE_FROM_MEMFD", "true if the running file is memory (memfd_create)"),
+        )
+    ),
+    Field("proc.exe_ino", T.INT, "inode of the running file", "e.process.exe_ino"),
+    Field("proc.exe_ino.ctime", T.ABSTIME, "last change of the running file's inode", "e.process.exe_ctime_ns"),
+    Field("proc.exe_ino.mtime", T.ABSTIME, "last change of the running file's content", "e.process.exe_mtime_ns"),
+    Field(
+        "proc.exe_ino.ctime_duration_proc_start",
+        T.ABSTIME,
+        "nanoseconds from the file's last change to the start of the process",
+        "since(e.process.started_ns, e.process.exe_ctime_ns)",
+    ),
+    Field(
+        "proc.exe_ino.ctime_duration_pidns_start",
+        T.ABSTIME,
+        "nanoseconds from the start of the pid namespace to the file's last change, where it was changed after it",
+        "since(e.process.exe_ctime_ns, e.process.pidns_started_ns)",
+    ),
+    Field(
+        "proc.pidns_init_start_ts",
+        T.UINT,
+        "start of the pid namespace, nanoseconds since the epoch",
+        "e.process.pidns_started_ns",
+    ),
+    Field(
+        "proc.env",
+        T.TEXT,
+        "environment the program was given, or one variable of it (empty where there is none of that name)",
+        "environment(e.process, {arg})",
+        A.KEY,
+    ),
+    Field(
+        "proc.aenv",
+        T.TEXT,
+        "environment of an ancestor: [1] is the parent, [NAME] the nearest ancestor's variable; alone, of any ancestor",
+        "ancestor_environment(e, {arg})",
+        A.INDEX_OR_KEY,
+        get_all="[environment(p) for p in ancestors(e)[1:] if p.name is not None]",
+    ),
+    Field("proc.loginshellid", T.INT, "pid of the eldest shell among the ancestors", "login_shell(e)"),
+    Field("proc.fdlimit", T.INT, "descriptors it may open, as the program was started", "e.process.fdlimit"),
+    Field("proc.vmsize", T.UINT, "its memory in KiB, as the program was started", "e.process.vmsize"),
+    Field(
+        "thread.vmsize",
+        T.UINT,
+        "the same for the first thread, 0 for others",
+        "e.process.vmsize if e.tid == e.process.pid else 0",
+    ),
+    Field("thread.pfmajor", T.UINT, "page faults that read a disk, as the program was started", "e.process.pfmajor"),
+    Field("thread.pfminor", T.UINT, "other page faults, as the program was started", "e.process.pfminor"),
+    Field(
+        "proc.aline",
+        T.TEXT,
+        "names of the process and its ancestors, eldest first, joined by ` > ` (not in Falco)",
+        "' > '.join(p.name or '?' for p in reversed(ancestors(e)))",
+    ),
     Field("proc.cmdlenargs", T.UINT, "bytes of the arguments behind the first", "arguments_length(e)"),
     Field("proc.pvpid", T.INT, "parent's process id in its own pid namespace", "e.ancestor(1).vpid"),
     Field("proc.pname", T.TEXT, "name of the parent", "e.ancestor(1).name"),

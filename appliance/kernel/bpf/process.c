@@ -45,6 +45,121 @@ static __always_inline s32 group_of(u64 signal, u32 type)
     return nr;
 }
 
+/* process group as the task's own pid namespace numbers it, 0 for one that was made outside of it */
+static __always_inline s32 vpgid_of(u64 task, u64 signal)
+{
+    u64 pid = 0, group = 0;
+    u32 level = 0, group_level = 0;
+    s32 nr = 0;
+    READ(pid, task, task_struct_thread_pid);
+    READ(level, pid, pid_level);
+    bpf_probe_read_kernel(&group, sizeof(group), (const void *)(AT(signal, signal_struct_pids) + 8 * PIDTYPE_PGID));
+    READ(group_level, group, pid_level);
+    if (group && group_level >= level)
+        bpf_probe_read_kernel(&nr, sizeof(nr), (const void *)(AT(group, pid_numbers) + (u64)level * SIZE_upid));
+    return nr;
+}
+
+/* start of the first process of the task's pid namespace, nanoseconds since boot */
+static __always_inline u64 pidns_start_of(u64 task)
+{
+    u64 pid = 0, ns = 0, init = 0, start_ns = 0;
+    u32 level = 0;
+    READ(pid, task, task_struct_thread_pid);
+    READ(level, pid, pid_level);
+    bpf_probe_read_kernel(&ns, sizeof(ns), (const void *)(AT(pid, pid_numbers) + (u64)level * SIZE_upid + OFF_upid_ns));
+    READ(init, ns, pid_namespace_child_reaper);
+    READ(start_ns, init, task_struct_start_boottime);
+    return start_ns;
+}
+
+#define EXE_WRITABLE 1
+#define EXE_UPPER_LAYER 2
+#define EXE_FROM_MEMFD 4
+#define EXE_LOWER_LAYER 8
+#define CAP_DAC_OVERRIDE_ 1
+#define S_IMMUTABLE_ 8
+#define SB_RDONLY_ 1
+#define MNT_READONLY_ 0x40
+#define RLIMIT_NOFILE_ 7
+#define NSEC_MASK 0x3fffffff /* above it stands a flag of the kernel's since 6.13 */
+
+/* May this user write to the file that runs? By its mode; whether the user's rights are more than that; not where the
+ * file or what it lies on cannot be written at all. */
+static __always_inline u32 writable_by(u64 inode, u64 sb, u64 mnt, u32 uid, u32 gid, u64 rights)
+{
+    u32 owner = 0, group = 0, flags = 0, mnt_flags = 0;
+    u64 sb_flags = 0;
+    u16 mode = 0;
+    READ(flags, inode, inode_i_flags);
+    READ(sb_flags, sb, super_block_s_flags);
+    READ(mnt_flags, mnt, vfsmount_mnt_flags);
+    if (flags & S_IMMUTABLE_ || sb_flags & SB_RDONLY_ || mnt_flags & MNT_READONLY_)
+        return 0;
+    READ(mode, inode, inode_i_mode);
+    READ(owner, inode, inode_i_uid);
+    READ(group, inode, inode_i_gid);
+    if (rights >> CAP_DAC_OVERRIDE_ & 1)
+        return EXE_WRITABLE;
+    mode = owner == uid ? mode >> 6 : group == gid ? mode >> 3 : mode;
+    return mode & 2 ? EXE_WRITABLE : 0;
+}
+
+/* `memfd:` begins the name of a file that memfd_create made; it is its own parent */
+static __always_inline u32 memfd_of(u64 dentry)
+{
+    u64 parent = 0, name = 0;
+    char text[6] = {};
+    READ(parent, dentry, dentry_d_parent);
+    READ(name, dentry, dentry_d_name_name);
+    bpf_probe_read_kernel(text, sizeof(text), (const void *)name);
+    return parent == dentry && text[0] == 'm' && text[1] == 'e' && text[2] == 'm' && text[3] == 'f' &&
+           text[4] == 'd' && text[5] == ':' ? EXE_FROM_MEMFD : 0;
+}
+
+/* The file that runs, and what its process has used and may use. Behind PUT_STANDING: it reads the credentials. */
+#define PUT_EXE(task)                                                                              \
+    do {                                                                                           \
+        u64 mm_ = 0, file_ = 0, inode_ = 0, sb_ = 0, mnt_ = 0, dentry_ = 0, magic_ = 0, sec_ = 0;  \
+        u64 signal_ = 0, pages_ = 0;                                                               \
+        u32 nsec_ = 0, layer_ = 0;                                                                 \
+        READ(signal_, task, task_struct_signal);                                                   \
+        e->vpgid = vpgid_of((u64)leader_of((void *)(task)), signal_);                              \
+        e->pidns_init_start_ts = pidns_start_of((u64)leader_of((void *)(task)));                   \
+        e->fdlimit = 0;                                                                            \
+        bpf_probe_read_kernel(&e->fdlimit, 8, (const void *)(AT(signal_, signal_struct_rlim) + 16 * RLIMIT_NOFILE_)); \
+        e->pgft_maj = 0;                                                                           \
+        e->pgft_min = 0;                                                                           \
+        READ(e->pgft_maj, task, task_struct_maj_flt);                                              \
+        READ(e->pgft_min, task, task_struct_min_flt);                                              \
+        READ(mm_, task, task_struct_mm);                                                           \
+        READ(pages_, mm_, mm_struct_total_vm);                                                     \
+        e->vm_size = pages_ * (PAGE_BYTES / 1024);                                                 \
+        e->flags = 0;                                                                              \
+        e->exe_ino = 0;                                                                            \
+        e->exe_ino_ctime = 0;                                                                      \
+        e->exe_ino_mtime = 0;                                                                      \
+        READ(file_, mm_, mm_struct_exe_file);                                                      \
+        if (file_) {                                                                               \
+            READ(inode_, file_, file_f_inode);                                                     \
+            READ(dentry_, AT(file_, file_f_path), path_dentry);                                    \
+            READ(mnt_, AT(file_, file_f_path), path_mnt);                                          \
+            READ(sb_, inode_, inode_i_sb);                                                         \
+            READ(magic_, sb_, super_block_s_magic);                                                \
+            READ(e->exe_ino, inode_, inode_i_ino);                                                 \
+            READ(sec_, inode_, inode_i_ctime_sec);                                                 \
+            READ(nsec_, inode_, inode_i_ctime_nsec);                                               \
+            e->exe_ino_ctime = sec_ * 1000000000ULL + (nsec_ & NSEC_MASK);                         \
+            READ(sec_, inode_, inode_i_mtime_sec);                                                 \
+            READ(nsec_, inode_, inode_i_mtime_nsec);                                               \
+            e->exe_ino_mtime = sec_ * 1000000000ULL + (nsec_ & NSEC_MASK);                         \
+            layer_ = layer_of(inode_, magic_);                                                     \
+            e->flags = writable_by(inode_, sb_, mnt_, e->new_euid, e->new_egid, e->cap_effective)  \
+                | memfd_of(dentry_)                                                                \
+                | (layer_ == FD_UPPER_LAYER ? EXE_UPPER_LAYER : layer_ ? EXE_LOWER_LAYER : 0);     \
+        }                                                                                          \
+    } while (0)
+
 /* device number of the controlling terminal, as /proc/PID/stat tells it (new_encode_dev), 0 for none */
 static __always_inline u32 tty_of(u64 signal)
 {
@@ -174,23 +289,23 @@ static __always_inline u16 put_argv(struct scratch *s, u64 argv, u32 via)
         struct rec_##name *e = (struct rec_##name *)s->data;                                 \
         ((struct head *)s->data)->via = via;                                                 \
         u64 task = (u64)this_task(), mm = 0, from = 0, to = 0, filename = 0;                 \
+        u64 env_from = 0, env_to = 0;                                                        \
         READ(mm, task, task_struct_mm);                                                      \
         READ(from, mm, mm_struct_arg_start);                                                 \
         READ(to, mm, mm_struct_arg_end);                                                     \
+        READ(env_from, mm, mm_struct_env_start);                                             \
+        READ(env_to, mm, mm_struct_env_end);                                                 \
         READ(filename, ctx->args[2], linux_binprm_filename);                                 \
         PUT_STANDING(task);                                                                  \
         e->args_size = to - from;                                                            \
-        PUT_FLAGS_##NAME();                                                                  \
+        PUT_EXE(task);                                                                       \
         e->len_args = put_args(s, from, to);                                                 \
         PUT_PLACE(task);                                                                     \
         e->len_filename = put_kernel_text(s, filename);                                      \
         e->len_stdio = put_stdio(s);                                                         \
+        e->len_env = put_args(s, env_from, env_to);                                          \
         submit(s);                                                                           \
     } while (0)
-
-/* execveat's flags were in a register, and the registers are the new program's by now */
-#define PUT_FLAGS_EXECVE()
-#define PUT_FLAGS_EXECVEAT() e->flags = 0
 
 TRACEPOINT(sched_process_exec)
 {
@@ -209,11 +324,13 @@ TRACEPOINT(sched_process_exec)
     CALL(NAME, name);                                            \
     u64 task = (u64)this_task();                                 \
     PUT_STANDING(task);                                          \
+    PUT_EXE(task);                                               \
     e->len_args = put_argv(s, argv, c.via);                      \
     e->args_size = e->len_args;                                  \
     PUT_PLACE(task);                                             \
     e->len_filename = put_user_text(s, filename);                \
-    e->len_stdio = 0
+    e->len_stdio = 0;                                            \
+    e->len_env = 0
 
 HANDLER(execve)
 {
@@ -224,7 +341,6 @@ HANDLER(execve)
 HANDLER(execveat)
 {
     FAILED(EXECVEAT, execveat, ARG(c, 1), ARG(c, 2));
-    e->flags = ARG(c, 4);
     DONE();
 }
 

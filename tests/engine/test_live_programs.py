@@ -1,0 +1,118 @@
+"""What is known of the file that a process runs, of its environment and its leaders, on the real kernel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.catalog.fields import FIELDS
+from appliance.catalog.values import argument
+from appliance.engine.ruleset import compile_value
+from appliance.model.event import Event, EventType
+from tests.support.capture import Capture
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture(scope="module")
+def capture() -> Iterator[Capture]:
+    with Capture() as capture:
+        yield capture
+
+
+def value(event: Event, field: str, arg: str | int | None = None) -> object:
+    return compile_value(FIELDS[field].get.replace("{arg}", repr(arg)))(event)
+
+
+def started(events: list[Event], pid: int) -> Event:
+    return [e for e in events if e.process.pid == pid and e.type in (EventType.EXECVE, EventType.EXECVEAT)][-1]
+
+
+def test_the_running_file_is_known(capture: Capture, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    shutil.copy("/bin/true", program)
+    program.chmod(0o755)
+    pid, events = capture.run([program], env={"TERCEL_A": "a b", "EMPTY": ""}, start_new_session=True)
+    event, found = started(events, pid), program.stat()
+    assert value(event, "proc.exe_ino") == found.st_ino
+    assert value(event, "proc.exe_ino.ctime") == found.st_ctime_ns
+    assert value(event, "proc.exe_ino.mtime") == found.st_mtime_ns
+    assert value(event, "proc.is_exe_writable") is True
+    assert value(event, "proc.is_exe_from_memfd") is False
+    assert "EXE_WRITABLE" in str(argument(event, "flags")).split("|")
+    assert (value(event, "proc.env", "TERCEL_A"), value(event, "proc.env", "NOT_THERE")) == ("a b", "")
+    assert value(event, "proc.env") == "TERCEL_A=a b EMPTY="
+    assert (value(event, "proc.vpgid"), value(event, "proc.is_vpgid_leader")) == (pid, True)
+    assert value(event, "proc.aenv", 1) is not None
+    duration = value(event, "proc.duration")
+    assert isinstance(duration, int) and 0 <= duration < 60 * 10**9
+    since_change = value(event, "proc.exe_ino.ctime_duration_proc_start")
+    assert isinstance(since_change, int) and since_change < 60 * 10**9
+    vmsize, limit = value(event, "proc.vmsize"), value(event, "proc.fdlimit")
+    assert isinstance(vmsize, int) and 0 < vmsize < 1 << 20
+    assert isinstance(limit, int) and limit > 0
+
+
+def test_whose_user_may_not_write_to_it(capture: Capture) -> None:
+    pid, events = capture.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/bin/true"])
+    assert started(events, pid).process.name == "true"
+    assert value(started(events, pid), "proc.is_exe_writable") is False
+
+
+def test_a_program_from_memory(capture: Capture) -> None:
+    code = (
+        "import os\nfd = os.memfd_create('tercel-memory')\n"
+        "os.write(fd, open('/bin/true', 'rb').read())\nos.execve(fd, ['true'], {})\n"
+    )
+    pid, events = capture.run([sys.executable, "-S", "-c", code])
+    event = started(events, pid)
+    assert value(event, "proc.is_exe_from_memfd") is True
+    assert "EXE_FROM_MEMFD" in str(argument(event, "flags")).split("|")
+    assert "memfd:tercel-memory" in str(event.process.exepath)
+
+
+def test_layers_of_an_overlay(capture: Capture, tmp_path: Path) -> None:
+    """A program of the image and one that was dropped beside it."""
+    lower, upper, both = (tmp_path / name for name in ("lower", "upper", "both"))
+    for folder in (lower, upper, both):
+        folder.mkdir()
+    shutil.copy("/bin/true", lower / "shipped")
+    script = (
+        f"mount -t tmpfs none {tmp_path}/upper && mkdir {upper}/u {upper}/w && "
+        f"mount -t overlay overlay -o lowerdir={lower},upperdir={upper}/u,workdir={upper}/w {both} && "
+        f"cp {both}/shipped {both}/dropped && {both}/shipped && {both}/dropped"
+    )
+    _, events = capture.run(["unshare", "--mount", "sh", "-c", script])
+    execs = {e.process.name: e for e in events if e.type is EventType.EXECVE and e.res == 0}
+    shipped, dropped = execs["shipped"], execs["dropped"]
+    assert (value(shipped, "proc.is_exe_lower_layer"), value(shipped, "proc.is_exe_upper_layer")) == (True, False)
+    assert (value(dropped, "proc.is_exe_lower_layer"), value(dropped, "proc.is_exe_upper_layer")) == (False, True)
+
+
+def test_the_same_of_one_that_ran_before_us(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    shutil.copy("/bin/sleep", program)
+    child = subprocess.Popen([program, "60"], env={"TERCEL_B": "x"}, start_new_session=True)
+    try:
+        while os.readlink(f"/proc/{child.pid}/exe") != str(program):
+            time.sleep(0.01)
+        with Capture() as capture:
+            child.kill()
+            events = capture.until(lambda e: e.type is EventType.PROCEXIT and e.process.pid == child.pid)
+    finally:
+        child.kill()
+        child.wait()
+    event = next(e for e in events if e.process.pid == child.pid and e.type is EventType.PROCEXIT)
+    found = program.stat()
+    assert (value(event, "proc.exe_ino"), value(event, "proc.exe_ino.ctime")) == (found.st_ino, found.st_ctime_ns)
+    assert value(event, "proc.is_exe_writable") is True
+    assert value(event, "proc.env", "TERCEL_B") == "x"
+    assert value(event, "proc.vpgid") == child.pid
+    assert isinstance(event.process.vmsize, int) and event.process.vmsize > 0
