@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -101,7 +100,7 @@ def test_the_same_of_one_that_ran_before_us(tmp_path: Path) -> None:
     shutil.copy("/bin/sleep", program)
     child = subprocess.Popen([program, "60"], env={"TERCEL_B": "x"}, start_new_session=True)
     try:
-        while os.readlink(f"/proc/{child.pid}/exe") != str(program):
+        while Path(f"/proc/{child.pid}/exe").readlink() != program:
             time.sleep(0.01)
         with Capture() as capture:
             child.kill()
