@@ -147,7 +147,7 @@ CASES = [
     (CAT, "proc.sname = bash", True),  # its session's leader is its parent
     (CAT, "proc.sid.exepath = /usr/bin/bash and proc.pgid.name = bash", True),
     (CAT, "proc.is_sid_leader = true", False),
-    (WEB, "proc.sname exists", False),  # no ancestors are known
+    (WEB, "proc.sname exists", True),  # no ancestors are known: itself is the eldest of its session
     (CAT, "proc.cmdlenargs = 16", True),
     (CAT, "proc.pvpid = 100", True),
     (CAT, "proc.aargs[0] contains Shadow", True),

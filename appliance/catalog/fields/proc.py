@@ -44,9 +44,16 @@ ROWS = (
     Field("proc.is_sid_leader", T.BOOL, "true for the leader of its session", "e.process.pid == e.process.sid"),
     Field("proc.is_pgid_leader", T.BOOL, "true for the leader of its process group", "e.process.pid == e.process.pgid"),
     *_leader("sid", "session"),
-    Field("proc.sname", T.TEXT, "name of the session's leader, while it lives", "leader(e, 'sid').name"),
+    Field(
+        "proc.sname", T.TEXT, "name of the session's leader, else of the eldest ancestor in it", "leader(e, 'sid').name"
+    ),
     *_leader("pgid", "process group"),
-    Field("proc.pgid.name", T.TEXT, "name of the group's leader, while it lives", "leader(e, 'pgid').name"),
+    Field(
+        "proc.pgid.name",
+        T.TEXT,
+        "name of the group's leader, else of the eldest ancestor in it",
+        "leader(e, 'pgid').name",
+    ),
     Field("proc.vpgid", T.INT, "process group id in its own pid namespace", "e.process.vpgid"),
     Field("proc.vpgid.name", T.TEXT, "name of that group's leader", "leader(e, 'vpgid').name"),
     *_leader("vpgid", "group (as its pid namespace numbers it)"),
