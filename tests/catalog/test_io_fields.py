@@ -1,0 +1,59 @@
+"""Fields of reading, writing, waiting and failing, over events made by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.catalog.lookup import value_of
+from appliance.engine.ruleset import compile_value
+from appliance.model.event import Event, Fd
+from appliance.model.expr import FieldRef
+from tests.support.events import event, file_fd
+
+SOCKET = Fd(num=4, type="ipv4", typechar="4", name="1.2.3.4:5->6.7.8.9:10")
+LOG = Fd(num=4, type="unix", typechar="u", name="/dev/log")
+READ = event("read", res=3, data="abc", fd=file_fd("/a"))
+SENT = event("sendto", res=-11, data="xyz", fd=SOCKET)
+LOGGED = event("sendto", res=5, data="hello", fd=LOG)
+OPENED = event("open", res=-2, name="/a")
+HANDLE = event("open_by_handle_at", res=3, flags=2, fd=file_fd("/a"))
+WAITED = event("poll", res=0)
+MAPPED = event("mmap", res=-12)
+KILLED = event("kill", res=-3)
+
+
+@pytest.mark.parametrize(
+    ("field", "of", "value"),
+    [
+        ("evt.is_io", READ, True),
+        ("evt.is_io_read", READ, True),
+        ("evt.is_io_write", READ, False),
+        ("evt.io_dir", READ, "r"),
+        ("evt.io_dir", SENT, "w"),
+        ("evt.io_dir", OPENED, None),
+        ("evt.is_io", OPENED, False),
+        ("evt.buffer", READ, "abc"),
+        ("evt.buffer", OPENED, None),
+        ("evt.buflen", READ, 3),
+        ("evt.buflen", SENT, None),
+        ("evt.is_wait", WAITED, True),
+        ("evt.is_wait", READ, False),
+        ("evt.is_syslog", LOGGED, True),
+        ("evt.is_syslog", SENT, False),
+        ("evt.type.is.read", READ, 1),
+        ("evt.type.is.read", SENT, 0),
+        ("evt.count.error", READ, None),
+        ("evt.count.error", SENT, 1),
+        ("evt.count.error.net", SENT, 1),
+        ("evt.count.error.file", SENT, None),
+        ("evt.count.error.file", OPENED, 1),
+        ("evt.count.error.memory", MAPPED, 1),
+        ("evt.count.error.other", KILLED, 1),
+        ("evt.is_open_read", HANDLE, True),
+        ("evt.is_open_write", HANDLE, True),
+    ],
+)
+def test_fields(field: str, of: Event, value: object) -> None:
+    found = value_of(FieldRef(field))
+    assert found is not None
+    assert compile_value(found.code)(of) == value
