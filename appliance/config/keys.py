@@ -135,8 +135,11 @@ ROWS: tuple[Row, ...] = (
     Row("metrics.kernel_iter_event_counters_enabled", _TAKEN, "there are no BPF iterators to count"),
     Row("metrics.jemalloc_stats_enabled", _TAKEN, "there is no jemalloc here", (False,)),
     # tuning
-    *_rows(_TAKEN, "the calls that the loaded rules and the process table need are heard, and no others",
-           *_under("base_syscalls", "custom_set", "repair", "all"), same=([], False)),
+    Row("base_syscalls.custom_set", _DONE, "added to the calls that rules name, `!` takes away; what keeps the process"
+        " table true is always heard"),
+    Row("base_syscalls.repair", _TAKEN, "no more than rules, `custom_set` and the process table need is heard anyway",
+        (True, False)),
+    Row("base_syscalls.all", _TAKEN, "every call that a rule names is heard anyway", (True, False)),
     *_rows(_TAKEN, "tables have bounds of their own, and the end of a process takes its entry away",
            *_under("falco_libs", "thread_table_size", "thread_table_auto_purging_interval_s",
                    "thread_table_auto_purging_thread_timeout_s")),

@@ -29,6 +29,7 @@ from appliance.config.plugins import k8s_audit
 from appliance.config.settings import AppendOutput, Config, Plugin, RuleSwitch, Secret, SyslogOutput
 from appliance.model.alert import Priority
 from appliance.model.diagnostic import ConfigError, Diagnostic, Span
+from appliance.model.event import EventType
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -413,7 +414,7 @@ def _fill(default: _Settings, value: Mapping[str, Any]) -> _Settings:
         elif field.name == "program":
             changes[field.name] = tuple(shlex.split(new)) if isinstance(new, str) else tuple(new)
         elif isinstance(old, tuple):
-            paths = field.name not in ("fields", "actions")
+            paths = field.name not in ("fields", "actions", "custom_set")
             changes[field.name] = tuple(Path(item) if paths and isinstance(item, str) else item for item in new)
         else:
             changes[field.name] = new
@@ -469,6 +470,15 @@ def _inconsistencies(config: Config, document: Document) -> Iterator[Diagnostic]
                 "give the paths of both files",
             )  # fmt: skip
     yield from _syslog(config.syslog_output, document)
+    known = [type_.value for type_ in EventType]
+    for i, name in enumerate(config.base_syscalls.custom_set):
+        if name.removeprefix("!") not in known:
+            near = difflib.get_close_matches(name.removeprefix("!"), known, n=1)
+            yield document.diagnose(
+                "unknown-event", f"there is no system call `{name.removeprefix('!')}`",
+                ("base_syscalls", "custom_set", i),
+                f"did you mean `{near[0]}`?" if near else "`tercel list events` lists them",
+            )  # fmt: skip
     shell = [word for word in program.program if word in ("|", "||", "&&", ">", ">>", "<", ";")]
     if program.enabled and shell and program.program[0] not in ("sh", "/bin/sh", "bash", "/bin/bash"):
         yield document.diagnose(

@@ -202,6 +202,16 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
+class BaseSyscalls:
+    """Calls to hear beside those that rules name, and, after a `!`, calls not to hear though a rule names them.
+
+    What keeps the process table true is always heard.
+    """
+
+    custom_set: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EventDrops:
     """What is done about lost events: from which share of a moment's events on (0: any), what (`ignore`, `log`,
     `alert`, `exit`), how often (`rate` a second, `max_burst` at once). `simulate_drops` pretends one at each look."""
@@ -348,4 +358,5 @@ class Config:
     load_plugins: tuple[str, ...] = ()
     plugins: tuple[Plugin, ...] = ()
     syscall_event_drops: EventDrops = EventDrops()
+    base_syscalls: BaseSyscalls = BaseSyscalls()
     canary: CanarySettings = CanarySettings()

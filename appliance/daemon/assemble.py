@@ -15,7 +15,7 @@ from appliance.config.plugins import k8s_audit
 from appliance.config.settings import LOG_LEVELS, Capture
 from appliance.daemon.audit import Audit
 from appliance.daemon.canary import CALLS, LATE_RULE, Canary
-from appliance.daemon.generation import Generation, domains_of
+from appliance.daemon.generation import Generation, domains_of, heard
 from appliance.daemon.identity import boot_offset_ns, internal_alerts, wall_offset_ns
 from appliance.daemon.ledger import Ledger
 from appliance.daemon.loop import Loop, Summary
@@ -130,7 +130,8 @@ class Appliance:
 
 def asked_for(generation: Generation, canary: Canary) -> frozenset[EventType]:
     """The types of event to hear: those that a rule can hold on, and the canary's own."""
-    return generation.ruleset.event_types | (CALLS if canary.enabled else frozenset())
+    wanted = heard(generation.ruleset.event_types, generation.config.base_syscalls.custom_set)
+    return wanted | (CALLS if canary.enabled else frozenset())
 
 
 def capture_buffers(capture: Capture) -> Buffers:

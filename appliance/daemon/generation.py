@@ -22,6 +22,7 @@ from appliance.lang.lint import shadowed
 from appliance.lang.load import LoadedRules, load_rules
 from appliance.lang.parser import parse_output
 from appliance.model.diagnostic import ConfigError, Diagnostic, RuleError, Severity
+from appliance.model.event import EventType
 from appliance.model.expr import FieldRef, Operand, Word
 from appliance.model.rule import Output, Rule
 
@@ -130,10 +131,25 @@ def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str]
         hostname=hostname,
         new_id=new_id,
     )
-    warnings = loaded.diagnostics
+    warnings = loaded.diagnostics + tuple(_unheard(ruleset, config.base_syscalls.custom_set))
     if config.rule_matching == "first":
         warnings += tuple(shadowed(ruleset.rules))
     return Generation(config, loaded, ruleset, warnings, number, digests, time.time_ns())
+
+
+def heard(types: frozenset[EventType], custom_set: Iterable[str]) -> frozenset[EventType]:
+    """The types of event that rules ask for, with those of `base_syscalls.custom_set` added and taken away."""
+    names = frozenset(custom_set)
+    return frozenset(t for t in types | {t for t in EventType if t.value in names} if f"!{t.value}" not in names)
+
+
+def _unheard(ruleset: Ruleset, custom_set: Iterable[str]) -> Iterator[Diagnostic]:
+    for type_ in sorted(ruleset.event_types - heard(ruleset.event_types, custom_set), key=lambda t: t.value):
+        count = sum(type_ in rule.event_types for rule in ruleset.rules)
+        yield Diagnostic(
+            "not-heard", f"`base_syscalls.custom_set` takes `{type_.value}` away, on which {count} rules can hold",
+            hint="they do not fire on it", severity=Severity.WARNING,
+        )  # fmt: skip
 
 
 _NAMED = frozenset({"fd.cip.name", "fd.sip.name", "fd.lip.name", "fd.rip.name"})

@@ -105,10 +105,15 @@ def test_sources(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_run_ends_by_itself_and_had_a_pidfile(rules: Path) -> None:
     pidfile, mark = rules / "pid", f"flags-{os.getpid()}"
     (rules / "r.yaml").write_text(
-        f"- {{rule: r, desc: d, condition: 'evt.type = execve and proc.args = {mark}', output: o, priority: INFO}}"
+        f"- {{rule: r, desc: d, condition: 'evt.type = execve and proc.args = {mark}', output: o, priority: INFO}}\n"
+        f"- {{rule: made, desc: d, condition: 'evt.type in (mkdir, mkdirat) and fs.path.name endswith {mark}', "
+        "output: made, priority: INFO}\n"
+        f"- {{rule: gone, desc: d, condition: 'evt.type in (rmdir, unlinkat) and fs.path.name endswith {mark}', "
+        "output: gone, priority: INFO}\n"
     )
     process = subprocess.Popen(
         [COMMAND, "run", "-c", rules / "t.yaml", "-M", "3", "-P", pidfile, "-p", "said at the end",
+         "-o", "base_syscalls.custom_set=['!mkdir', '!mkdirat']",
          "-o", f"control_socket={rules}/s", "-o", f"spool.path={rules}/spool", "-o", f"guard.state_file={rules}/run"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/",
     )  # fmt: skip
@@ -120,6 +125,8 @@ def test_a_run_ends_by_itself_and_had_a_pidfile(rules: Path) -> None:
             written = written or (pidfile.read_text() if pidfile.exists() else "")
             if written:
                 subprocess.run(["/bin/echo", mark], check=True, stdout=subprocess.DEVNULL)
+                (rules / mark).mkdir()
+                (rules / mark).rmdir()
             time.sleep(0.1)
         out, err = process.communicate(timeout=60)
     finally:
@@ -129,6 +136,8 @@ def test_a_run_ends_by_itself_and_had_a_pidfile(rules: Path) -> None:
     assert int(written) == process.pid
     assert not pidfile.exists()
     assert "o said at the end" in out
+    assert "gone said at the end" in out
+    assert "made" not in out, "the configuration takes this call away"
 
 
 # -- completion

@@ -19,11 +19,12 @@ from appliance.cli import run
 from appliance.cli.main import main
 from appliance.config.load import load_config
 from appliance.config.settings import Metrics, Webserver
-from appliance.daemon.generation import build_generation
+from appliance.daemon.generation import build_generation, heard
 from appliance.daemon.metrics import HookCost, snapshot
 from appliance.daemon.snapshots import Snapshots
 from appliance.daemon.web import WebServer
 from appliance.model.diagnostic import ConfigError
+from appliance.model.event import EventType
 from appliance.sinks.build import build_sinks
 from tests.support.sinks import alert
 from tests.support.status import full_status
@@ -229,3 +230,15 @@ def test_the_page_of_health_has_the_name_it_is_given(tmp_path: Path) -> None:
     finally:
         server.stop()
     assert answers == [200, 401], "health is told without a token, and nothing else"
+
+
+def test_calls_that_are_taken_away_are_told_of(files: Path) -> None:
+    (files / "t.yaml").write_text("rules_files: [rules.yaml]\nbase_syscalls: {custom_set: ['!fork', ptrace]}\n")
+    generation = build_generation(load_config(files / "t.yaml"), hostname="h", new_id=lambda: "i")
+    assert [w.message for w in generation.warnings if w.name == "not-heard"] == [
+        "`base_syscalls.custom_set` takes `fork` away, on which 2 rules can hold"
+    ]
+    found = heard(generation.ruleset.event_types, generation.config.base_syscalls.custom_set)
+    assert found == {EventType.PTRACE}
+    with pytest.raises(ConfigError, match=r"(?s)no system call `ptrase`.*did you mean `ptrace`"):
+        load_config(None, overrides=["base_syscalls.custom_set=[ptrase]"])

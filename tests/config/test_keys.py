@@ -38,6 +38,9 @@ PROOFS = {
             "output_timeout", "outputs_queue.capacity",
         ],
     },
+    "tests/cli/test_flags.py": {
+        "test_a_run_ends_by_itself_and_had_a_pidfile": ["base_syscalls.custom_set"],
+    },
     "tests/config/test_effects.py": {
         "test_keys_of_json_alerts": [
             "json_output", "json_include_output_property", "json_include_message_property",
