@@ -9,15 +9,19 @@ unset one standing for nothing, `$${NAME}` for the text `${NAME}`. `${NAME:-defa
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from appliance.model.diagnostic import ConfigError, Diagnostic, Span
+
+log = logging.getLogger(__name__)
 
 _SIZE_MAX = 1 << 20
 _NODES_MAX = 20_000
@@ -186,7 +190,7 @@ class _Builder:
 
     def _scalar(self, node: yaml.Node, place: Place) -> Node:
         if "$" not in node.value:
-            return Node(_constructed(node), place)
+            return Node(self._value(node, place), place)
         text, missing = expand(node.value, self._environment)
         for variable in missing:
             self._unset.setdefault(variable, place)
@@ -196,7 +200,26 @@ class _Builder:
         if getattr(node, "style", None) is None:  # plain: a number that comes from a variable is a number
             tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
         made = yaml.ScalarNode(tag, text, node.start_mark, node.end_mark)
-        return Node(_constructed(made), place)
+        return Node(self._value(made, place), place)
+
+    def _value(self, node: yaml.Node, place: Place) -> object:
+        """The value of a scalar. Where tag and text do not match, PyYAML fails by whatever its code runs into."""
+        value: object = ()
+        try:
+            value = yaml.SafeLoader("").construct_object(node)
+        except yaml.YAMLError:
+            raise
+        except Exception as error:
+            log.debug("a value that PyYAML cannot make: %s", type(error).__name__)
+        if value is not None and not isinstance(value, str | int | float | bytes | date):
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            span = Span(place.file, place.line, place.column)
+            self.problems.append(
+                Diagnostic("yaml-value", f"`{node.value}` is no value of the type `{tag}`", span, "leave the tag out",
+                           source_line=place.text)
+            )  # fmt: skip
+            return None
+        return value
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Node]:
         found: dict[str, Node] = {}
@@ -300,13 +323,3 @@ def _move(node: Node, place: Place) -> None:
     elif isinstance(node.value, list):
         for inner in node.value:
             _move(inner, place)
-
-
-def _constructed(node: yaml.Node) -> object:
-    """The value of a scalar. Raises `yaml.YAMLError` alone: PyYAML's constructors fall over an `!!int ""`."""
-    try:
-        value: object = yaml.SafeLoader("").construct_object(node)
-    except (ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
-        problem = f"this is no `{node.tag.rpartition(':')[2]}`"
-        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
-    return value

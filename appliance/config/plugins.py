@@ -66,7 +66,7 @@ def _options(init_config: Mapping[str, object] | str | None) -> Mapping[str, obj
     if isinstance(init_config, str):
         try:
             made = yaml.safe_load(init_config) if init_config.strip() else {}
-        except yaml.YAMLError:
+        except Exception:  # PyYAML's own, and what its code runs into where a tag does not fit
             made = None
         if not isinstance(made, dict):
             raise ValueError(f"`init_config` of `{K8S_AUDIT}` is no map of keys")

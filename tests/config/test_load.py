@@ -92,6 +92,13 @@ MISTAKES = [
         ["1:27 wrong-value: `outputs_queue.capacity` is -1, expected 0 to 1000000 | None"],
     ),
     ("a: [1, 2", ["1:9 yaml-error: expected ',' or ']', but got '<stream end>' while parsing a flow sequence | None"]),
+    ('a: !!int ""', ["1:4 yaml-value: `` is no value of the type `!!int` | leave the tag out"]),
+    ("a: !!bool x", ["1:4 yaml-value: `x` is no value of the type `!!bool` | leave the tag out"]),
+    ("a: !!timestamp x", ["1:4 yaml-value: `x` is no value of the type `!!timestamp` | leave the tag out"]),
+    (
+        "json_output: 2001-13-01",
+        ["1:14 yaml-value: `2001-13-01` is no value of the type `!!timestamp` | leave the tag out"],
+    ),
     ("- a", ["1:1 wrong-type: `the file` is a list, expected a map of keys | None"]),
     (
         b"\x7fELF\x02\xff",
