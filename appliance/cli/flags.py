@@ -29,7 +29,7 @@ from appliance.daemon.generation import files_of
 from appliance.model.rule import Rule
 from appliance.model.text import json_safe, printable
 
-SOURCES = ("syscall",)
+SOURCES = ("syscall", "k8s_audit")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     prints.add_argument("--dry-run", action="store_true", help="check configuration and rules as a start would")
     sources = parser.add_mutually_exclusive_group()
     sources.add_argument("--disable-source", action="append", default=[], metavar="SOURCE",
-                         help="do without a source of events; one must remain")  # fmt: skip
+                         help="do without a source of events, k8s_audit; syscall must remain")  # fmt: skip
     sources.add_argument("--enable-source", action="append", default=[], metavar="SOURCE",
                          help="do without the sources that are not named")  # fmt: skip
     parser.add_argument("-t", dest="only_tags", action="append", default=[], metavar="TAG",
@@ -84,6 +84,8 @@ def options(args: argparse.Namespace) -> list[str]:
     made += [_switch("disable", rule=f"*{text}*") for text in args.not_names]
     if args.extra_output:
         made.append(f"append_output[]={json.dumps({'extra_output': args.extra_output})}")
+    if "k8s_audit" in args.disable_source or (args.enable_source and "k8s_audit" not in args.enable_source):
+        made.append("load_plugins=[]")  # the plugins that are built in have no other source
     if args.verbose:
         made.append("log_level=debug")
     return made
@@ -103,6 +105,8 @@ def sources_problem(args: argparse.Namespace) -> str | None:
             return f"there is no source `{printable(name)}`: {hint}"
     if set(SOURCES) <= set(args.disable_source):
         return "every source is disabled: nothing would be watched"
+    if "syscall" in args.disable_source or (args.enable_source and "syscall" not in args.enable_source):
+        return "system calls are always watched: `syscall` cannot be disabled"
     return None
 
 
@@ -133,9 +137,9 @@ def _list(args: argparse.Namespace) -> int:
         say(f"error: there is no source `{printable(args.list)}`: known here: {', '.join(SOURCES)}")
         return 1
     if args.list is not None and args.names_only:
-        print("\n".join(row.name for rows in CLASSES.values() for row in rows))
+        print("\n".join(row.name for rows in CLASSES.values() for row in rows if args.list in row.sources))
         return 0
-    listing.print_rows("events" if args.list is None else "fields", as_json=_json(args), markdown=args.markdown)
+    listing.print_rows(args.list, as_json=_json(args), markdown=args.markdown)
     return 0
 
 

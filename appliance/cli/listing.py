@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _fields() -> list[Row]:
+def _fields(source: str | None = None) -> list[Row]:
     return [
         {
             "field": row.name,
@@ -69,6 +69,7 @@ def _fields() -> list[Row]:
         }
         for rows in CLASSES.values()
         for row in rows
+        if source is None or source in row.sources
     ]
 
 
@@ -98,9 +99,9 @@ def _transformers() -> list[Row]:
 _TABLES = {"fields": _fields, "events": _events, "operators": _operators, "transformers": _transformers}
 
 
-def print_rows(what: str, *, as_json: bool, markdown: bool) -> None:
-    """One of the tables that no configuration is needed for, as the flags of `tercel run` print it."""
-    rows = _TABLES[what]()
+def print_rows(source: str | None, *, as_json: bool, markdown: bool) -> None:
+    """The fields of a source, or without one the events, as the flags of `tercel run` print them."""
+    rows = _events() if source is None else _fields(source)
     if as_json:
         print(json.dumps(rows, indent=2))
     elif markdown:

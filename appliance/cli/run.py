@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     new_id = id_maker(host)
 
     def load() -> Config:
-        given = [*options(args), *args.option]
+        given = [*args.option, *options(args)]
         return load_config(args.config or default_config(), overrides=given, rules_files=args.rules)
 
     try:

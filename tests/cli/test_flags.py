@@ -12,7 +12,9 @@ import pytest
 
 from appliance.catalog.fields import CLASSES
 from appliance.cli.completion import verbs_of
+from appliance.cli.flags import options
 from appliance.cli.main import main, make_parser
+from appliance.config.load import load_config
 from tests.support.daemon import COMMAND, ROOT
 
 RULES = """
@@ -53,10 +55,12 @@ def test_rules_are_described(rules: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_fields_and_events_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    names = [row.name for rows in CLASSES.values() for row in rows]
+    names = [row.name for rows in CLASSES.values() for row in rows if "syscall" in row.sources]
     assert run(capsys, "--list", "-N")[0].split() == names
     assert run(capsys, "--list=syscall", "--markdown")[0].startswith("| field | argument |")
     assert len(json.loads(run(capsys, "--list", "-o", "json_output=true")[0])) == len(names)
+    assert "ka.verb" in run(capsys, "--list=k8s_audit", "-N")[0].split()
+    assert "ka.verb" not in names
     assert "openat" in run(capsys, "--list-events")[0]
     assert "there is no source `sycall`" in run(capsys, "--list=sycall", status=1)[1]
 
@@ -96,7 +100,12 @@ def test_sources(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = ["-c", rules / "t.yaml", "--dry-run"]
     run(capsys, *config, "--enable-source", "syscall")
     assert "did you mean `syscall`?" in run(capsys, *config, "--disable-source", "sycall", status=1)[1]
-    assert "nothing would be watched" in run(capsys, *config, "--disable-source", "syscall", status=1)[1]
+    assert "cannot be disabled" in run(capsys, *config, "--disable-source", "syscall", status=1)[1]
+    assert "cannot be disabled" in run(capsys, *config, "--enable-source", "k8s_audit", status=1)[1]
+    assert load_config(None, overrides=["load_plugins=[k8saudit]"]).load_plugins
+    for choice in (["--disable-source", "k8s_audit"], ["--enable-source", "syscall"]):
+        args = make_parser().parse_args(["run", *choice])
+        assert load_config(None, overrides=["load_plugins=[k8saudit]", *options(args)]).load_plugins == ()
     with pytest.raises(SystemExit):
         main(["run", "--enable-source", "syscall", "--disable-source", "syscall"])
 
