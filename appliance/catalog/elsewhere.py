@@ -54,14 +54,13 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         k8s.deployment.labels k8s.deployment.name k8s.ns.id k8s.ns.labels
         k8s.rc.id k8s.rc.labels k8s.rc.name k8s.rs.id k8s.rs.labels k8s.rs.name k8s.svc.id k8s.svc.labels
         k8s.svc.name
-        thread.cgroups
         """,
     ),
     (
         T.TEXT, A.INDEX_OR_KEY, True,
         """
         k8s.deployment.label k8s.ns.label k8s.rc.label k8s.rs.label
-        k8s.svc.label thread.cgroup
+        k8s.svc.label
         """,
     ),
     (

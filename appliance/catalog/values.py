@@ -316,6 +316,19 @@ def ancestor_environment(e: Event, key: str | int) -> str | None:
     return next((v for p in ancestors(e)[1 : _ENV_LEVELS + 1] if (v := environment(p, key))), "")
 
 
+_CONTROLLERS = ("cpuset", "cpu", "cpuacct", "io", "memory", "devices", "freezer", "net_cls", "perf_event", "pids")
+
+
+def cgroup_of(process: Process, controller: str | int) -> str | None:
+    """The cgroup's path, the same for each controller that there is; None for another word."""
+    return process.cgroup if controller in _CONTROLLERS else None
+
+
+def cgroups_text(process: Process) -> str | None:
+    """The cgroup for each controller: `cpu=/a memory=/a`."""
+    return None if process.cgroup is None else " ".join(f"{name}={process.cgroup}" for name in _CONTROLLERS)
+
+
 def login_shell(e: Event) -> int | None:
     """The pid of the eldest shell among the ancestors."""
     return next((p.pid for p in reversed(ancestors(e)[1:]) if p.name in _SHELLS), None)
@@ -512,7 +525,7 @@ NAMES: Mapping[str, object] = MappingProxyType(
             result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
             is_type, io_way, is_wait, is_syslog, io_buffer, io_length, failed_about,
             ancestors, capabilities, iso_time, clock_time, date_time, leader, since, exe_is,
-            environment, ancestor_environment, login_shell, joined_args, arguments_length,
+            environment, cgroup_of, cgroups_text, ancestor_environment, login_shell, joined_args, arguments_length,
             socket_family, polled, domain_names, fd_type, fd_types,
             fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,
             pod, short_id, label, labels_text, pod_labels_text, container_age, probe_text, is_probe,

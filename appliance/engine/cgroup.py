@@ -56,6 +56,35 @@ _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 _NOT_CONTAINERS = ("qemu-", "lxc-", "libvirt-")
 
 
+class Unit(NamedTuple):
+    """The systemd unit that a cgroup belongs to, the unit of a user's own systemd below it, the innermost slice; each
+    None where there is none."""
+
+    unit: str | None = None
+    user_unit: str | None = None
+    slice: str | None = None
+
+
+_UNITS = (".service", ".scope", ".socket", ".mount", ".swap")
+
+
+def unit_of(path: str) -> Unit:
+    """What systemd calls the place of a process, as sd_pid_get_unit(3), _get_user_unit and _get_slice tell it.
+
+    systemd puts a `_` before a name that the kernel would take for its own file.
+    """
+    slice_: str | None = None
+    units: list[str] = []
+    for part in path.split("/"):
+        name = part.removeprefix("_")
+        if name.endswith(".slice") and len(units) == 0:
+            slice_ = name
+        elif name.endswith(_UNITS) and len(name) > len(".scope"):
+            units.append(name)
+    is_manager = len(units) > 1 and _USER.fullmatch(units[0]) is not None
+    return Unit(units[0] if units else None, units[1] if is_manager else None, slice_)
+
+
 def container_of(path: str) -> InContainer | None:
     """The innermost container of a cgroup path, None outside of any."""
     parts = path.split("/")

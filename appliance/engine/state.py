@@ -17,7 +17,7 @@ from typing import Protocol, cast
 
 from appliance.catalog.events import CLONES, EVENTS, EXECS, FD_FACTS, FD_MAKERS, OPENS, PathRole
 from appliance.catalog.params import OPEN_FLAGS, RESULT, ParamType
-from appliance.engine.cgroup import InContainer, container_of
+from appliance.engine.cgroup import InContainer, Unit, container_of, unit_of
 from appliance.engine.containers import merged, read_container
 from appliance.engine.paths import absolute
 from appliance.engine.sockets import (
@@ -147,6 +147,7 @@ class State:
         self._host = _Place(HOST)
         self._places: dict[str, _Place] = {}
         self._cgroups: dict[str, InContainer | None] = {}
+        self._units: dict[str, Unit] = {}
         self._missing: Counter[str] = Counter()
         self._socket_names = SocketNames()
         self._fds: dict[tuple[int, int], Fd] = {}
@@ -609,6 +610,10 @@ class State:
         """A process and its container from `_PROCESS_FACTS`, of an exec or of /proc."""
         value = dict(zip(EVENTS[raw.type].index, raw.params, strict=True))
         place = self._place_of(value["cgroups"], value["cgroups_v1"])
+        # version 1 tells of programs only where the unified hierarchy does not
+        cgroup = next((c for c in (value["cgroups"], value["cgroups_v1"]) if c and c != "/"), value["cgroups"])
+        cgroup = cgroup if isinstance(cgroup, str) else None
+        unit = self._unit_of(cgroup or "")
         argv = cast("tuple[str, ...]", value["args"] or ())
         size = cast("int | None", value["args_size"]) or 0
         cwd = cast("str | None", value["cwd"])
@@ -643,6 +648,10 @@ class State:
             container_id=place.container.id,
             stdio=standard_streams(cast("tuple[str, ...]", value["stdio"] or ())),
             env=cast("tuple[str, ...]", value["env"] or ()),
+            cgroup=cgroup,
+            unit=unit.unit,
+            user_unit=unit.user_unit,
+            slice=unit.slice,
             vpgid=cast("int | None", value["vpgid"]),
             started_ns=raw.start_ns + self._boot_offset_ns,
             pidns_started_ns=pidns_start_ns + self._boot_offset_ns if pidns_start_ns else None,
@@ -797,6 +806,15 @@ class State:
                     del self._cgroups[old]
             found = self._cgroups[path] = container_of(path)
             return found
+
+    def _unit_of(self, path: str) -> Unit:
+        found = self._units.get(path)
+        if found is None:
+            if len(self._units) >= self._max_containers:
+                for old in tuple(islice(self._units, self._max_containers // 2)):
+                    del self._units[old]
+            found = self._units[path] = unit_of(path)
+        return found
 
     def _place(self, found: InContainer) -> _Place:
         place = self._places.get(found.key)

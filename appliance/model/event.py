@@ -656,7 +656,8 @@ class Process:
     `env` are `NAME=value` as the program was given them, 4,096 bytes at most. `started_ns` and `pidns_started_ns`, the
     starts of the process and of the first one in its pid namespace, are nanoseconds since the epoch, like the times of
     the running file (`exe_ctime_ns`, `exe_mtime_ns`); `exe_flags` are the bits of `catalog.params.EXE_FLAGS`. `vmsize`
-    (KiB), page faults and `fdlimit` are as they were when the program was started, or when we were.
+    (KiB), page faults and `fdlimit` are as they were when the program was started, or when we were. `cgroup` is the
+    path below its hierarchy; `unit`, `user_unit` and `slice` are what systemd calls it.
     """
 
     pid: int = -1
@@ -685,6 +686,10 @@ class Process:
     container_id: str = "host"
     stdio: tuple[str | None, ...] = ()
     env: tuple[str, ...] = ()
+    cgroup: str | None = None
+    unit: str | None = None
+    user_unit: str | None = None
+    slice: str | None = None
     vpgid: int | None = None
     started_ns: int | None = None
     pidns_started_ns: int | None = None

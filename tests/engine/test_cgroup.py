@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engine.cgroup import container_of
+from appliance.engine.cgroup import container_of, unit_of
 
 ID = "0123456789abcdef" * 4
 POD = "pod12345678_1234_1234_1234_123456789012"
@@ -112,3 +112,24 @@ def test_the_user_whose_container_it_is(path: str, owner: int | None) -> None:
 @given(st.text(alphabet="/docker-lxc.payload:machine\\x2d0123456789abcdef\n\udcff", max_size=200))
 def test_any_path_has_an_answer(path: str) -> None:
     container_of(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/system.slice/ssh.service", ("ssh.service", None, "system.slice")),
+        ("/system.slice/system-getty.slice/getty@tty1.service", ("getty@tty1.service", None, "system-getty.slice")),
+        ("/user.slice/user-1000.slice/session-3.scope", ("session-3.scope", None, "user-1000.slice")),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/app-x.service",
+            ("user@1000.service", "app-x.service", "user-1000.slice"),
+        ),
+        ("/system.slice/a.service/b.service", ("a.service", None, "system.slice")),  # what a service made of itself
+        ("/system.slice/_cpu.service", ("cpu.service", None, "system.slice")),
+        ("/docker/0123", (None, None, None)),
+        ("/", (None, None, None)),
+        ("", (None, None, None)),
+    ],
+)
+def test_a_unit(path: str, expected: tuple[str | None, str | None, str | None]) -> None:
+    assert tuple(unit_of(path)) == expected
