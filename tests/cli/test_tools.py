@@ -15,6 +15,7 @@ import pytest
 from appliance.sources.replay import event_schema, read_event, write_event
 from tests.cli.test_check import nobody
 from tests.rules.test_offline import CASES
+from tests.support.audit import EXEC, POD
 from tests.support.daemon import COMMAND, ROOT
 
 CAT = {
@@ -100,6 +101,19 @@ def test_the_cases_of_the_default_rules(tmp_path: Path) -> None:
     assert out == ""
     assert said.endswith("96 cases, 0 failed\n")
     assert "no case shows" not in said, "each rule has cases that fire and cases that do not"
+
+
+def test_the_cases_of_the_kubernetes_rules_and_a_replay_of_an_audit_log() -> None:
+    rules = ROOT / "rules/k8s_audit_rules.yaml"
+    _, said = tercel("test", "-r", rules, ROOT / "rules/cases/k8s_audit")
+    assert said.endswith("34 cases, 0 failed\n")
+    assert "no case shows" not in said
+    lines = json.dumps({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "items": [POD, EXEC]}) + "\n"
+    out, said = tercel("replay", "--json", "-r", rules, "-o", "rule_matching=all", "-", stdin=lines)
+    assert said == "2 events, 3 alerts\n"
+    alerts = [json.loads(line) for line in out.splitlines()]
+    assert {a["source"] for a in alerts} == {"k8s_audit"}
+    assert alerts[0]["time"] == "2026-01-02T03:04:05.123456000Z"
 
 
 def test_a_case_that_fails(tmp_path: Path) -> None:
