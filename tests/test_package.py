@@ -39,6 +39,7 @@ def test_the_wheel_brings_schemas_rules_and_configuration(installed: Path) -> No
         "tercel.yaml", "schemas/config.schema.json", "schemas/alert.schema.json", "schemas/event.schema.json",
         "rules/tercel_rules.yaml",
         "rules/tercel_rules.local.yaml",
+        "rules/k8s_audit_rules.yaml",
         *(f"systemd/tercel.{kind}" for kind in ("service", "catalog", "sysusers.conf", "tmpfiles.conf")),
     }  # fmt: skip
     headers = list(installed.rglob("kernel/bpf/**/*.h"))
