@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import socket
 import sys
 import threading
 import time
-from logging.handlers import SysLogHandler
 
 _ROOM = 1000
+_DAEMON = 3 << 3  # the facility
+_SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (25, 5), (logging.INFO, 6))
 
 
 class BackgroundHandler(logging.Handler):
@@ -56,22 +58,31 @@ class BackgroundHandler(logging.Handler):
             time.sleep(0.005)
 
 
-class LocalSyslogHandler(SysLogHandler):
-    """Log lines to the local syslog daemon, facility daemon. One that does not read at once misses lines."""
+class LocalSyslogHandler(logging.Handler):
+    """Log lines to the local syslog daemon (RFC 3164), facility daemon. One that does not read at once misses lines."""
 
-    append_nul = False
-
-    def __init__(self, socket: str) -> None:
+    def __init__(self, path: str) -> None:
         """Raises OSError where nobody listens."""
-        super().__init__(socket, facility=SysLogHandler.LOG_DAEMON)
+        super().__init__()
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.setFormatter(logging.Formatter(f"tercel[{os.getpid()}]: %(message)s"))
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as tried:
+                tried.connect(path)
+        except OSError:
+            self._socket.close()
+            raise
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record, without waiting."""
-        connection = getattr(self, "socket", None)  # which its stubs do not tell of
-        if connection is not None:
-            connection.setblocking(False)
-        super().emit(record)
+        """Send one record, without waiting: by the path, so that a daemon that was started anew gets it."""
+        priority = _DAEMON + next((n for level, n in _SEVERITIES if record.levelno >= level), 7)
+        try:
+            self._socket.sendto(f"<{priority}>{self.format(record)}".encode(errors="replace"), self._path)
+        except OSError:
+            return  # a log that cannot be written is no reason to write one
 
-    def handleError(self, record: logging.LogRecord) -> None:
-        """A log that cannot be written is no reason to write one."""
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+        super().close()

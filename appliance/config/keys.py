@@ -60,7 +60,7 @@ def _under(prefix: str, *names: str) -> list[str]:
 
 _DONE, _TAKEN, _NO = State.IMPLEMENTED, State.ACCEPTED, State.REFUSED
 _NO_MODULE = "there is no kernel module here: one eBPF engine watches"
-_NO_PLUGINS = "no plugins are loaded: what they tell of containers is built in, and other sources are not there yet"
+_NO_PLUGINS = "no library is loaded: plugins known here are built in"
 _ONE_LOG = "there is no library with a log of its own: `log_level` is for all"
 
 ROWS: tuple[Row, ...] = (
@@ -83,7 +83,7 @@ ROWS: tuple[Row, ...] = (
     # plugins
     Row("load_plugins", _DONE, "built in are `k8saudit`, `json` and `container`; another is an error"),
     *_rows(_DONE, "those of `k8saudit`", *_under("plugins[]", "name", "init_config", "open_params")),
-    Row("plugins[].library_path", _TAKEN, "no library is loaded: plugins known here are built in"),
+    Row("plugins[].library_path", _TAKEN, _NO_PLUGINS),
     Row("plugins_hostinfo", _TAKEN, _NO_PLUGINS),
     # containers
     Row("container_engines.docker.enabled", _DONE, "`false` empties `containers.docker_sockets`"),

@@ -149,6 +149,20 @@ def test_a_run_ends_by_itself_and_had_a_pidfile(rules: Path) -> None:
     assert "made" not in out, "the configuration takes this call away"
 
 
+@pytest.mark.kernel
+def test_falcos_own_file_is_run_by(rules: Path) -> None:
+    done = subprocess.run(
+        [COMMAND, "run", "-c", ROOT.parent / "shared/falco/falco.yaml", "-r", rules / "r.yaml", "-M", "1",
+         "-o", "webserver.enabled=false",
+         "-o", f"control_socket={rules}/s", "-o", f"spool.path={rules}/spool", "-o", f"guard.state_file={rules}/run"],
+        capture_output=True, text=True, cwd="/", timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "engine.kmod.buf_size_preset" in done.stderr
+    assert "armed" in done.stderr
+
+
 # -- completion
 
 

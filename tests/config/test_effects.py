@@ -170,6 +170,23 @@ def test_logs_go_to_syslog(tmp_path: Path, logs: pytest.CaptureFixture[str]) -> 
     assert logs.readouterr().err == ""
 
 
+def test_a_syslog_daemon_that_is_not_there_is_told_of_and_one_that_went_is_no_trouble(
+    tmp_path: Path, logs: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.yaml").write_text("log_syslog: true\n")
+    config = load_config(tmp_path / "t.yaml")
+    run.start_log(config, syslog=str(tmp_path / "gone")).drain(10)
+    assert "no syslog daemon" in logs.readouterr().err
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(tmp_path / "log"))
+        handler = run.start_log(config, syslog=str(tmp_path / "log"))
+        for _ in range(2000):  # more than its socket holds: nobody reads, and nobody waits
+            logging.getLogger("x").warning("a warning")
+    logging.getLogger("x").warning("another")
+    handler.drain(10)
+    assert "Traceback" not in logs.readouterr().err
+
+
 def test_outputs_are_made(tmp_path: Path) -> None:
     names = ["stdout_output", "syslog_output", "file_output", "http_output", "program_output"]
     more = {"http_output": ", url: 'http://127.0.0.1:9/'", "program_output": ", program: cat"}
