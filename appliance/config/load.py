@@ -100,7 +100,7 @@ def load_config(
     if rules_files is not None:
         config = replace(config, rules_files=tuple(rules_files))
     else:
-        missing = [file for file in config.rules_files if not file.exists() and _is_falcos(file)]
+        missing = [file for file in config.rules_files if not _there(file) and _is_falcos(file)]
         if missing:
             text = f"{', '.join(map(str, missing))}: not there, and passed over as Falco passes it over"
             notes.append(Note(("rules_files",), text, None))
@@ -125,6 +125,11 @@ def _is_falcos(path: Path) -> bool:
     return path.is_relative_to(_FALCOS_OWN)
 
 
+def _there(path: Path) -> bool:
+    """Whether a file can be seen; `Path.exists` raises for a name that is too long or a folder that may not be read."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def _set(document: Document, options: Sequence[str]) -> list[Diagnostic]:
     return [problem for text in options if (problem := set_option(document.root, text)) is not None]
 
@@ -144,7 +149,7 @@ def _include(
             continue  # the schema says what is wrong with it
         place = (path.parent if path is not None else Path()) / name
         files = _files_of(place)
-        if not files and not place.exists():
+        if not files and not _there(place):
             if _is_falcos(place):
                 notes.append(Note(("config_files",), f"{place}: not there, and passed over as Falco passes it over"))
             else:
@@ -170,7 +175,7 @@ def _files_of(place: Path) -> list[Path]:
             return sorted(p for p in place.iterdir() if p.suffix in _ENDINGS)
     except OSError:
         return [place]
-    return [place] if place.exists() else []
+    return [place] if _there(place) else []
 
 
 def _merge_file(document: Document, file: Path, strategy: str, environment: Mapping[str, str]) -> Sequence[Diagnostic]:
@@ -223,7 +228,7 @@ def _put_secrets(document: Document, environment: Mapping[str, str]) -> Iterator
             try:
                 with file.open("rb") as stream:
                     node.value = Secret(stream.read(_SECRET_MAX).decode().strip())
-            except (OSError, UnicodeDecodeError) as error:
+            except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a name that can be none
                 reason = error.strerror if isinstance(error, OSError) else "it is not text"
                 yield document.diagnose("no-credential", f"`{key}`: cannot read `{file}`: {reason}", at,
                                         "the file holds the value and nothing else")  # fmt: skip
@@ -491,7 +496,7 @@ def _inconsistencies(config: Config, document: Document) -> Iterator[Diagnostic]
             "give the program and its arguments",
         )  # fmt: skip
     for i, file in enumerate(config.rules_files):
-        if not file.exists():
+        if not _there(file):
             yield document.diagnose(
                 "rules-missing", f"there is no rules file or folder `{file}`", ("rules_files", i),
                 "paths are relative to the folder of the configuration file",

@@ -209,3 +209,11 @@ def test_a_credential_that_is_not_there_is_told(tmp_path: Path, name: str, envir
     found = mistakes(tmp_path, f"http_output: {{enabled: true, url: 'credential:{name}'}}\n", environment)
     assert found[0].startswith("main.yaml:1:35 no-credential: ")
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("name", ["/etc/" + "a" * 300, '"a\\0b"'])
+def test_a_path_that_can_be_none_is_told(tmp_path: Path, name: str) -> None:
+    assert "rules-missing" in mistakes(tmp_path, f"rules_files:\n  - {name}\n")[0]
+    assert "config-" in mistakes(tmp_path, f"config_files:\n  - {name}\n")[0]
+    url = f'"file:{name.strip(chr(34))}"'
+    assert "no-credential" in mistakes(tmp_path, f"http_output: {{enabled: true, url: {url}}}\n")[0]
