@@ -11,7 +11,7 @@ PACKAGES := python3-bpfcc python3-systemd python3-venv ca-certificates
 # What its tests and benchmarks run against: real parts.
 TEST_PACKAGES := docker.io podman containerd containernetworking-plugins mmdebstrap rsyslog rsyslog-gnutls logrotate nginx-light faketime gcc libc6-dev qemu-system-x86 e2fsprogs openssl jq util-linux systemd procps iproute2 git
 
-.PHONY: run test test-kernels setup setup-test man clean
+.PHONY: nightly run test test-kernels setup setup-test man clean
 .SILENT:
 
 run: setup
@@ -23,6 +23,12 @@ test: setup-test
 # The kernels of Debian 11, 12 and 13, each in a machine of its own: for every night, not for every change.
 test-kernels: setup-test
 	TERCEL_KERNELS="bullseye bookworm trixie" exec $(VENV)/bin/python -m pytest -v tests/kernel/test_vm.py $(ARGS)
+
+# What takes too long for every change: ten minutes of each fuzzer.
+nightly: setup-test
+	$(VENV)/bin/python tests/lang/fuzz.py --seconds 600
+	$(VENV)/bin/python tests/config/fuzz.py --seconds 600
+	TERCEL_FUZZ_S=600 $(VENV)/bin/python -m pytest -q tests/sources/test_k8saudit.py -k no_bytes
 
 setup: $(VENV)/.ready
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from appliance.lang.reader import Item, read_items
 from appliance.lang.resolve import Resolver
 from appliance.lang.source import Report, Source, read_documents
 from appliance.model.diagnostic import Diagnostic, Severity, Span
-from appliance.model.expr import And, Expr
+from appliance.model.expr import And, Expr, FieldRef, Operand
 from appliance.model.field import SOURCES
 from appliance.model.rule import Output, Rule, RuleDef
 
@@ -129,6 +129,18 @@ def _load(sources: Sequence[Source], names: Sequence[str], report: Report) -> Lo
     return LoadedRules(rules, report.sorted(names), len(book.macros), len(book.lists))
 
 
+def _with_container_info(parts: Iterable[str | Operand]) -> Iterator[str | Operand]:
+    """`%container.info`, which is no field: rules of old have it where the container's id and name are to stand."""
+    for part in parts:
+        if isinstance(part, FieldRef) and part.name == "container.info" and part.arg is None:
+            yield "container_id="
+            yield FieldRef("container.id", None, part.span)
+            yield " container_name="
+            yield FieldRef("container.name", None, part.span)
+        else:
+            yield part
+
+
 class _Compiler:
     def __init__(self, book: RuleBook, report: Report) -> None:
         self._book = book
@@ -226,7 +238,7 @@ class _Compiler:
         written = text.value.rstrip()  # a folded block ends in a line end
         code = "LOAD_ERR_COMPILE_OUTPUT"
         try:
-            parts = parse_output(written, text)
+            parts = tuple(_with_container_info(parse_output(written, text)))
         except Unreadable as error:
             self._report.add(error.name, error.message, text.span(error.start, error.end), error.hint, code=code)
             return None
