@@ -67,9 +67,9 @@ def load_texts(texts: Sequence[tuple[str, str]]) -> LoadedRules:
 
 
 def _expand(path: Path, report: Report) -> list[Path]:
-    if not path.is_dir():
-        return [path]
     try:
+        if not path.is_dir():
+            return [path]
         found = sorted(p for p in path.iterdir() if p.suffix in (".yml", ".yaml") and not p.is_dir())
     except OSError as error:
         report.add("unreadable-file", f"cannot read the folder: {error.strerror}", Span(str(path), 1, 1), code=_FILE)
