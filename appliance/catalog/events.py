@@ -68,6 +68,7 @@ from appliance.catalog.params import (
     EXE_FLAGS,
     FAMILIES,
     FD_FLAGS,
+    FILE_MODES,
     LINK_FLAGS,
     MOUNT_FLAGS,
     NAME,
@@ -313,6 +314,11 @@ _E, _C = EventType, Category
 def _mode(n: int) -> Param:
     """What the kernel takes of a mode (S_IALLUGO)."""
     return _arg("mode", T.MODE, n, mask=0o7777)
+
+
+def _named_mode(n: int, mask: int = 0o7777) -> Param:
+    """The same where Falco tells its bits by name: in calls that change the mode of a file or make a node."""
+    return _arg("mode", T.MODE, n, FILE_MODES, mask=mask)
 
 
 def _owner(n: int) -> tuple[Param, Param]:
@@ -562,8 +568,8 @@ _ROWS = (
         fd_arg=RESULT,
         doc="a file was opened by a handle: the path is the kernel's",
     ),
-    _by_path(_E.CHMOD, (_RES, _arg("filename", T.PATH, 0), _mode(1)), "filename"),
-    _by_path(_E.FCHMODAT, (_RES, _arg("dirfd", T.FD, 0), _arg("filename", T.PATH, 1), _mode(2)), "filename", 0),
+    _by_path(_E.CHMOD, (_RES, _arg("filename", T.PATH, 0), _named_mode(1)), "filename"),
+    _by_path(_E.FCHMODAT, (_RES, _arg("dirfd", T.FD, 0), _arg("filename", T.PATH, 1), _named_mode(2)), "filename", 0),
     EventSpec(
         _E.FCHMODAT2,
         _C.FILE,
@@ -571,7 +577,7 @@ _ROWS = (
             _RES,
             _arg("dirfd", T.FD, 0),
             _arg("filename", T.PATH, 1),
-            _mode(2),
+            _named_mode(2),
             _arg("flags", T.FLAGS, 3, CHOWN_FLAGS),
             _base(0),
         ),
@@ -604,7 +610,7 @@ _ROWS = (
     _by_path(_E.MKDIRAT, (_RES, _arg("dirfd", T.FD, 0), _arg("path", T.PATH, 1), _mode(2)), "path", 0),
     _by_path(
         _E.MKNOD,
-        (_RES, _arg("path", T.PATH, 0), _arg("mode", T.MODE, 1, mask=0o177777), _arg("dev", T.UINT32, 2)),
+        (_RES, _arg("path", T.PATH, 0), _named_mode(1, 0o177777), _arg("dev", T.UINT32, 2)),
     ),
     _by_path(
         _E.MKNODAT,
@@ -612,7 +618,7 @@ _ROWS = (
             _RES,
             _arg("dirfd", T.FD, 0),
             _arg("path", T.PATH, 1),
-            _arg("mode", T.MODE, 2, mask=0o177777),
+            _named_mode(2, 0o177777),
             _arg("dev", T.UINT32, 3),
         ),
         "path",
@@ -768,7 +774,7 @@ _ROWS = (
         ),
     ),
     # -- files by descriptor
-    _about_fd(_E.FCHMOD, _C.FILE, (_RES, _CALL_FD, _mode(1))),
+    _about_fd(_E.FCHMOD, _C.FILE, (_RES, _CALL_FD, _named_mode(1))),
     _about_fd(_E.FCHOWN, _C.FILE, (_RES, _CALL_FD, *_owner(1))),
     _about_fd(_E.DUP, _C.FILE, (Param("res", T.RES_FD), _arg("oldfd", T.FD, 0)), RESULT),
     _about_fd(_E.DUP2, _C.FILE, (Param("res", T.RES_FD), _arg("oldfd", T.FD, 0), _arg("newfd", T.FD, 1)), RESULT),

@@ -203,6 +203,37 @@ CLONE_FLAGS: Flags = {
 FD_FLAGS: Flags = {"UPPER_LAYER": 1, "LOWER_LAYER": 2, "PSEUDO": 4, "CLIENT": 8, "SERVER": 16, "CREATED": 32}
 
 RENAME_FLAGS: Flags = {"RENAME_NOREPLACE": 1, "RENAME_EXCHANGE": 2, "RENAME_WHITEOUT": 4}
+# The bits of a mode, in Falco's order, and what a node is made to be: one of the kinds.
+FILE_MODES: Flags = {
+    "S_IXOTH": 0o1,
+    "S_IWOTH": 0o2,
+    "S_IROTH": 0o4,
+    "S_IXGRP": 0o10,
+    "S_IWGRP": 0o20,
+    "S_IRGRP": 0o40,
+    "S_IXUSR": 0o100,
+    "S_IWUSR": 0o200,
+    "S_IRUSR": 0o400,
+    "S_ISVTX": 0o1000,
+    "S_ISGID": 0o2000,
+    "S_ISUID": 0o4000,
+}
+NODE_KINDS: Flags = {
+    "S_IFIFO": 0o10000,
+    "S_IFCHR": 0o20000,
+    "S_IFBLK": 0o60000,
+    "S_IFREG": 0o100000,
+    "S_IFSOCK": 0o140000,
+}
+
+
+def mode_names(value: int) -> str:
+    """The bits of a mode by name, joined by `|`, the kind of node (`S_IFMT` is no set of bits) behind them."""
+    names = [name for name, bit in FILE_MODES.items() if value & bit]
+    names += [name for name, kind in NODE_KINDS.items() if value & 0o170000 == kind]
+    return "|".join(names) if names else "0"
+
+
 UNLINK_FLAGS: Flags = {"AT_REMOVEDIR": 0x200}
 LINK_FLAGS: Flags = {"AT_SYMLINK_FOLLOW": 0x400, "AT_EMPTY_PATH": 0x1000}
 CHOWN_FLAGS: Flags = {"AT_SYMLINK_NOFOLLOW": 0x100, "AT_EMPTY_PATH": 0x1000}

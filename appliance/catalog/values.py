@@ -22,6 +22,7 @@ from appliance.catalog.params import (
     ParamType,
     enum_name,
     flag_names,
+    mode_names,
     open_flag_names,
 )
 from appliance.model.alert import FieldValue
@@ -80,8 +81,8 @@ def _as_field(value: ParamValue) -> FieldValue:
 
 
 def argument(e: Event, key: str | int) -> str | None:
-    """The value of a parameter as text, the way Falco shows it: flags and errors by name, modes in octal, the event's
-    own descriptor as `<f>/a/file`."""
+    """The value of a parameter as text, the way Falco shows it: flags and errors by name, modes in octal or by
+    their bits' names, the event's own descriptor as `<f>/a/file`."""
     param = _param(e, key)
     if param is None:
         return None
@@ -118,7 +119,7 @@ def _texts(e: Event, param: Param) -> tuple[str | None, str | None]:
         case ParamType.FD | ParamType.RES_FD if value == e.fd.num and value >= 0 and e.fd.typechar is not None:
             return plain, f"<{e.fd.typechar}>{e.fd.name or ''}"
         case ParamType.MODE:
-            return f"0{value:o}" if value else "0", None
+            return f"0{value:o}" if value else "0", None if param.flags is None or not value else mode_names(value)
         case ParamType.FLAGS | ParamType.FLAGS16 if param.flags is not None:
             names = open_flag_names(value) if param.flags is OPEN_FLAGS else flag_names(value, param.flags)
             return plain, None if names == plain else names
@@ -202,10 +203,11 @@ def is_syslog(e: Event) -> bool:
     return io_way(e) == "w" and (e.fd.name or "").endswith("/dev/log")
 
 
-def io_buffer(e: Event) -> FieldValue:
+def io_buffer(e: Event) -> bytes | None:
     """The first bytes that were read or written."""
     place = _DATA.get(e.type)
-    return None if place is None else _as_field(e.params[place])
+    data = None if place is None else e.params[place]
+    return data.encode("utf-8", "surrogateescape") if isinstance(data, str) else None
 
 
 def io_length(e: Event) -> int | None:

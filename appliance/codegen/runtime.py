@@ -143,6 +143,8 @@ def text_of(value: object) -> str:
         return "false"
     if isinstance(value, tuple | list):
         return " ".join(map(text_of, value)) if value else ABSENT
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
     return str(value)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from appliance.catalog.lookup import value_of
-from appliance.engine.ruleset import compile_value
+from appliance.engine.ruleset import Ruleset, compile_value
+from appliance.lang.load import load_rules
+from appliance.model.alert import Priority
 from appliance.model.event import Event, Fd
 from appliance.model.expr import FieldRef
 from tests.support.events import event, file_fd
@@ -32,7 +37,7 @@ KILLED = event("kill", res=-3)
         ("evt.io_dir", SENT, "w"),
         ("evt.io_dir", OPENED, None),
         ("evt.is_io", OPENED, False),
-        ("evt.buffer", READ, "abc"),
+        ("evt.buffer", READ, b"abc"),
         ("evt.buffer", OPENED, None),
         ("evt.buflen", READ, 3),
         ("evt.buflen", SENT, None),
@@ -57,3 +62,27 @@ def test_fields(field: str, of: Event, value: object) -> None:
     found = value_of(FieldRef(field))
     assert found is not None
     assert compile_value(found.code)(of) == value
+
+
+@pytest.mark.parametrize(
+    ("check", "holds"),
+    [
+        ("bcontains 6263", True),
+        ("bcontains 62ff", False),
+        ("bstartswith 6162", True),
+        ("contains bc", True),
+        ("startswith ab", True),
+        ("startswith b", False),
+        ("= abc", True),
+        ("!= abc", False),
+    ],
+)
+def test_what_was_read_can_be_asked_for_as_bytes_and_as_text(check: str, holds: bool, tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    rule = {"rule": "r", "desc": "d", "output": "%evt.buffer", "priority": "INFO"}
+    file.write_text(json.dumps([rule | {"condition": f"evt.type = {READ.type} and evt.buffer {check}"}]))
+    rules = Ruleset.build(
+        load_rules([file]).rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i"
+    )
+    assert [a.output for a in rules.match(READ)] == ["abc"] * holds
+    assert not rules.errors
