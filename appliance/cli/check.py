@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         diagnostics += error.diagnostics
     if files:
-        loaded = load_rules(files)
+        loaded = load_rules(files, lenient=config is not None and config.rules_unknown_keys == "warn")
         diagnostics += loaded.diagnostics
         if config is not None and config.rule_matching == "first":
             diagnostics += tuple(shadowed(selected(loaded.rules, config.rules)))

@@ -28,6 +28,7 @@ _MEANINGS = {
     "LOAD_UNKNOWN_FILTER": "a field is not known",
     "LOAD_UNUSED_MACRO": "a macro is not used",
     "LOAD_UNUSED_LIST": "a list is not used",
+    "LOAD_UNKNOWN_KEY": "a key is not known",
     "LOAD_UNKNOWN_ITEM": "an item is not known",
     "LOAD_DEPRECATED_ITEM": "an item is written in an older way",
     "LOAD_APPEND_NO_VALUES": "an exception appends no values",

@@ -326,6 +326,7 @@ class Config:
     notes: tuple[Note, ...] = ()
     rules_files: tuple[Path, ...] = ()
     rules: tuple[RuleSwitch, ...] = ()
+    rules_unknown_keys: str = "error"  # error, or warn: what is done about keys and items that rules do not have
     priority: Priority = Priority.DEBUG
     json_output: bool = False
     json_include_output_property: bool = True

@@ -121,7 +121,7 @@ def _with_additions(rule: Rule, additions: list[tuple[str, _Fields]]) -> Rule:
 def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str], number: int = 1) -> Generation:
     """Load the rules that the configuration names. Raises `RuleError` with all diagnostics of the run."""
     digests = file_digests(files_of(config))
-    loaded = load_rules(config.rules_files)
+    loaded = load_rules(config.rules_files, lenient=config.rules_unknown_keys == "warn")
     if any(d.severity is Severity.ERROR for d in loaded.diagnostics):
         raise RuleError(loaded.diagnostics)
     ruleset = Ruleset.build(

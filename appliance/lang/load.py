@@ -47,9 +47,12 @@ class LoadedRules:
         return tuple(d for d in self.diagnostics if d.severity is Severity.ERROR)
 
 
-def load_rules(files: Sequence[Path]) -> LoadedRules:
-    """Read rule files, and the `.yml` and `.yaml` files of folders by name, in the given order."""
-    report = Report()
+def load_rules(files: Sequence[Path], *, lenient: bool = False) -> LoadedRules:
+    """Read rule files, and the `.yml` and `.yaml` files of folders by name, in the given order.
+
+    `lenient`: unknown keys and items are warned of and passed over.
+    """
+    report = Report(lenient=lenient)
     names: list[str] = []
     sources: list[Source] = []
     for path in files:
@@ -61,9 +64,9 @@ def load_rules(files: Sequence[Path]) -> LoadedRules:
     return _load(sources, names, report)
 
 
-def load_texts(texts: Sequence[tuple[str, str]]) -> LoadedRules:
+def load_texts(texts: Sequence[tuple[str, str]], *, lenient: bool = False) -> LoadedRules:
     """The same for (name, text) pairs that are in memory already."""
-    return _load([Source(name, text) for name, text in texts], [name for name, _ in texts], Report())
+    return _load([Source(name, text) for name, text in texts], [name for name, _ in texts], Report(lenient=lenient))
 
 
 def _expand(path: Path, report: Report) -> list[Path]:

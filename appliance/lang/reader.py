@@ -110,6 +110,13 @@ class _Reader:
         span = node.span() if isinstance(node, Text) else node.span
         self._report.add(name, message, span, hint, code=_STRUCTURE)
 
+    def _unknown(self, name: str, message: str, node: Text, hint: str, code: str = "LOAD_UNKNOWN_KEY") -> None:
+        """What Falco warns of and we refuse, unless the report is lenient."""
+        if self._report.lenient:
+            self._report.warn(name, message, node.span(), hint, code)
+        else:
+            self._fail(name, message, node, hint)
+
     def item(self, node: Node) -> Item | None:
         if not isinstance(node, Mapping) or not node.pairs:
             self._fail("not-an-item", "an item is a mapping", node, "write `- rule: NAME` with its keys below")
@@ -117,8 +124,9 @@ class _Reader:
         kind = next((key.value for key, _ in node.pairs if key.value in _KEYS), None)
         if kind is None:
             first = node.pairs[0][0]
-            self._fail("unknown-item", f"no item is called `{first.value}`", first,
-                       self._report.near(first.value, _KEYS) or f"items: {', '.join(_KEYS)}")  # fmt: skip
+            self._unknown("unknown-item", f"no item is called `{first.value}`", first,
+                          self._report.near(first.value, _KEYS) or f"items: {', '.join(_KEYS)}",
+                          "LOAD_UNKNOWN_ITEM")  # fmt: skip
             return None
         head = node.get(kind)
         if kind == "required_plugin_versions":
@@ -226,7 +234,7 @@ class _Reader:
             if key.value not in _KEYS[kind]:
                 hint = self._report.near(key.value, _KEYS[kind]) or f"keys of a {kind}: {', '.join(_KEYS[kind])}"
                 message = f"{kind} `{head.value}` has a key `{key.value}`, which no {kind} has"
-                self._fail("unknown-key", message, key, hint)
+                self._unknown("unknown-key", message, key, hint)
 
     def _engine(self, head: Text) -> None:
         parts = head.value.split("-")[0].split("+")[0].split(".")
@@ -326,7 +334,7 @@ class _Reader:
         for key, _ in entry.pairs:
             if key.value not in _EXCEPTION_KEYS:
                 hint = self._report.near(key.value, _EXCEPTION_KEYS) or f"its keys: {', '.join(_EXCEPTION_KEYS)}"
-                self._fail("unknown-key", f"an exception has no key `{key.value}`", key, hint)
+                self._unknown("unknown-key", f"an exception has no key `{key.value}`", key, hint)
         fields = entry.get("fields")
         single = isinstance(fields, Text)
         return ExceptionDef(

@@ -63,7 +63,9 @@ class Source:
 class Report:
     """The diagnostics of a run, with the lines they point into. Of more than MAX_TOLD it keeps the number."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lenient: bool = False) -> None:
+        """`lenient`: keys and items that nobody knows are warned of, as Falco does it, and refuse nothing."""
+        self.lenient = lenient
         self._sources: dict[str, Source] = {}
         self._lines: dict[tuple[str, int], str | None] = {}  # shared by all that point into a line
         self._found: dict[Diagnostic, None] = {}
