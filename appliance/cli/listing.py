@@ -65,6 +65,7 @@ def _fields(source: str | None = None) -> list[Row]:
             "argument": _ARGUMENTS[row.arg]
             + ("" if row.arg_required or row.arg is ArgKind.NONE else ", may be left out"),
             "type": row.type.value,
+            "source": " ".join(row.sources),
             "meaning": row.doc,
         }
         for rows in CLASSES.values()

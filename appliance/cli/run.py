@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     service = Service(appliance, generation, load=load, hostname=host, new_id=new_id)
     service.start()
-    _banner(generation, sinks, appliance.source.describe())
+    _banner(generation, sinks, appliance.describe())
     with _ending_after(args.seconds), _pidfile(args.pidfile):
         summary = service.run()
     stats = dispatcher.close(timeout_s=max(1.0, config.output_timeout_ms / 1000))
@@ -159,13 +159,13 @@ def start_log(config: Config, syslog: str = "/dev/log") -> BackgroundHandler:
     return handler
 
 
-def _banner(generation: Generation, sinks: list[Sink], hooks: str) -> None:
+def _banner(generation: Generation, sinks: list[Sink], sources: Mapping[str, str]) -> None:
     config, loaded = generation.config, generation.loaded
     files = ", ".join(map(str, config.rules_files)) or "no file"
     lines = [
         ("config", str(config.path) if config.path else "built-in defaults"),
         ("rules", f"{len(generation.ruleset.rules)} of {len(loaded.rules)} enabled, from {files}"),
-        ("hooks", hooks),
+        *sources.items(),
         ("sinks", ", ".join(sink.describe() for sink in sinks) or "none: alerts are only counted"),
     ]
     say(f"Tercel {__version__}")

@@ -108,6 +108,11 @@ class Appliance:
         if errors:
             raise errors[0]
 
+    def describe(self) -> dict[str, str]:
+        """What is heard, for the start banner: the kernel's hooks, and the other sources."""
+        heard = {"hooks": self.source.describe()}
+        return heard if self.audit is None else {**heard, "audit": self.audit.describe()}
+
     def run(self) -> Summary:
         """Judge until `stop`; then give everything back and account for it. The dispatcher is closed by its owner."""
         self.canary.start()

@@ -177,11 +177,18 @@ def needs_restart(old: Config, new: Config) -> Iterator[Diagnostic]:
             if section == "capture" and field.name in _LIVE:
                 continue
             if getattr(before, field.name) != getattr(after, field.name):
-                yield Diagnostic(
-                    "needs-restart",
-                    f"`{section}.{field.name}` has changed, and takes effect only when the appliance starts",
-                    hint="restart the appliance (`systemctl restart tercel`), or put the key back",
-                )
+                yield _needs_restart(f"{section}.{field.name}")
+    for key in ("load_plugins", "plugins"):  # a webhook has its port for good
+        if getattr(old, key) != getattr(new, key):
+            yield _needs_restart(key)
+
+
+def _needs_restart(key: str) -> Diagnostic:
+    return Diagnostic(
+        "needs-restart",
+        f"`{key}` has changed, and takes effect only when the appliance starts",
+        hint="restart the appliance (`systemctl restart tercel`), or put the key back",
+    )
 
 
 def changes_between(old: Generation, new: Generation) -> Iterator[str]:

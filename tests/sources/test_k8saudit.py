@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import pytest
 from appliance.codegen.python import value_code
 from appliance.config.load import load_config
 from appliance.config.plugins import K8sAudit, k8s_audit
+from appliance.config.settings import Config
+from appliance.daemon.reload import needs_restart
 from appliance.engine.ruleset import Ruleset, compile_value
 from appliance.lang.load import load_rules, load_texts
 from appliance.lang.parser import parse_operand
@@ -293,3 +296,8 @@ def test_plugins_of_falcos_configuration(tmp_path: Path) -> None:
     file.write_text("load_plugins: [k8saudit]\nplugins: [{name: k8saudit, open_params: /var/log/audit.log}]\n")
     config = load_config(file)
     assert k8s_audit(config.plugins, config.load_plugins) == K8sAudit(logs=Path("/var/log/audit.log"))
+
+
+def test_a_reload_cannot_move_the_webhook() -> None:
+    (told,) = needs_restart(Config(), replace(Config(), load_plugins=("k8saudit",)))
+    assert (told.name, "`load_plugins` has changed" in told.message) == ("needs-restart", True)
