@@ -296,6 +296,8 @@ def _two(source: str, source_base: str | None, target: str, target_base: str) ->
 
 _FLAGS = Param("flags", T.FLAGS, OPEN_FLAGS)
 _MODE = Param("mode", T.MODE)
+# Where what was opened lies, as the kernel knows it: only where a rule asks, and not of an io_uring's.
+_REAL = Param("real", T.DIRPATH, internal=True, arg=Arg(ZERO))
 _OPENED = (_arg("dev", T.UINT32, ZERO), _arg("ino", T.UINT64, ZERO))  # 0 where the call failed
 _OPENED_AT = (
     _arg("dirfd", T.FD, 0),
@@ -527,11 +529,13 @@ _ROWS = (
         ),
     ),
     # -- files by path
-    EventSpec(_E.OPEN, _C.FILE, (_FD, Param("name", T.PATH), _FLAGS, _MODE, *_OPENED, _BASE), _name("name"), True),
+    EventSpec(
+        _E.OPEN, _C.FILE, (_FD, Param("name", T.PATH), _FLAGS, _MODE, *_OPENED, _BASE, _REAL), _name("name"), True
+    ),
     EventSpec(
         _E.OPENAT,
         _C.FILE,
-        (_FD, *_OPENED_AT, *_OPENED, _base(0)),
+        (_FD, *_OPENED_AT, *_OPENED, _base(0), _REAL),
         _name("name"),
         True,
         own=True,
@@ -539,7 +543,7 @@ _ROWS = (
     EventSpec(
         _E.OPENAT2,
         _C.FILE,
-        (_FD, *_OPENED_AT, _arg("resolve", T.FLAGS, 4, RESOLVE_FLAGS), *_OPENED, _base(0)),
+        (_FD, *_OPENED_AT, _arg("resolve", T.FLAGS, 4, RESOLVE_FLAGS), *_OPENED, _base(0), _REAL),
         _name("name"),
         True,
         own=True,
@@ -547,7 +551,7 @@ _ROWS = (
     EventSpec(
         _E.CREAT,
         _C.FILE,
-        (_FD, Param("name", T.PATH), _MODE, *_OPENED, Param("creat_flags", T.FLAGS, CREAT_FLAGS), _BASE),
+        (_FD, Param("name", T.PATH), _MODE, *_OPENED, Param("creat_flags", T.FLAGS, CREAT_FLAGS), _BASE, _REAL),
         _name("name"),
         True,
     ),

@@ -15,7 +15,7 @@ from appliance.config.plugins import k8s_audit
 from appliance.config.settings import LOG_LEVELS, Capture
 from appliance.daemon.audit import Audit
 from appliance.daemon.canary import CALLS, LATE_RULE, Canary
-from appliance.daemon.generation import Generation, domains_of, heard
+from appliance.daemon.generation import Generation, asks_where, domains_of, heard
 from appliance.daemon.identity import boot_offset_ns, internal_alerts, wall_offset_ns
 from appliance.daemon.ledger import Ledger
 from appliance.daemon.loop import Loop, Summary
@@ -60,7 +60,7 @@ class Appliance:
         gone, sinks = sink_changes(old.config, new.config, self.stream)
 
         def swap() -> None:
-            self.source.hear(asked_for(new, self.canary))
+            self.source.hear(asked_for(new, self.canary), real=asks_where(new.ruleset.rules))
             self.loop.adopt(new.ruleset)
             self.domains.watch(domains_of(new.ruleset.rules))
             self.loop.ledger.settings = new.config.syscall_event_drops
@@ -174,6 +174,7 @@ def arm(
     source = SyscallSource(
         capture_buffers(capture),
         asked_for(generation, canary),
+        real=asks_where(generation.ruleset.rules),
         no_failed=capture.drop_failed,
         always_failed=CALLS,
     )

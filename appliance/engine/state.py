@@ -274,7 +274,7 @@ class State:
     def _opens(self, type_: EventType) -> Handler:
         index = EVENTS[type_].index
         at_name, at_base, at_flags = index["name"], index["base"], index.get("flags")
-        at_dev, at_ino = index["dev"], index["ino"]
+        at_dev, at_ino, at_real = index["dev"], index["ino"], index["real"]
         at_layer = index["creat_flags"] if at_flags is None else at_flags
         folder, tmpfile = OPEN_FLAGS["O_DIRECTORY"], OPEN_FLAGS["O_TMPFILE"]
         live, missing, no_parents, make = self._live, self._missing, self._ancestor, tuple.__new__
@@ -309,7 +309,7 @@ class State:
                 (
                     num, word, letter, path, name, None, None, None, None, None, None, None, None, None, None,
                     params[at_ino] or None, params[at_dev] or None, cast(int, params[at_layer]) >> 28 & 3,
-                    False, False, (),
+                    False, False, (), params[at_real] or None,
                 ),
             )  # fmt: skip
             if self._closes and num >= 0:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from appliance.catalog.events import STATE
+from appliance.catalog.events import OPENS, STATE
 from appliance.kernel import bpfcall
 from appliance.kernel.compiler import PER_MESSAGE
 from appliance.kernel.inventory import Inventory, fdinfo, id_cell
@@ -32,7 +32,7 @@ _FLAGS = ("-Wno-macro-redefined", "-Werror=implicit")
 _TABLES = ("handlers", "plans", "asked", "asked_operations", "kinds", "books", "sleeping", "rings")
 _CONSTANT = ("rings", "plans", "books")  # written before the start, or by our programs alone
 _BOOK = struct.Struct("=4Q")  # struct book of bpf/base.h
-_STATE, _WANTED, _NO_FAILED = 1, 2, 4  # KIND_* of bpf/base.h
+_STATE, _WANTED, _NO_FAILED, _REAL = 1, 2, 4, 8  # KIND_* of bpf/base.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Program:
     _inventory: Inventory = field(repr=False)
     _links: dict[str, int] = field(default_factory=dict)  # raw tracepoint -> descriptor of the link
     _heard: frozenset[int] = frozenset()
-    _asked: tuple[Collection[EventType], Collection[EventType]] = ((), ())  # of `hear`, at its latest call
+    _asked: tuple[Collection[EventType], Collection[EventType], bool] = ((), (), False)  # of `hear`, at its latest call
     _cpus: int = 0
 
     @property
@@ -126,19 +126,23 @@ class Program:
                 raise KernelError(f"cannot attach to the raw tracepoint `{name}`: {error}") from error
             self._inventory.hold(f"the hook on `{name}`", self._links[name])
 
-    def hear(self, types: Iterable[EventType], *, whole: Collection[EventType] = frozenset(EventType)) -> None:
+    def hear(
+        self, types: Iterable[EventType], *, whole: Collection[EventType] = frozenset(EventType), real: bool = False
+    ) -> None:
         """Hear the calls of these events from now on, and those that keep state true; no others.
 
         Takes effect at once, call by call; nothing is detached, and what stays wanted is heard throughout.
         Of types that are neither in `whole` nor keep state true, calls that failed are not asked for.
+        With `real`, opens tell where the opened file lies.
         """
         types = frozenset(types)
-        self._asked = types, whole
+        self._asked = types, whole, real
         handlers = self.spec.handlers
         for type_, number in NUMBERS.items():
             ends = type_ is EventType.IORING  # of what is wanted, failed or not
             kind = _STATE if type_ in STATE else 0 if type_ in whole or ends else _NO_FAILED
             wanted = type_ in types or ends
+            kind |= _REAL if real and type_ in OPENS else 0
             self._write("kinds", number, struct.pack("=I", kind | (_WANTED if wanted else 0)))
         slots = self.spec.heard(types)
         for slot in slots - self._heard:  # before the number that leads there
@@ -168,8 +172,8 @@ class Program:
                 self._links[name] = bpfcall.attach_raw_tracepoint(name, self._programs[function])
                 self._inventory.hold(f"the hook on `{name}`", self._links[name])
         self._heard = frozenset()
-        types, whole = self._asked
-        self.hear(types, whole=whole)
+        types, whole, real = self._asked
+        self.hear(types, whole=whole, real=real)
 
     def costs(self) -> dict[str, tuple[int, int]]:
         """Runs and nanoseconds of each program that ran, as the kernel counts them while `kernel.bpf_stats_enabled` is

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from appliance.catalog.params import CWD, Arg, Param, ParamType
+from appliance.catalog.params import CWD, ZERO, Arg, Param, ParamType
 from appliance.kernel.layout import NUMBERS, Layout, size_of
 
 STEPS, TEXTS, BASES = 8, 4, 2
@@ -42,7 +42,8 @@ def plan_of(layout: Layout, offset: Callable[[str], int | None], *, short_ids: b
     if any(p.arg is None for p in own) or (blocks == {"fd"} and layout.spec.fd_arg is None):
         return None
     texts = [p for p in own if p.type in (ParamType.TEXT, ParamType.PATH, ParamType.BYTES, ParamType.DATA)]
-    bases = [p for p in own if p.type is ParamType.DIRPATH]
+    # a path that no plan tells has no bytes: the value that is filled is its length
+    bases = [p for p in own if p.type is ParamType.DIRPATH and _arg(p).n != ZERO]
     values = [p for p in own if p not in texts and p not in bases]
     program = _BLOCKS[blocks.pop() or ""] if blocks else "paths" if texts or bases else "registers"
     before, behind = _sides(layout, texts)

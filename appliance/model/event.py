@@ -506,7 +506,8 @@ class Fd(NamedTuple):
     local and remote. `is_server` is true where the server's address is one of this machine's own. `ino` and `dev` are
     the inode's number and its device as stat(2) tells it, `flags` those of `catalog.params.FD_FLAGS`. `name_changed`:
     this event gave the descriptor another name. `domains` are pairs of an address of either side and a domain name that
-    rules ask for and that has this address.
+    rules ask for and that has this address. `realpath` is where a file that was opened lies, links followed; None where
+    no rule asks for it.
     """
 
     num: int | None = None
@@ -530,6 +531,7 @@ class Fd(NamedTuple):
     connected: bool = False
     name_changed: bool = False
     domains: tuple[tuple[str, str], ...] = ()
+    realpath: str | None = None
 
     @property
     def directory(self) -> str | None:

@@ -32,6 +32,7 @@ class SyscallSource:
         buffers: Buffers,
         types: Iterable[EventType] = (),
         *,
+        real: bool = False,
         no_failed: bool = False,
         always_failed: Collection[EventType] = (),
     ) -> None:
@@ -47,7 +48,7 @@ class SyscallSource:
         self._whole = frozenset(EventType if not no_failed else always_failed)
         self._program: Program = load(self.spec)
         try:
-            self.hear(types)
+            self.hear(types, real=real)
             self._ring = Merged([Ring(fd, size) for fd, size in zip(self._program.rings, self.spec.rings, strict=True)])
             self._program.attach()
         except BaseException:
@@ -58,9 +59,12 @@ class SyscallSource:
             self._poll.register(fd, select.EPOLLIN)
         self._empty_looks = 0
 
-    def hear(self, types: Iterable[EventType]) -> None:
-        """Hear these events from now on, and those that keep state true; no others. Any thread, but one at a time."""
-        self._program.hear(types, whole=self._whole)
+    def hear(self, types: Iterable[EventType], *, real: bool = False) -> None:
+        """Hear these events from now on, and those that keep state true; no others. Any thread, but one at a time.
+
+        With `real`, opens tell where the opened file lies.
+        """
+        self._program.hear(types, whole=self._whole, real=real)
 
     @property
     def heard(self) -> frozenset[EventType]:

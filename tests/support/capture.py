@@ -40,8 +40,10 @@ class Capture:
         self,
         ask_container: Callable[[str, int | None], None] = lambda full_id, owner: None,
         types: Iterable[EventType] = TYPES,
+        *,
+        real: bool = False,
     ) -> None:
-        self.source = SyscallSource(Buffers(16 << 20), types)
+        self.source = SyscallSource(Buffers(16 << 20), types, real=real)
         processes = Procfs()
         self.state = State(
             accounts=HostAccounts(),

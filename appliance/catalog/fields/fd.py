@@ -73,6 +73,18 @@ ROWS = (
     Field("fd.dev", T.INT, "device that holds the file, as stat(2) tells it", "e.fd.dev"),
     Field("fd.dev.major", T.INT, "its major number", "device_major(e.fd.dev)"),
     Field("fd.dev.minor", T.INT, "its minor number", "device_minor(e.fd.dev)"),
+    Field(
+        "fd.realpath",
+        T.PATH,
+        "where the file lies that an open gave, links followed, as the kernel knows it (not in Falco)",
+        "e.fd.realpath",
+    ),
+    Field(
+        "fd.is_elsewhere",
+        T.BOOL,
+        "true if it lies elsewhere than `fd.name` says: behind a symbolic link (not in Falco)",
+        "None if e.fd.realpath is None else e.fd.realpath != e.fd.name",
+    ),
     Field("fd.ino", T.INT, "number of the inode", "e.fd.ino"),
     Field(
         "fd.is_upper_layer",

@@ -46,12 +46,24 @@ static __always_inline void get_opened(struct scratch *s, u64 file, struct fd_fa
             (f_.flags & FD_CREATED ? O_F_CREATED_ : 0);                                        \
     })
 
+/* Where the opened file lies, links followed: behind the name and its folder. */
+#define PUT_REAL(NAME)                                                                         \
+    do {                                                                                       \
+        e->len_real = 0;                                                                       \
+        if (kind_of(T_##NAME) & KIND_REAL) {                                                   \
+            u64 opened_ = file_of(c.res);                                                      \
+            if (opened_)                                                                       \
+                e->len_real = put_path_at(s, AT(opened_, file_f_path));                        \
+        }                                                                                      \
+    } while (0)
+
 HANDLER(open)
 {
     CALL(OPEN, open);
     e->flags = (ARG(c, 1) & O_ASKED_) | PUT_OPENED();
     e->mode = e->flags & (O_CREAT_ | O_TMPFILE_) ? MODE_OF(ARG(c, 2)) : 0;
     PUT_PATH(name, base, ARG(c, 0), AT_FDCWD_);
+    PUT_REAL(OPEN);
     DONE();
 }
 
@@ -62,6 +74,7 @@ HANDLER(openat)
     e->flags = (ARG(c, 2) & O_ASKED_) | PUT_OPENED();
     e->mode = e->flags & (O_CREAT_ | O_TMPFILE_) ? MODE_OF(ARG(c, 3)) : 0;
     PUT_PATH(name, base, ARG(c, 1), e->dirfd);
+    PUT_REAL(OPENAT);
     DONE();
 }
 
@@ -79,6 +92,7 @@ HANDLER(openat2)
     e->mode = MODE_OF(how.mode);
     e->resolve = how.resolve;
     PUT_PATH(name, base, ARG(c, 1), e->dirfd);
+    PUT_REAL(OPENAT2);
     DONE();
 }
 
@@ -88,5 +102,6 @@ HANDLER(creat)
     e->mode = MODE_OF(ARG(c, 1));
     e->creat_flags = PUT_OPENED() & ~O_F_CREATED_;
     PUT_PATH(name, base, ARG(c, 0), AT_FDCWD_);
+    PUT_REAL(CREAT);
     DONE();
 }
