@@ -35,12 +35,6 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         """,
     ),
     (
-        T.INT, A.NONE, False,
-        """
-        thread.vtid
-        """,
-    ),
-    (
         T.RELTIME, A.NONE, False,
         """
         evt.deltatime evt.deltatime.ns evt.deltatime.s evt.reltime evt.reltime.ns

@@ -48,6 +48,7 @@ ROWS = (
         "how the process asked: `syscall`, `ia32` (a 32-bit program, or `int 0x80`), `x32`, `io_uring` (not in Falco)",
         "e.via",
     ),
+    Field("evt.latency", T.RELTIME, "always 0, as in Falco since it hears the ends of calls only", "0"),
     Field("evt.res", T.TEXT, "`SUCCESS`, or the name of the error: `ENOENT`", "result_name(e)"),
     Field("evt.rawres", T.INT, "result as the number it is, negative for errors", "e.res"),
     Field("evt.failed", T.BOOL, "true if the call returned an error", "e.res < 0"),

@@ -166,6 +166,12 @@ ROWS = (
     ),
     _ancestor("proc.apid", T.INT, "process id", "pid"),
     Field("thread.tid", T.INT, "thread id, in the host's namespace", "e.tid"),
+    Field(
+        "thread.vtid",
+        T.INT,
+        "thread id in its own pid namespace; of the first thread only where that is not the host's",
+        "e.process.vpid if e.tid == e.process.pid else e.tid if e.process.vpid == e.process.pid else None",
+    ),
     Field("thread.ismain", T.BOOL, "true for the first thread of a process", "e.tid == e.process.pid"),
     Field("thread.cap_effective", T.TEXT, "effective capabilities by name", "capabilities(e.process.cap_effective)"),
     Field("thread.cap_permitted", T.TEXT, "permitted capabilities by name", "capabilities(e.process.cap_permitted)"),

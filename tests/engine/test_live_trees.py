@@ -1,0 +1,98 @@
+"""Trees of processes on the real kernel: deep ones, numbers used again, threads that rename themselves."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from appliance.catalog.fields import FIELDS
+from appliance.engine.ruleset import compile_value
+from appliance.model.event import Event, EventType
+from tests.support.capture import Capture
+
+pytestmark = pytest.mark.kernel
+
+DEPTH = 60
+
+
+@pytest.fixture(scope="module")
+def capture() -> Iterator[Capture]:
+    with Capture() as capture:
+        yield capture
+
+
+def value(event: Event, field: str, arg: str | int | None = None) -> object:
+    return compile_value(FIELDS[field].get.replace("{arg}", repr(arg)))(event)
+
+
+def test_a_deep_tree_is_known_to_its_root(capture: Capture) -> None:
+    """Each generation forks the next and starts a shell anew: names and numbers all the way up."""
+    code = (
+        "import os, sys\n"
+        "n = int(sys.argv[1])\n"
+        "if n == 0: os.execv('/bin/true', ['true', 'leaf'])\n"
+        "pid = os.fork()\n"
+        "again = [sys.executable, '-S', '-E', '-c', sys.argv[2], str(n - 1), sys.argv[2]]\n"
+        "if pid == 0: os.execv(sys.executable, again)\n"
+        "os.waitpid(pid, 0)\n"
+    )
+    pid, events = capture.run([sys.executable, "-S", "-E", "-c", code, str(DEPTH), code])
+    leaf = next(e for e in events if e.process.args == ("leaf",) and e.type is EventType.EXECVE)
+    assert leaf.ancestor(DEPTH).pid == pid
+    levels = [leaf.ancestor(n).args[4] for n in range(1, DEPTH + 1)]
+    assert levels == [str(n) for n in range(1, DEPTH + 1)]
+    line = str(value(leaf, "proc.aline"))
+    assert line.count(" > ") >= DEPTH and line.endswith(" > true")
+    assert value(leaf, "proc.apid", DEPTH) == pid
+
+
+def test_a_number_used_again_is_another_process(capture: Capture) -> None:
+    """The kernel is asked for the same pid again, until nobody else takes it in between."""
+    code = (
+        "import os\n"
+        "def child(word):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0: os.execv('/bin/true', ['true', word])\n"
+        "    os.waitpid(pid, 0)\n"
+        "    return pid\n"
+        "for n in range(200):\n"
+        "    first = child(f'first{n}')\n"
+        "    open('/proc/sys/kernel/ns_last_pid', 'w').write(str(first - 1))\n"
+        "    if child(f'second{n}') == first: print(n); break\n"
+    )
+    read, write = os.pipe()
+    _, events = capture.run([sys.executable, "-S", "-E", "-c", code], stdout=write)
+    os.close(write)
+    with os.fdopen(read) as out:
+        n = int(out.read())
+    (first,) = [e for e in events if e.type is EventType.EXECVE and e.process.args == (f"first{n}",)]
+    (second,) = [e for e in events if e.type is EventType.EXECVE and e.process.args == (f"second{n}",)]
+    assert first.process.pid == second.process.pid
+    assert first.process.start_ns < second.process.start_ns
+    ends = [e for e in events if e.type is EventType.PROCEXIT and e.process.pid == first.process.pid]
+    assert [e.process.args for e in ends][-2:] == [(f"first{n}",), (f"second{n}",)]
+
+
+def test_a_thread_that_renames_itself(capture: Capture) -> None:
+    """Another thread's name is its own; the first thread's is the process's."""
+    code = (
+        "import ctypes, os, threading\n"
+        "prctl = ctypes.CDLL(None).prctl\n"
+        "def named(name, file):\n"
+        "    prctl(15, name, 0, 0, 0)\n"
+        "    try: os.open(file, os.O_RDONLY)\n"
+        "    except OSError: pass\n"
+        "t = threading.Thread(target=named, args=(b'other-thread', '/nonexistent/thread')); t.start(); t.join()\n"
+        "named(b'first-thread', '/nonexistent/first')\n"
+    )
+    pid, events = capture.run([sys.executable, "-S", "-E", "-c", code])
+    thread = next(e for e in events if e.process.pid == pid and e.path == "/nonexistent/thread")
+    first = next(e for e in events if e.process.pid == pid and e.path == "/nonexistent/first")
+    assert thread.tid != pid and value(thread, "thread.ismain") is False
+    assert str(thread.process.name).startswith("python")
+    assert value(thread, "thread.vtid") == thread.tid
+    assert (first.tid, first.process.name) == (pid, "first-thread")
+    assert value(first, "thread.vtid") == pid
