@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from appliance.catalog.values import argument
 from appliance.engine.ruleset import compile_value
 from appliance.model.event import Event, EventType
 from tests.support.capture import Capture
+from tests.support.docker import DockerEngine
 
 pytestmark = pytest.mark.kernel
 
@@ -115,3 +117,22 @@ def test_the_same_of_one_that_ran_before_us(tmp_path: Path) -> None:
     assert value(event, "proc.env", "TERCEL_B") == "x"
     assert value(event, "proc.vpgid") == child.pid
     assert isinstance(event.process.vmsize, int) and event.process.vmsize > 0
+
+
+@pytest.mark.docker
+def test_a_program_dropped_into_a_container(capture: Capture, docker_engine: DockerEngine, nginx_image: str) -> None:
+    """A real one: what the image brought lies in a lower layer, what was written since in the upper one."""
+    # where its folder cannot carry an overlay, Docker copies whole trees, and there are no layers to tell
+    layered = docker_engine.client("info", "--format", "{{.Driver}}").strip() in ("overlay2", "overlayfs")
+    mark = f"tercel{os.getpid()}"
+    script = f"cp /usr/bin/id /tmp/{mark}-new && /usr/bin/id && /tmp/{mark}-new"
+    docker_engine.client("run", "--rm", "--network=none", nginx_image, "bash", "-c", script)
+    events = capture.until(lambda e: e.type is EventType.PROCEXIT and e.process.name == f"{mark}-new"[:15])
+    execs = [e for e in events if e.type is EventType.EXECVE and e.res == 0 and e.process.container_id != "host"]
+    shipped = next(e for e in execs if e.process.exepath == "/usr/bin/id")
+    dropped = next(e for e in execs if e.process.exepath == f"/tmp/{mark}-new")
+    assert (value(shipped, "proc.is_exe_lower_layer"), value(shipped, "proc.is_exe_upper_layer")) == (layered, False)
+    assert (value(dropped, "proc.is_exe_lower_layer"), value(dropped, "proc.is_exe_upper_layer")) == (False, layered)
+    since_start = value(dropped, "proc.exe_ino.ctime_duration_pidns_start")
+    assert isinstance(since_start, int) and since_start >= 0
+    assert value(dropped, "proc.vpid") != dropped.process.pid
