@@ -621,6 +621,10 @@ class State:
         pidns_start_ns = cast("int | None", value["pidns_init_start_ts"])
         if not cwd and exepath:  # a process that has ended and was not waited for has neither
             self._missing["working directory not readable"] += 1
+        user, login, group = self._accounts_of(
+            cast("int | None", value["new_euid"]), cast("int | None", value["new_egid"]),
+            cast("int | None", value["loginuid"]), place.container, raw.pid,
+        )  # fmt: skip
         process = Process(
             pid=raw.pid,
             ppid=cast("int | None", value["ptid"]),
@@ -663,18 +667,26 @@ class State:
             pfmajor=cast("int | None", value["pgft_maj"]),
             pfminor=cast("int | None", value["pgft_min"]),
             vmsize=cast("int | None", value["vm_size"]),
+            user=user,
+            login=login,
+            group=group,
         )
-        return self._with_accounts(process, place.container), place
+        return process, place
 
     def _with_accounts(self, process: Process, container: Container) -> Process:
-        user = login = group = None
-        if process.euid is not None:
-            user = self._accounts.user(process.euid, container, process.pid)
-        if process.egid is not None:
-            group = self._accounts.group(process.egid, container, process.pid)
-        if process.loginuid is not None:  # a login happens on the host, wherever the process went since
-            login = _NOBODY if process.loginuid == -1 else self._accounts.user(process.loginuid, HOST, process.pid)
+        user, login, group = self._accounts_of(process.euid, process.egid, process.loginuid, container, process.pid)
         return replace(process, user=user, login=login, group=group)
+
+    def _accounts_of(
+        self, euid: int | None, egid: int | None, loginuid: int | None, container: Container, pid: int
+    ) -> tuple[Account | None, Account | None, Account | None]:
+        """The user, who logged in, the group; `pid` is the process that they are asked for."""
+        user = None if euid is None else self._accounts.user(euid, container, pid)
+        group = None if egid is None else self._accounts.group(egid, container, pid)
+        login = None
+        if loginuid is not None:  # a login happens on the host, wherever the process went since
+            login = _NOBODY if loginuid == -1 else self._accounts.user(loginuid, HOST, pid)
+        return user, login, group
 
     def _born(self, caller: _Entry, pid: int, vpid: int, ppid: int, start_ns: int) -> None:
         parent: _Entry | None = caller if ppid == caller.process.pid else self._live.get(ppid)
