@@ -43,7 +43,7 @@ class Capture:
         *,
         real: bool = False,
     ) -> None:
-        self.source = SyscallSource(Buffers(16 << 20), types, real=real)
+        self.source = SyscallSource(Buffers(16 << 20, 32 << 20), types, real=real)
         processes = Procfs()
         self.state = State(
             accounts=HostAccounts(),
