@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -19,8 +20,10 @@ from appliance.model.event import EventType, RawEvent
 S32 = st.integers(-(2**31), 2**31 - 1)
 U16, U32, U64 = (st.integers(0, 2**n - 1) for n in (16, 32, 64))
 # what os.fsdecode gives: any bytes but NUL
-TEXT = st.binary(max_size=60).map(lambda b: b.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
-NAME = TEXT.map(lambda s: s.replace("/", "")).filter(bool)
+BYTES = st.binary(max_size=60).map(lambda b: b.replace(b"\0", b""))
+TEXT = BYTES.map(os.fsdecode)
+# the slashes go before: two bytes that a slash parted may be one character
+NAME = BYTES.map(lambda b: os.fsdecode(b.replace(b"/", b""))).filter(bool)
 PATH = st.lists(NAME, max_size=5).map(lambda names: "/" + "/".join(names))
 ADDRESS = st.binary(min_size=16, max_size=16).map(bytes.hex)
 LISTED = st.tuples(
