@@ -31,7 +31,6 @@ from pathlib import Path
 from types import TracebackType
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tercel-tests"
-MIRROR = "http://deb.debian.org/debian"
 BOOT_S = 300.0
 
 USERLAND = "bookworm"
@@ -122,7 +121,7 @@ class Done:
 def disk(release: str = USERLAND, *, packages: Sequence[str] = PACKAGES, size_mib: int = 3072) -> Disk:
     """The image with a release's kernel; made if it is not in the cache (about a minute)."""
     packages = (*packages, "linux-image-cloud-amd64")
-    made_of = json.dumps([release, packages, size_mib, AGENT, UNIT, MIRROR, PINS])
+    made_of = json.dumps([release, packages, size_mib, AGENT, UNIT, PINS])
     folder = CACHE / f"vm-{release}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
     found = Disk(release, folder / "disk.img", folder / "vmlinuz", folder / "initrd")
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -141,12 +140,13 @@ def _make(made: Disk, release: str, packages: Sequence[str], size_mib: int) -> N
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         tree = Path(scratch) / "tree"
         suites = dict.fromkeys((USERLAND, release))
+        mirror = _package_source()
         pins = Path(scratch) / "pins"
         pins.write_text(PINS.format(userland=USERLAND, release=release))
         _run(
             "mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}",
             f"--setup-hook=copy-in {pins} /etc/apt/preferences.d", USERLAND, tree,
-            *(f"deb {MIRROR} {suite} main" for suite in suites),
+            *(f"deb {mirror} {suite} main" for suite in suites),
         )  # fmt: skip
         agent = tree / "usr/local/sbin/vm-agent"
         agent.write_text(AGENT)
@@ -162,6 +162,16 @@ def _make(made: Disk, release: str, packages: Sequence[str], size_mib: int) -> N
         shutil.copy(next((tree / "boot").glob("vmlinuz-*")), made.kernel)
         shutil.copy(next((tree / "boot").glob("initrd.img-*")), folder / "initrd.part")
         (folder / "initrd.part").rename(made.initrd)  # last: it says that all is there
+
+
+def _package_source() -> str:
+    """Where this machine's own apt has Debian's packages from."""
+    argv = ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages"]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    found = [line.split()[1] for line in told.splitlines() if line.split()[0] in (*KERNELS, "sid")]
+    if not found:
+        raise AssertionError(f"apt knows no source of Debian's packages:\n{told}")
+    return found[0]
 
 
 def _run(*argv: object) -> None:
