@@ -36,6 +36,7 @@ OWN_MESSAGE_IDS = {
     "Tercel internal: ended without farewell": "37102a6bb9c1484cac3089296f396948",
     "Tercel internal: files changed": "406d198ea8764f4180a0b87d688094a8",
     "Tercel internal: canary late": "747865dfe64d4d409c48aaefa2dc21e6",
+    "Tercel internal: audit events lost": "791f76d7d1064fb5b878a6b80eb41b4e",
 }
 """Of each kind of them; `journalctl -x` explains it by the catalogue in `packaging/systemd/tercel.catalog`."""
 

@@ -66,7 +66,7 @@ def test_a_32_bit_program_is_seen_as_what_it_is(capture: Capture, tmp_path: Path
         ("open", "ok", "file32", "O_RDWR|O_CREAT|O_F_CREATED", "0640"),
         ("openat", "ENOENT", "AT_FDCWD", "missing"),
         ("openat2", "ok", "file32", "RESOLVE_BENEATH"),
-        ("chmod", "ok", "file32", "0600"),
+        ("chmod", "ok", "file32", "S_IWUSR|S_IRUSR"),
         ("chown", "ok"),
         ("chown", "ok"),
         ("rename", "ok", "file32", "other32"),
