@@ -64,8 +64,14 @@ def test_message_in_both_times() -> None:
 )
 def test_switches_leave_out_their_key_and_no_other(options: Format, absent: set[str]) -> None:
     document = json.loads(to_json(ALERT, options=options))
-    assert set(document) == set(SCHEMA["properties"]) - absent
+    assert set(document) == set(SCHEMA["properties"]) - {"message"} - absent  # that one is there where it is asked for
     jsonschema.validate(document, SCHEMA)
+
+
+def test_the_message_without_time_and_priority_where_it_is_asked_for() -> None:
+    document = json.loads(to_json(ALERT, options=Format(include_message=True)))
+    assert document["message"] == ALERT.output
+    assert set(document) == set(SCHEMA["properties"])
 
 
 @pytest.mark.parametrize("priority", list(Priority))

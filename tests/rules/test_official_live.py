@@ -39,7 +39,7 @@ NOT_DONE = {
 }
 
 HOST, PLAIN, NETWORK, TERMINAL = "host", "plain", "network", "terminal"
-WEB, PRIVILEGED, STARTED = "web", "privileged", "started"
+WEB, PRIVILEGED, STARTED = "official-web", "official-privileged", "started"
 METADATA = "169.254.169.254"
 
 # A network of one's own with an address that is nobody's (RFC 5737); `$PYTHON` runs a program there.
@@ -352,8 +352,8 @@ class Stage:
             case "terminal":
                 self._on_terminal(case.script)
             case "started":
-                self.engine.run(self.image, name="started", options=tuple(case.script.split()))
-                self.engine.remove("started")
+                self.engine.run(self.image, name="official-started", options=tuple(case.script.split()))
+                self.engine.remove("official-started")
             case name:
                 argv = case.script[1:].split() if case.script.startswith("!") else ["sh", "-c", case.script]
                 subprocess.run(
@@ -367,7 +367,7 @@ class Stage:
 
     def _on_terminal(self, program: str) -> None:
         ours, theirs = pty.openpty()
-        argv = self.engine.argv("exec", "--interactive", "--tty", "web", program)
+        argv = self.engine.argv("exec", "--interactive", "--tty", WEB, program)
         child = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
         os.close(theirs)
         os.write(ours, b"exit\n")
@@ -390,10 +390,10 @@ def stage(tmp_path_factory: pytest.TempPathFactory, docker_engine: DockerEngine,
     wait = f"while ! [ -e {folder}/go ]; do sleep 0.1; done; read -r line </etc/shadow; true"
     server = subprocess.Popen([folder / "httpd", "-c", wait], stdin=subprocess.DEVNULL)
     started = time.monotonic()
-    docker_engine.run(nginx_image, name="web")
-    docker_engine.run(nginx_image, name="privileged", options=("--privileged",))
     try:
-        pid = docker_engine.client("inspect", "--format", "{{.State.Pid}}", "web")
+        docker_engine.run(nginx_image, name=WEB)
+        docker_engine.run(nginx_image, name=PRIVILEGED, options=("--privileged",))
+        pid = docker_engine.client("inspect", "--format", "{{.State.Pid}}", WEB)
         for words in (["link", "set", "lo", "up"], ["address", "add", f"{METADATA}/32", "dev", "lo"]):
             subprocess.run(["nsenter", f"--net=/proc/{pid}/ns/net", "ip", *words], check=True)
         files = [shared_falco() / "rules" / f"{name}.yaml" for name in FILES]
@@ -403,7 +403,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, docker_engine: DockerEngine,
     finally:
         (folder / "go").touch()
         server.wait(30)
-        for name in ("web", "privileged"):
+        for name in (WEB, PRIVILEGED):
             docker_engine.remove(name)
     assert time.monotonic() - started > 5  # the last case's program was old enough
 
