@@ -29,7 +29,7 @@ _NUMBERS = 1024  # system call numbers that are looked up: more than any archite
 IO_URING_TRACEPOINTS = ("io_uring_submit_req", "io_uring_submit_sqe", "io_uring_complete")
 
 # The C guards these numbers; a machine without the call gets one that no call has.
-_NUMBERED = ("FORK", "VFORK", "CLONE3", "EXECVEAT")
+_NUMBERED = ("FORK", "VFORK", "CLONE", "CLONE3", "EXECVEAT")
 
 MOST_RINGS = 16
 

@@ -42,6 +42,7 @@ class Capture:
         types: Iterable[EventType] = TYPES,
         *,
         real: bool = False,
+        ring_bytes: int = 16 << 20,
     ) -> None:
         self.source = SyscallSource(Buffers(16 << 20, 32 << 20), types, real=real)
         processes = Procfs()

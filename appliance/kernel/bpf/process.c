@@ -353,7 +353,7 @@ HANDLER(execveat)
             return 0;                                                            \
         struct rec_##name *e = (struct rec_##name *)s->data;                     \
         ((struct head *)s->data)->via = via;                                     \
-        e->flags = pid == tgid ? 0 : CLONE_THREAD_;                              \
+        e->flags = flags | (pid == tgid ? 0 : CLONE_THREAD_);                    \
         e->child_pid = tgid;                                                     \
         e->child_tid = pid;                                                      \
         e->child_vpid = vpid_of((u64)leader_of((void *)child));                  \
@@ -364,6 +364,22 @@ HANDLER(execveat)
     } while (0)
 
 #define CLONE_THREAD_ 0x10000
+#define CSIGNAL_ 0xff
+
+/* What clone(2) or clone3(2) was asked for by the running 64-bit task; nothing where another call made the thread. */
+static __always_inline u32 asked_flags(s64 number, u32 via)
+{
+    u64 stack = 0, first = 0, flags = 0;
+    if (via == VIA_IA32 || (number != NR_CLONE && number != NR_CLONE3))
+        return 0;
+    READ(stack, this_task(), task_struct_stack);
+    bpf_probe_read_kernel(&first, sizeof(first),
+                          (const void *)(stack + STACK_SIZE - SIZE_pt_regs + ARGS_FROM + 8 * ARG_0));
+    if (number == NR_CLONE)
+        return first & ~CSIGNAL_;
+    bpf_probe_read_user(&flags, sizeof(flags), (const void *)first);
+    return flags;
+}
 
 TRACEPOINT(sched_process_fork)
 {
@@ -377,6 +393,7 @@ TRACEPOINT(sched_process_fork)
     READ(tgid, child, task_struct_tgid);
     u32 via = VIA_SYSCALL;
     s64 number = current_call(&via);
+    flags = asked_flags(number, via);
     if (number == NR_CLONE3)
         CREATED(CLONE3, clone3);
     else if (number == NR_FORK)
