@@ -20,13 +20,13 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 from appliance import __version__
 from appliance.config.settings import Webserver
 from appliance.model.diagnostic import TercelError
+from appliance.sources.listening import BoundedServer
 
 log = logging.getLogger(__name__)
 
@@ -130,48 +130,12 @@ def _bind(settings: Webserver) -> _Server:
         raise WebError(f"cannot listen on {settings.listen_address} port {settings.listen_port}: {error}") from error
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(BoundedServer):
     request_queue_size = 16
-    allow_reuse_address = True
+    timeout_s = _TIMEOUT_S
     pages: dict[str, Page]
     open_pages: frozenset[str]
     token: str
-    tls: ssl.SSLContext | None
-    room: threading.BoundedSemaphore
-
-    def server_bind(self) -> None:
-        # not HTTPServer's, which asks the resolver for a name
-        socket.socket.setsockopt(self.socket, socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self.room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except RuntimeError:  # no thread to be had
-            self.room.release()
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            request.settimeout(_TIMEOUT_S)
-            if self.tls is not None:
-                try:
-                    request = self.tls.wrap_socket(request, server_side=True)
-                except (OSError, ssl.SSLError):
-                    self.shutdown_request(request)
-                    return
-            super().process_request_thread(request, client_address)
-        finally:
-            self.room.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("a web client went away", exc_info=True)
 
 
 class _ServerV6(_Server):

@@ -19,12 +19,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from appliance import __version__
 from appliance.model.diagnostic import KernelError
 from appliance.sources.k8saudit import AuditError, Batch, read_body
+from appliance.sources.listening import BoundedServer
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Webhook:
             self._server = kind((host, port), _Handler)
         except (OSError, OverflowError) as error:
             raise WebhookError(f"the audit webhook cannot listen on {host} port {port}: {error}") from error
-        self._server.context = context
+        self._server.tls = context
         self._server.audit_path = path
         self._server.max_event_bytes = max_event_bytes
         self._server.max_body_bytes = max_body_bytes
@@ -116,11 +117,9 @@ class _Budget:
             self._left += size
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(BoundedServer):
     request_queue_size = 64
-    allow_reuse_address = True
-    context: ssl.SSLContext | None
+    timeout_s = _BODY_S
     audit_path: str
     max_event_bytes: int
     max_body_bytes: int
@@ -132,39 +131,6 @@ class _Server(ThreadingHTTPServer):
         self.counts: Counter[int] = Counter()
         self.room = threading.BoundedSemaphore(_CONNECTIONS)
         super().__init__(*args)
-
-    def server_bind(self) -> None:
-        # not HTTPServer's, which asks the resolver for a name
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self.room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except RuntimeError:  # no thread to be had
-            self.room.release()
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            request.settimeout(_BODY_S)
-            if self.context is not None:
-                try:
-                    request = self.context.wrap_socket(request, server_side=True)
-                except (OSError, ssl.SSLError):
-                    self.shutdown_request(request)
-                    return
-            super().process_request_thread(request, client_address)
-        finally:
-            self.room.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("an audit client went away", exc_info=True)
 
 
 class _ServerV6(_Server):
