@@ -252,6 +252,20 @@ def test_threads_are_told_from_processes(source: SyscallSource) -> None:
     assert params(made[0])["child_tid"] != pid
 
 
+def test_a_birth_that_fails_tells_its_flags_as_one_that_came_about(source: SyscallSource) -> None:
+    """The lowest byte is the signal at the child's end, no flag. CLONE_THREAD without CLONE_VM is refused."""
+    script = (
+        "import ctypes, os, platform\n"
+        "clone = ctypes.CDLL(None).syscall, {'x86_64': 56, 'aarch64': 220}[platform.machine()]\n"
+        "clone[0](clone[1], 0x10000 | 17, 0, 0, 0, 0)\n"
+        "if clone[0](clone[1], 0x200 | 17, 0, 0, 0, 0) == 0: os._exit(0)\n"
+        "os.wait()"
+    )
+    pid, events = run(source, [sys.executable, "-c", script])
+    told = [(e.res, params(e)["flags"]) for e in events if e.pid == pid and e.type is E.CLONE]
+    assert [(res > 0 or res, flags) for res, flags in told] == [(-22, 0x10000), (True, 0x200)]
+
+
 def test_a_deep_working_directory_is_cut_and_says_so(source: SyscallSource, tmp_path: Path) -> None:
     script = (
         "import os\nfor i in range(150):\n os.mkdir('d'); os.chdir('d')\n"

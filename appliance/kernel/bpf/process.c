@@ -405,7 +405,7 @@ TRACEPOINT(sched_process_fork)
     return 0;
 }
 
-/* The call failed: there is no child. Flags are the caller's where they lie in a register. */
+/* The call failed: there is no child. Its flags are the caller's, as those of a birth are: without the signal at its end. */
 #define NOT_CREATED(NAME, name, flags_)     \
     if ((s64)ctx->args[1] >= 0)             \
         return 0;                           \
@@ -420,7 +420,7 @@ TRACEPOINT(sched_process_fork)
 
 HANDLER(clone)
 {
-    NOT_CREATED(CLONE, clone, ARG(c, 0));
+    NOT_CREATED(CLONE, clone, ARG(c, 0) & ~CSIGNAL_);
 }
 
 HANDLER(clone3)
