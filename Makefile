@@ -11,7 +11,7 @@ PACKAGES := python3-bpfcc python3-systemd python3-venv ca-certificates
 # What its tests and benchmarks run against: real parts.
 TEST_PACKAGES := docker.io podman containerd containernetworking-plugins mmdebstrap rsyslog rsyslog-gnutls logrotate nginx-light faketime gcc libc6-dev qemu-system-x86 e2fsprogs openssl jq util-linux systemd procps iproute2 git strace make perl openssh-client curl wget bzip2 xz-utils
 
-.PHONY: nightly run test test-kernels setup setup-test man clean
+.PHONY: nightly run test test-kernels molecule molecule-default setup setup-test man clean
 .SILENT:
 
 run: setup
@@ -23,6 +23,14 @@ test: setup-test
 # The kernels of Debian 11, 12 and 13, each in a machine of its own: for every night, not for every change.
 test-kernels: setup-test
 	TERCEL_KERNELS="bullseye bookworm trixie" exec $(VENV)/bin/python -m pytest -v tests/kernel/test_vm.py $(ARGS)
+
+# The roles on virtual machines of their own (molecule/): one scenario, or all. `.venv/bin/molecule login -s default` and
+# the like need .venv/bin on PATH, too.
+molecule-default: setup-test
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH exec $(VENV)/bin/molecule test -s default $(ARGS)
+
+molecule: setup-test
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH exec $(VENV)/bin/molecule test --all $(ARGS)
 
 # What takes too long for every change: ten minutes of each fuzzer.
 nightly: setup-test
