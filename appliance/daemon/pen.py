@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from appliance.model.event import Container, Event
+from appliance.model.event import WAITING, Container, Event
 
 
 class Pen:
@@ -65,4 +65,4 @@ class Pen:
 
 def is_waiting(container: Container) -> bool:
     """True while an engine may still tell the container's facts."""
-    return container.missing is not None and container.missing.startswith("waiting")
+    return container.missing is not None and container.missing.startswith(WAITING)

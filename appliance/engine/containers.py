@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from appliance.model.event import Container, Labels, Mount, Pod
@@ -31,11 +31,17 @@ _LISTS = ("healthcheck", "liveness_probe", "readiness_probe")
 
 
 def merged(known: Container, told: Container) -> Container:
-    """What an engine told, with what the cgroup had told before."""
+    """What an engine told, with what the cgroup, or the engine's news, had told before."""
     pod = told.pod or known.pod
     if pod is not None and known.pod is not None:
         pod = replace(pod, uid=known.pod.uid or pod.uid, qos=known.pod.qos or pod.qos)
-    return replace(told, runtime=told.runtime or known.runtime, pod=pod)
+    if told.missing is None:
+        return replace(told, runtime=told.runtime or known.runtime, pod=pod)
+    facts = {name: getattr(told, name) or getattr(known, name) for name in _FACTS}
+    return replace(known, **facts, pod=pod, missing=told.missing)
+
+
+_FACTS = tuple(f.name for f in fields(Container) if f.name not in ("id", "full_id", "owner", "pod", "missing"))
 
 
 def _labels(told: Iterable[Iterable[str]]) -> Labels:

@@ -38,6 +38,7 @@ from appliance.model.event import (
     NO_FD,
     NO_PROCESS,
     VIA,
+    WAITING,
     Account,
     Ancestor,
     Container,
@@ -832,7 +833,7 @@ class State:
         place = self._places.get(found.key)
         pod = Pod(uid=found.pod_uid, qos=found.qos) if found.pod_uid else None
         if place is None:
-            waiting = f"waiting for {found.runtime}"
+            waiting = f"{WAITING}{found.runtime}"
             if found.runtime in _NAMED_BY_CGROUP:
                 container = Container(
                     found.full_id, found.full_id, found.runtime, found.full_id, "", "", "", "", "", owner=found.owner

@@ -639,6 +639,9 @@ class Container:
         return self.id == "host"
 
 
+WAITING = "waiting for "
+"""How `Container.missing` begins while an engine may still tell the facts; its word stands behind."""
+
 # Falco gives the host a name and empty, not absent, image facts (recorded from the real engine).
 HOST = Container(
     id="host", full_id="host", runtime="host", name="host", image="", image_id="", image_repository="", image_tag="",

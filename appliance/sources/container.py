@@ -3,8 +3,10 @@
 Comes in: questions (`ask`) and the engines' own events. Goes out: CONTAINER events, by `take`. Never: a wait on the
 caller's thread, or an answer of one user's engine about a container that is not that user's.
 
-One thread for each engine listens to its events, one answers questions. The listener makes a container's facts known
-when it is created, before its first process runs, where the engine tells of creations. Engines that users start in
+For each engine one thread listens to its events and one asks for the facts of the containers that they name; one more
+answers questions. A container's facts are known when it is created, before its first process runs, where the engine
+tells of creations; what the event itself says of it (Docker and podman: name, image, labels) is told at once and stays
+true of a container that is gone before it can be asked about. Engines that users start in
 their own sessions are looked for below /run/user while we run; they have an answering thread of their own, for one that
 hangs must not hold up the answers about root's containers.
 """
@@ -21,7 +23,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -39,11 +41,12 @@ _Questions = queue.Queue[tuple[str, int | None] | None]  # id and owner; None en
 class Listening(Protocol):
     """An engine's events as they come."""
 
-    def ids(self) -> Iterator[str]:
-        """Containers of which something is new, until the engine ends it."""
+    def news(self) -> Iterator[Container]:
+        """Containers of which something is new, until the engine ends it, as far as the news itself tells of them:
+        their `missing` is `WAITING` and the engine's word. Where it tells no more than the id, the name is None."""
 
     def shut(self) -> None:
-        """End `ids`, from any thread."""
+        """End `news`, from any thread."""
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -232,27 +235,49 @@ class ContainerSource:
 
     def _follow(self, engine: Engine) -> None:
         listening = engine.listen(self._timeout_s)
+        news: queue.Queue[Container | None] = queue.Queue(_QUESTIONS_MAX)
+        learner = threading.Thread(target=self._learn, args=(engine, news), name=f"{engine.runtime} facts", daemon=True)
         try:
             with self._lock:
                 self._listening[engine] = listening
             if self._stopping.is_set():
                 return
-            for full_id in listening.ids():
-                self._learn(engine, full_id)
+            learner.start()
+            for container in listening.news():
+                if not container.full_id or self._stopping.is_set():
+                    continue
+                if container.name is not None:
+                    self._tell(container)
+                try:
+                    news.put_nowait(container)
+                except queue.Full:
+                    self._lose("news of a container dropped, queue full")
+                    self._tell_rest(container, "too many containers at once")
         finally:
             with self._lock:
                 self._listening.pop(engine, None)
+            if learner.is_alive():
+                news.put(None)  # there will be room: each question has its time
+                learner.join()
             listening.close()
 
-    def _learn(self, engine: Engine, full_id: str) -> None:
-        if not full_id or self._stopping.is_set():
-            return
-        try:
-            self._tell(engine.container(full_id, self._timeout_s))
-        except UnknownContainerError:  # gone already
-            return
-        except EngineError:
-            self._lose(f"{engine.runtime} did not answer")
+    def _learn(self, engine: Engine, news: queue.Queue[Container | None]) -> None:
+        """Ask for the rest of what is to be known of the containers in the news."""
+        while (container := news.get()) is not None:
+            if self._stopping.is_set():
+                continue
+            try:
+                self._tell(engine.container(container.full_id, self._timeout_s))
+            except UnknownContainerError:
+                self._tell_rest(container, f"removed before {engine.runtime} could be asked")
+            except EngineError:
+                self._lose(f"{engine.runtime} did not answer")
+                self._tell_rest(container, f"{engine.runtime} did not answer")
+
+    def _tell_rest(self, container: Container, reason: str) -> None:
+        """The news is all that will be told; of one that has told nothing, an event will ask."""
+        if container.name is not None:
+            self._tell(replace(container, missing=reason))
 
     def _tell(self, container: Container) -> None:
         event = container_event(container, self._now_ns())

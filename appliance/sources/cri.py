@@ -1,7 +1,7 @@
 """containerd and CRI-O: the kubelet's API (CRI) on their sockets, and containerd's own where CRI does not know a
 container.
 
-Comes in: a container's id. Goes out: a `Container`, ids of containers of which something is new. Never: trust in an
+Comes in: a container's id. Goes out: a `Container`, news of containers by their ids. Never: trust in an
 answer.
 
 Numbers of fields are those of `runtime.v1` (k8s.io/cri-api, api.proto) and of containerd's `containers.v1`,
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from appliance.model.event import Container, Mount, Pod
+from appliance.model.event import WAITING, Container, Mount, Pod
 from appliance.sources.docker_api import (
     EngineError,
     UnknownContainerError,
@@ -258,7 +258,13 @@ class CriEvents:
         self._shut = threading.Event()
         self._call = Call(engine.socket, method, request, timeout_s=timeout_s, owner=engine.owner)
 
-    def ids(self) -> Iterator[str]:
+    def news(self) -> Iterator[Container]:
+        """Those that run already, then those of which something is new, by their ids. Raises `EngineError`."""
+        waiting = f"{WAITING}{self._engine.runtime}"
+        for full_id in self._ids():
+            yield Container(full_id[:12], full_id, self._engine.runtime, owner=self._engine.owner, missing=waiting)
+
+    def _ids(self) -> Iterator[str]:
         """Those that run already, then those of which something is new. Raises `EngineError`."""
         known = set[str]()
         for full_id in self._listed():
@@ -297,7 +303,7 @@ class CriEvents:
                 yield entry.text(1)
 
     def shut(self) -> None:
-        """End `ids`, wherever it waits."""
+        """End `news`, wherever it waits."""
         self._shut.set()
         self._call.shut()
 

@@ -1,8 +1,8 @@
 """Docker's API, as Docker and podman answer it on their unix sockets.
 
-Comes in: a container's id; an engine's own events. Goes out: a `Container`, ids of containers of which something is
-new. Never: trust in an answer; engines may be absent, hang, restart or talk nonsense, and a user's own engine is that
-user's word about that user's containers.
+Comes in: a container's id; an engine's own events. Goes out: a `Container`, news of containers. Never: trust in an
+answer; engines may be absent, hang, restart or talk nonsense, and a user's own engine is that user's word about that
+user's containers.
 
 Docker Engine API: `/containers/json`, `/containers/ID/json`, `/images/ID/json`, `/events`.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from appliance.model.event import Container, Labels, Mount, Pod
+from appliance.model.event import WAITING, Container, Labels, Mount, Pod
 
 _ANSWER_MAX = 4 * 1024 * 1024
 _LINE_MAX = 1024 * 1024
@@ -34,6 +34,7 @@ _LABELS_SIZE = 32 * 1024  # of all of a container
 _APPLIED_MAX = 256 * 1024  # Kubernetes allows no more for all annotations
 _PROBE_MAX = 64
 _TELLING = frozenset({"create", "start", "rename", "update"})  # after these, facts may be new
+_NAMING = frozenset({"create", "start"})  # these carry name, image and labels, and nothing else
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _KUBERNETES = "io.kubernetes."
 
@@ -174,7 +175,7 @@ class Engine:
 
 
 class DockerEvents:
-    """An engine's events as they come. `ids` gives containers of which something is new until the engine ends it;
+    """An engine's events as they come. `news` gives containers of which something is new until the engine ends it;
     `shut`, from any thread, ends it here."""
 
     def __init__(self, engine: Engine, timeout_s: float) -> None:
@@ -188,7 +189,7 @@ class DockerEvents:
         assert sock is not None  # noqa: S101  (`request` has connected)
         self._sock: socket.socket = sock
 
-    def ids(self) -> Iterator[str]:
+    def news(self) -> Iterator[Container]:
         """The running containers are told after the listening began: one that starts in between is told twice, not
         missed. Raises `EngineError`, OSError, `http.client.HTTPException`."""
         if self._engine.runtime == "podman":  # it answers only with its first event
@@ -200,32 +201,53 @@ class DockerEvents:
         if self._engine.runtime != "podman":
             yield from self._running()
         while line := answer.readline(_LINE_MAX):
-            yield from _heard(line)
+            yield from _heard(line, self._engine)
 
-    def _running(self) -> Iterator[str]:
+    def _running(self) -> Iterator[Container]:
         told = self._engine.get("/containers/json", self._timeout_s)
         if not isinstance(told, list):
             raise EngineError("not a list of containers")
         for entry in told[:_LIST_MAX]:
-            yield as_text(as_mapping(entry).get("Id"))
+            yield _news(as_text(as_mapping(entry).get("Id")), self._engine)
 
     def shut(self) -> None:
-        """End `ids`, wherever it waits."""
+        """End `news`, wherever it waits."""
         shut(self._sock)
 
     def close(self) -> None:
-        """Give the connection back; not while `ids` runs."""
+        """Give the connection back; not while `news` runs."""
         self._connection.close()
 
 
-def _heard(line: bytes) -> Iterator[str]:
+def _heard(line: bytes, engine: Engine) -> Iterator[Container]:
     try:
         event = as_mapping(json.loads(line))
         actor = as_mapping(event.get("Actor") or {})
+        attributes = as_mapping(actor.get("Attributes") or {})
     except (ValueError, RecursionError) as error:
         raise EngineError("an event that is no JSON") from error
-    if event.get("Action", event.get("status")) in _TELLING:
-        yield as_text(actor.get("ID") or event.get("id"))
+    action = event.get("Action", event.get("status"))
+    if action in _TELLING:
+        news = _news(as_text(actor.get("ID") or event.get("id")), engine)
+        yield _named(news, attributes) if action in _NAMING else news
+
+
+def _news(full_id: str, engine: Engine) -> Container:
+    waiting = f"{WAITING}{engine.runtime}"
+    return Container(full_id[:12], full_id, engine.runtime, owner=engine.owner, missing=waiting)
+
+
+def _named(news: Container, attributes: Mapping[str, Any]) -> Container:
+    """With what an event says of a container: its labels, and among them `name` and `image`."""
+    name, image = as_text(attributes.get("name")), as_text(attributes.get("image"))
+    if not name or not image:
+        return news
+    parts = parse_image(image)
+    labels = read_labels({k: v for k, v in attributes.items() if k not in ("name", "image")})
+    return replace(
+        news, name=name, image=image, image_repository=parts.repository, image_tag=parts.tag,
+        image_digest=parts.digest or None, labels=labels, pod=pod_of(labels, None, sandbox_id=news.full_id),
+    )  # fmt: skip
 
 
 def shut(sock: socket.socket) -> None:

@@ -77,7 +77,7 @@ def test_running_and_new_containers_are_told(docker_engine: DockerEngine, nginx_
     old = docker_engine.run(nginx_image, name="old", options=options)
     try:
         with source_of(engine) as source:
-            told = wait_for(source, lambda c: c.full_id == old)
+            told = wait_for(source, lambda c: c.full_id == old and c.missing is None)
             assert (told.id, told.runtime, told.name) == (old[:12], "docker", "old")
             assert (told.image, told.image_repository, told.image_tag) == (nginx_image, "nginx", "1.22")
             assert told.image_id is not None and len(told.image_id) == 12
@@ -86,9 +86,12 @@ def test_running_and_new_containers_are_told(docker_engine: DockerEngine, nginx_
             assert (mounts["/data"].source, mounts["/data"].rdwr) == (str(tmp_path), False)
             assert mounts["/rw"].rdwr is True
 
-            created = docker_engine.client("create", "--network=none", "--name=new", nginx_image)
+            created = docker_engine.client("create", "--network=none", "--name=new", "--label=a=b,c", nginx_image)
             try:  # known before its first process runs: it has been created, not started
-                told = wait_for(source, lambda c: c.full_id == created)
+                told = wait_for(source, lambda c: c.full_id == created)  # by the event alone
+                assert (told.name, told.image, told.missing) == ("new", nginx_image, "waiting for docker")
+                assert (told.image_repository, told.image_tag, told.labels) == ("nginx", "1.22", (("a", "b,c"),))
+                told = wait_for(source, lambda c: c.full_id == created and c.missing is None)
                 assert (told.name, told.privileged, told.mounts) == ("new", False, ())
                 docker_engine.client("rename", "new", "newer")
                 assert wait_for(source, lambda c: c.full_id == created and c.name == "newer").id == created[:12]
@@ -150,7 +153,7 @@ def test_a_question_is_answered_also_with_no(docker_engine: DockerEngine, nginx_
             source.ask(UNKNOWN, None)
             assert wait_for(source, lambda c: c.full_id == UNKNOWN).missing == "no such container at docker"
             source.ask(running, None)
-            assert wait_for(source, lambda c: c.full_id == running).image == nginx_image
+            assert wait_for(source, lambda c: c.full_id == running and c.missing is None).image == nginx_image
     finally:
         docker_engine.remove(running)
 
