@@ -106,14 +106,30 @@ def fields() -> str:
 _ROWS = "| metric | type | meaning |\n|---|---|---|\n"
 
 
+_KEYS = "| key | type | meaning |\n|---|---|---|\n"
+
+
 def operations() -> str:
-    """The page as it is, its table of metrics made anew of one status with everything in it."""
-    before, _, after = (ROOT / "docs/operations.md").read_text().partition(_ROWS)
+    """The page as it is, its tables made anew: the keys of a status, the metrics of one with everything in it."""
+    before, _, after = (ROOT / "docs/operations.md").read_text().partition(_KEYS)
+    schema = json.loads((ROOT / "schemas/status.schema.json").read_text())
+    page = before + _KEYS + "\n".join(_rows(schema["properties"], "")) + after[after.index("\n\n") :]
+    before, _, after = page.partition(_ROWS)
     rest = after[after.index("\n\n") :]
     wanted = Metrics(kernel_event_counters_per_cpu_enabled=True)
     metrics = collect(full_status(), wanted, [RuleCost("R", 1.0, 1.0, 1)], host=dict.fromkeys(HOST_DOCS, 1.0))
     rows = [f"| `{metric.name}` | {metric.kind} | {metric.doc} |" for metric in metrics]
     return before + _ROWS + "\n".join(rows) + rest
+
+
+def _rows(properties: dict[str, Any], above: str) -> Iterator[str]:
+    for name, spec in properties.items():
+        kinds = [spec["type"]] if isinstance(spec["type"], str) else spec["type"]
+        yield f"| `{above}{name}` | {' or '.join(kinds)} | {spec['description']} |"
+        if "properties" in spec:
+            yield from _rows(spec["properties"], f"{above}{name}.")
+        elif "description" in spec.get("items", {}):
+            yield from _rows(spec["items"]["properties"], f"{above}{name}[].")
 
 
 @pytest.mark.parametrize(

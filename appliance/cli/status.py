@@ -67,9 +67,10 @@ def text_of(status: Json) -> Iterator[str]:
         yield _line("trouble", trouble)
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(generation["made_ns"] / 1e9))
     yield _line("generation", f"{generation['number']}, since {made}; {generation['warnings']} warnings")
-    yield _line("config", generation["config"] or "built-in defaults")
+    yield _line("config", f"{generation['config'] or 'built-in defaults'} ({generation['config_sha256'][:12]})")
     files = ", ".join(generation["rules_files"]) or "no file"
-    yield _line("rules", f"{generation['rules_enabled']} of {generation['rules_loaded']} enabled, from {files}")
+    rules = f"{generation['rules_enabled']} of {generation['rules_loaded']} enabled"
+    yield _line("rules", f"{rules}, from {files} ({generation['rules_sha256'][:12]})")
     yield _line("reloads", _reloads(status["reloads"]))
     yield _line("hooks", status["hooks"])
     if (events := status["events"]) is not None:
@@ -80,6 +81,8 @@ def text_of(status: Json) -> Iterator[str]:
         yield _line("state", f"{state['processes']} processes, {state['containers']} containers known")
         if state["missing"]:
             yield _line("missing", ", ".join(f"{why} {n}" for why, n in sorted(state["missing"].items())))
+    if (audit := status["audit"]) is not None:
+        yield _line("audit", _audit(audit))
     for sink in status["sinks"]:
         yield _line("sink", _sink(sink))
     process = status["process"]
@@ -112,6 +115,9 @@ def _events(events: Json, seconds: float) -> Iterator[str]:
     )
     if (canary := events["canary"]) is not None:
         yield _line("canary", _canary(canary))
+    if events["lost"]:
+        last = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((events["last_loss_ns"] or 0) / 1e9))
+        yield _line("", f"of the lost {events['unfair']} unfair, {events['untold']} not told yet; the last at {last}")
     if events["undecodable"] or events["compat"]:
         yield _line("", f"undecodable {events['undecodable']}, 32-bit calls not decoded {events['compat']}")
     busiest = sorted(events["by_type"].items(), key=lambda item: -item[1]["produced"])[:5]
@@ -134,12 +140,20 @@ def _alerts(alerts: Json) -> Iterator[str]:
         yield _line("errors", f"{count} in rule {rule}: please report them")
 
 
+def _audit(audit: Json) -> str:
+    text = f"{audit['where']}: judged {audit['taken']}, waiting {audit['waiting']}, refused for now {audit['refused']}"
+    reasons = "; ".join(f"{n} {why}" for why, n in audit["reasons"].items())
+    return f"{text}, lost {audit['lost']}" + (f" ({reasons})" if reasons else "")
+
+
 def _sink(sink: Json) -> str:
     text = f"{sink['name']}: delivered {sink['delivered']}, lost {sink['lost']}, waiting {sink['waiting']}"
     reasons = "; ".join(f"{n} {why}" for why, n in sink["reasons"].items())
     if sink["dead"]:
         text += f", refused for good {sink['dead']}"
     text += f" ({reasons})" if reasons else ""
+    if (spool := sink["spool"]) is not None:
+        text += f"; spool {spool['alerts']}, {spool['size_bytes'] / 2**20:.1f} of {spool['max_bytes'] / 2**20:.0f} MiB"
     text += f"; {sink['where']}" if sink["where"] else ""
     return f"{text}; NOW: {sink['trouble']}" if sink["trouble"] else text
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from appliance.config.plugins import K8sAudit
 from appliance.daemon.loop import Loop
@@ -22,6 +23,22 @@ log = logging.getLogger(__name__)
 
 LOSS_RULE = "Tercel internal: audit events lost"
 _PATIENCE_S = 0.05  # of a reader of files, while the queue is full
+
+
+@dataclass(frozen=True, slots=True)
+class AuditStats:
+    """The account of the source, in events: `taken` by the loop, `waiting` for it, `refused` since the queue was full
+    (the API server sends these again), `lost` for good by reason. `answers`: the webhook's, by HTTP status."""
+
+    where: str
+    taken: int
+    waiting: int
+    waiting_bytes: int  # of JSON
+    capacity: int
+    capacity_bytes: int
+    refused: int
+    lost: Mapping[str, int]
+    answers: Mapping[int, int]
 
 
 class Audit:
@@ -55,6 +72,21 @@ class Audit:
             return f"k8s_audit from {settings.logs}"
         scheme = "http" if settings.certificate is None else "https"
         return f"k8s_audit at {scheme}://{settings.host}:{self._webhook.port}{settings.path}"
+
+    def stats(self) -> AuditStats:
+        """The account so far, from any thread."""
+        queue = self._queue
+        return AuditStats(
+            where=self.describe(),
+            taken=queue.taken,
+            waiting=len(queue),
+            waiting_bytes=queue.waiting_bytes,
+            capacity=queue.capacity,
+            capacity_bytes=queue.capacity_bytes,
+            refused=queue.refused,
+            lost=dict(queue.lost),
+            answers={} if self._webhook is None else dict(self._webhook.counts),
+        )
 
     def start(self) -> None:
         """Begin to hear."""

@@ -43,6 +43,18 @@ class Generation:
     digests: Mapping[Path, str] = field(default_factory=dict)
     made_ns: int = 0
 
+    @property
+    def config_digests(self) -> dict[Path, str]:
+        """The digests of the configuration and of the files that it reads, in the order in which they are read."""
+        files = (self.config.path, *self.config.included)
+        return {path: self.digests[path] for path in files if path is not None and path in self.digests}
+
+    @property
+    def rules_digests(self) -> dict[Path, str]:
+        """The digests of the files of rules, in the order in which they are read."""
+        named = frozenset(self.config.rules_files)  # files and folders; what lies in these may be another by now
+        return {path: digest for path, digest in self.digests.items() if not named.isdisjoint((path, path.parent))}
+
 
 def selected(rules: Iterable[Rule], switches: Iterable[RuleSwitch]) -> tuple[Rule, ...]:
     """The rules with their `enabled` as the configuration has it; of two switches the later one counts."""
@@ -200,6 +212,14 @@ def _yaml_files(folder: Path) -> Iterator[Path]:
         yield from sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))
     except OSError:
         return
+
+
+def one_digest(digests: Mapping[Path, str]) -> str:
+    """Several digests as one, whatever the files are called: equal on two hosts whose files have the same contents.
+
+    The SHA-256 of the digests, each with a line end after it, in their order.
+    """
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests.values()).encode()).hexdigest()
 
 
 def file_digests(paths: Iterable[Path]) -> dict[Path, str]:

@@ -18,13 +18,15 @@ from pathlib import Path
 
 from appliance import __version__
 from appliance.config.settings import Metrics
+from appliance.daemon.audit import AuditStats
 from appliance.daemon.cost import RuleCost
+from appliance.daemon.generation import one_digest
 from appliance.daemon.loop import Glance
 from appliance.daemon.status import Status
 from appliance.model.alert import FieldValue
 from appliance.model.event import EventType
 from appliance.model.text import json_safe
-from appliance.sinks.dispatch import QUEUE_FULL
+from appliance.sinks.base import QUEUE_FULL, SinkStats
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -106,17 +108,15 @@ def _base(status: Status) -> Iterator[Metric]:
     yield _info(f"{_FALCO}_kernel_release_info", "Release of the kernel.", kernel_release=platform.release())
     yield _info(f"{_SCAP}_engine_name_info", "How events are had.", engine_name=_ENGINE, evt_source="syscall")
     yield _info("falcosecurity_evt_hostname_info", "Name of the host.", hostname=status.hostname)
-    for what, files in (("rules", False), ("config", True)):
+    for what, digests in (("rules", generation.rules_digests), ("config", generation.config_digests)):
         yield Metric(
             f"{_FALCO}_sha256_{what}_files_info",
             "gauge",
             f"SHA-256 of the {what} files in force.",
-            tuple(
-                ({"file_name": path.name, "sha256": digest}, 1)
-                for path, digest in generation.digests.items()
-                if (path == generation.config.path) == files
-            ),
+            tuple(({"file_name": path.name, "sha256": digest}, 1) for path, digest in digests.items()),
         )
+        whole = one_digest(digests)
+        yield _info(f"{_OURS}_{what}_sha256_info", f"One SHA-256 of all {what} files in force.", sha256=whole)
     yield _one(f"{_FALCO}_start_timestamp_nanoseconds", "gauge", "Start of the appliance.", status.started_ns)
     yield _one(f"{_FALCO}_reload_timestamp_nanoseconds", "gauge", "Latest accepted load.", generation.made_ns)
     yield _one(f"{_FALCO}_host_boot_timestamp_nanoseconds", "gauge", "Boot of the host.", boot_ns())
@@ -132,13 +132,55 @@ def _base(status: Status) -> Iterator[Metric]:
         "Reloads by verdict.",
         (({"verdict": "accepted"}, status.reloads[0]), ({"verdict": "refused"}, status.reloads[1])),
     )
-    sinks = [(sink, {"sink": sink.name}) for sink in status.sinks]
+    yield from _sinks(status.sinks)
+    if status.audit is not None:
+        yield from _audit(status.audit)
+
+
+def _sinks(stats: Sequence[SinkStats]) -> Iterator[Metric]:
+    sinks = [(sink, {"sink": sink.name}) for sink in stats]
     for name, kind, doc, attribute in (
+        ("alerts_submitted_total", "counter", "Alerts that a sink was given, with those that waited at the start.",
+         "submitted"),
+        ("alerts_acknowledged_total", "counter", "Alerts that are safe in a sink's spool, or were.", "acknowledged"),
         ("alerts_delivered_total", "counter", "Alerts that a sink's other end has.", "delivered"),
         ("alerts_lost_total", "counter", "Alerts that a sink lost.", "lost"),
+        ("alerts_dead_total", "counter", "Alerts that a sink's other end refused for good.", "dead"),
         ("alerts_waiting", "gauge", "Alerts that wait before a sink.", "waiting"),
-    ):
+        ("sink_stuck_seconds", "gauge", "For how long a sink has had the same alert in hand.", "stuck_s"),
+    ):  # fmt: skip
         yield Metric(f"{_OURS}_{name}", kind, doc, tuple((labels, getattr(sink, attribute)) for sink, labels in sinks))
+    spools = [(sink.spool, labels) for sink, labels in sinks if sink.spool is not None]
+    for name, doc, attribute in (
+        ("spool_alerts", "Alerts that wait in a sink's spool, on the disk.", "alerts"),
+        ("spool_size_bytes", "Bytes that a sink's spool takes on the disk.", "size_bytes"),
+        ("spool_max_bytes", "Bytes that it may take.", "max_bytes"),
+    ):
+        yield Metric(
+            f"{_OURS}_{name}", "gauge", doc, tuple((labels, getattr(depth, attribute)) for depth, labels in spools)
+        )
+
+
+def _audit(audit: AuditStats) -> Iterator[Metric]:
+    yield _one(f"{_OURS}_audit_events_total", "counter", "Kubernetes audit events that were judged.", audit.taken)
+    yield _one(f"{_OURS}_audit_waiting", "gauge", "Audit events that wait to be judged.", audit.waiting)
+    yield _one(f"{_OURS}_audit_waiting_bytes", "gauge", "Their JSON.", audit.waiting_bytes)
+    yield _one(
+        f"{_OURS}_audit_refused_total", "counter", "Audit events that found the queue full: they come again.",
+        audit.refused,
+    )  # fmt: skip
+    yield Metric(
+        f"{_OURS}_audit_lost_total",
+        "counter",
+        "Audit events that were not judged and will not come again, by reason.",
+        tuple(({"reason": reason}, count) for reason, count in sorted(audit.lost.items())),
+    )
+    yield Metric(
+        f"{_OURS}_audit_answers_total",
+        "counter",
+        "Answers of the audit webhook, by HTTP status.",
+        tuple(({"status": str(int(status))}, count) for status, count in sorted(audit.answers.items())),
+    )
 
 
 def _rules(status: Status, costs: Sequence[RuleCost]) -> Iterator[Metric]:
@@ -222,7 +264,17 @@ def _kernel(glance: Glance) -> Iterator[Metric]:
     yield _one(f"{_SCAP}_n_drops_bug_total", "counter", "Records that could not be decoded.", glance.undecodable)
     yield _one(f"{_OURS}_events_judged_total", "counter", "Events that were judged.", glance.counts.judged)
     yield _one(f"{_OURS}_events_in_flight", "gauge", "Events made and not yet judged.", glance.in_flight)
+    unfair = sum(book.unfair for book in books.by_type.values())
+    yield _one(
+        f"{_OURS}_events_unfair_total",
+        "counter",
+        "Of the lost ones, those of control groups that had used their share.",
+        unfair,
+    )
+    yield _one(f"{_OURS}_losses_told_total", "counter", "Losses that an alert has told of.", glance.ledger.told)
     yield _one(f"{_OURS}_losses_not_told", "gauge", "Losses that no alert has told of yet.", glance.ledger.untold)
+    if (last := glance.ledger.last_loss_ns) is not None:
+        yield _one(f"{_OURS}_last_loss_timestamp_seconds", "gauge", "When an event was lost last.", last / 1e9)
     if (canary := glance.canary) is not None:
         yield _one(f"{_OURS}_canaries_seen_total", "counter", "Canaries that came through.", canary.seen)
         yield _one(f"{_OURS}_canaries_late_total", "counter", "Canaries that did not come in time.", canary.late)
@@ -407,9 +459,9 @@ def snapshot(
         "falco.outputs_queue_num_drops": sum(sink.reasons.get(QUEUE_FULL, 0) for sink in status.sinks),
         "scap.engine_name": _ENGINE,
     }
-    for path, digest in status.generation.digests.items():
-        what = "config" if path == status.generation.config.path else "rules"
-        fields[f"falco.sha256_{what}_file.{path.name.replace('.', '_')}"] = digest
+    for what, digests in (("config", status.generation.config_digests), ("rules", status.generation.rules_digests)):
+        for path, digest in digests.items():
+            fields[f"falco.sha256_{what}_file.{path.name.replace('.', '_')}"] = digest
     glance = status.glance
     past = before.glance if before is not None else None
     if glance is not None:

@@ -15,14 +15,15 @@ import resource
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from appliance import __version__
 from appliance.daemon.assemble import Appliance
+from appliance.daemon.audit import AuditStats
 from appliance.daemon.control import diagnostic_to_json
-from appliance.daemon.generation import Generation
+from appliance.daemon.generation import Generation, one_digest
 from appliance.daemon.loop import Glance
 from appliance.daemon.reload import Reloader
 from appliance.kernel.layout import HEAD_SIZE
@@ -31,6 +32,7 @@ from appliance.model.diagnostic import Severity
 from appliance.model.wire import shortened
 from appliance.sinks.dispatch import SinkStats
 
+FORMAT = 1  # of the JSON; rises when a key leaves or changes its meaning, not when one comes
 _ANSWER_S = 5.0
 _FRESH_S = 0.2  # several who ask at once get one answer
 _TEXT_MAX = 300
@@ -41,7 +43,8 @@ _STUCK_TIMEOUTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The appliance at one moment. `glance` is None where the loop did not answer in time."""
+    """The appliance at one moment. `glance` is None where the loop did not answer in time, `audit` where there is no
+    such source. `floods` is the account before the sinks, see `Dispatcher.flood_stats`."""
 
     taken_ns: int  # wall clock
     started_ns: int
@@ -54,6 +57,8 @@ class Status:
     sinks: tuple[SinkStats, ...]
     rss_bytes: int
     cpu_seconds: float
+    audit: AuditStats | None = None
+    floods: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -130,6 +135,8 @@ class StatusReader:
             sinks=tuple(self._appliance.dispatcher.stats()),
             rss_bytes=rss_bytes(),
             cpu_seconds=usage.ru_utime + usage.ru_stime,
+            audit=None if self._appliance.audit is None else self._appliance.audit.stats(),
+            floods=self._appliance.dispatcher.flood_stats(),
         )
 
 
@@ -165,11 +172,12 @@ def versions() -> dict[str, str]:
 
 
 def to_json(status: Status) -> dict[str, Any]:
-    """The whole status as the control socket and `tercel status --json` give it."""
+    """The whole status as the control socket and `tercel status --json` give it: `schemas/status.schema.json`."""
     generation = status.generation
     troubles = status.troubles()
     glance = status.glance
     return {
+        "format": FORMAT,
         "healthy": not troubles,
         "troubles": troubles,
         "versions": versions(),
@@ -184,7 +192,10 @@ def to_json(status: Status) -> dict[str, Any]:
             "made_ns": generation.made_ns,
             "config": str(generation.config.path) if generation.config.path else None,
             "rules_files": [str(path) for path in generation.config.rules_files],
-            "sha256": {str(path): digest for path, digest in generation.digests.items()},
+            "config_sha256": one_digest(generation.config_digests),
+            "rules_sha256": one_digest(generation.rules_digests),
+            "config_files_sha256": {str(path): digest for path, digest in generation.config_digests.items()},
+            "rules_files_sha256": {str(path): digest for path, digest in generation.rules_digests.items()},
             "rules_loaded": len(generation.loaded.rules),
             "rules_enabled": len(generation.ruleset.rules),
             "warnings": sum(d.severity is Severity.WARNING for d in generation.warnings),
@@ -193,22 +204,34 @@ def to_json(status: Status) -> dict[str, Any]:
         "events": None if glance is None else _events(glance),
         "alerts": None if glance is None else _alerts(glance),
         "state": None if glance is None else _state(glance),
-        "sinks": [
-            {
-                "name": sink.name,
-                "where": sink.where,
-                "delivered": sink.delivered,
-                "lost": sink.lost,
-                "waiting": sink.waiting,
-                "dead": sink.dead,
-                "stuck_s": round(sink.stuck_s, 1),
-                "trouble": sink.trouble,
-                "reasons": dict(sink.reasons),
-            }
-            for sink in status.sinks
-        ],
+        "floods": dict(status.floods),
+        "audit": None if status.audit is None else _audit(status.audit),
+        "sinks": [_sink(sink) for sink in status.sinks],
         "process": {"rss_bytes": status.rss_bytes, "cpu_seconds": round(status.cpu_seconds, 2)},
     }
+
+
+def _sink(sink: SinkStats) -> dict[str, Any]:
+    return {
+        "name": sink.name,
+        "where": sink.where,
+        "submitted": sink.submitted,
+        "acknowledged": sink.acknowledged,
+        "delivered": sink.delivered,
+        "lost": sink.lost,
+        "reasons": dict(sink.reasons),
+        "dead": sink.dead,
+        "waiting": sink.waiting,
+        "spool": None if sink.spool is None else asdict(sink.spool),
+        "stuck_s": round(sink.stuck_s, 1),
+        "trouble": sink.trouble,
+    }
+
+
+def _audit(audit: AuditStats) -> dict[str, Any]:
+    told = asdict(audit)
+    return told | {"lost": sum(audit.lost.values()), "reasons": dict(audit.lost),
+                   "answers": {str(int(status)): count for status, count in sorted(audit.answers.items())}}  # fmt: skip
 
 
 def _events(glance: Glance) -> dict[str, Any]:
@@ -217,8 +240,10 @@ def _events(glance: Glance) -> dict[str, Any]:
         "produced": glance.produced,
         "filtered": books.filtered,
         "judged": glance.counts.judged,
+        "busy": books.busy,
         "lost": books.lost,
         "unfair": sum(book.unfair for book in books.by_type.values()),
+        "told": glance.ledger.told,
         "untold": glance.ledger.untold,
         "last_loss_ns": glance.ledger.last_loss_ns,
         "undecodable": glance.undecodable,

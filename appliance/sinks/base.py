@@ -16,13 +16,23 @@ AT_END = "not delivered when the appliance ended"
 
 
 @dataclass(frozen=True, slots=True)
+class Depth:
+    """How full a spool is: `alerts` that wait on the disk, the bytes that its files take there, and may take."""
+
+    alerts: int
+    size_bytes: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class SinkStats:
     """The account of one sink: `submitted = delivered + lost + dead + waiting`.
 
     `reasons` says why alerts were lost: reason -> how many. `dead` were refused for good and stand in the dead-letter
     file. `waiting` are in memory or on disk; `acknowledged` were written to disk in this run. `submitted` includes what
     waited on disk when the run began. `where` is what and where, as the sink describes itself. `stuck_s` is how long
-    the alert in hand has been there, in seconds, `trouble` what goes wrong right now, empty where nothing does.
+    the alert in hand has been there, in seconds, `trouble` what goes wrong right now, empty where nothing does. `spool`
+    is None where none stands before the sink.
     """
 
     name: str
@@ -36,6 +46,7 @@ class SinkStats:
     dead: int = 0
     acknowledged: int = 0
     trouble: str = ""
+    spool: Depth | None = None
 
 
 class Sink(ABC):

@@ -171,7 +171,7 @@ class Dispatcher:
         with self._past_lock:
             past = dict(self._past)
         found = [_together(past.pop(s.name), s) if s.name in past else s for s in now]
-        return found + [replace(s, where="has left", stuck_s=0.0, trouble="") for s in past.values()]
+        return found + [replace(s, where="has left", stuck_s=0.0, trouble="", spool=None) for s in past.values()]
 
     def flood_stats(self) -> Mapping[str, int]:
         """`submitted = passed + grouped + limited`, and how many `summaries` were sent for those grouped."""

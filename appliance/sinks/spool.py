@@ -34,7 +34,7 @@ from appliance.model.alert import Alert, Priority
 from appliance.model.diagnostic import ConfigError, DeliveryError, Diagnostic
 from appliance.model.text import json_printable, printable
 from appliance.model.wire import Format, iso_time, pack, to_json, unpack
-from appliance.sinks.base import AT_END, QUEUE_FULL, Sink, SinkStats
+from appliance.sinks.base import AT_END, QUEUE_FULL, Depth, Sink, SinkStats
 from appliance.sinks.disk import Disk, refuse_unsafe
 from appliance.sinks.queue import LANES, AlertQueue, Entry
 from appliance.sinks.segments import Account, CursorFile, Place, Record, Segment, Segments
@@ -244,15 +244,21 @@ class Spool:
                 dead=self._dead,
                 acknowledged=self._acknowledged,
                 trouble="; ".join(filter(None, (self._broken or self._hung(), self._sink_trouble))),
+                spool=Depth(self._count_on_disk(), self._size_bytes(), self._limits.max_bytes),
             )
 
     def count_waiting(self) -> int:
         """What waits, counted one by one where it lies: a check on `stats`."""
         with self._lock:
-            on_disk = self._segments.waiting(self._account.done) if self._opened and self._segments else 0
-            return len(self._unwritten()) + len(self._queue) + on_disk + self._loose()
+            return len(self._unwritten()) + len(self._queue) + self._count_on_disk() + self._loose()
 
     # -- the books; the lock is held
+
+    def _count_on_disk(self) -> int:
+        return self._segments.waiting(self._account.done) if self._opened and self._segments else 0
+
+    def _size_bytes(self) -> int:
+        return self._segments.total_bytes if self._opened and self._segments else 0
 
     def _hung(self) -> str:
         """What is wrong where the disk does not answer at all."""

@@ -194,6 +194,11 @@ class AuditQueue:
             self.taken += len(found)
         return [event._replace(num=first + i) for i, (event, _) in enumerate(found)]
 
+    @property
+    def waiting_bytes(self) -> int:
+        """The JSON of what waits."""
+        return self._bytes
+
     def __len__(self) -> int:
         return len(self._waiting)
 

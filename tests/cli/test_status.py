@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import pty
@@ -16,12 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from appliance.cli.status import duration, text_of
 from appliance.cli.top import screen
-from tests.support.daemon import COMMAND, Daemon
+from tests.support.daemon import COMMAND, ROOT, Daemon
 
+SCHEMA = json.loads((ROOT / "schemas/status.schema.json").read_text())
 HOSTILE = "evil\x1b[2J\n\u202e" + "x" * 300
 
 
@@ -39,10 +42,12 @@ def status(**changes: Any) -> dict[str, Any]:
         "generation": {
             "number": 3, "made_ns": 1_700_000_000_000_000_000, "config": None, "rules_files": [HOSTILE], "warnings": 2,
             "rules_loaded": 30, "rules_enabled": 25,
+            "config_sha256": "ab" * 32, "rules_sha256": "cd" * 32,
         },
         "reloads": {"accepted": 2, "refused": 1, "last": {"accepted": True, "changes": ["1 rule added (A)"]}},
         "events": {
             "produced": 3_000_000, "judged": 2_999_000, "lost": 900, "undecodable": 1, "in_flight": 99, "compat": 7,
+            "unfair": 200, "untold": 3, "last_loss_ns": 1_700_000_000_000_000_000,
             "canary": {"age_s": 3.2, "latency_ms": 1.4, "seen": 9, "late": 1},
             "by_type": {"openat": {"produced": 5000}, "close": {"produced": 10}},
         },
@@ -53,10 +58,11 @@ def status(**changes: Any) -> dict[str, Any]:
                 {"time_ns": 1_700_000_009_000_000_000, "priority": "Informational", "rule": HOSTILE, "output": HOSTILE}
             ] * 64,
         },
+        "audit": {"where": HOSTILE, "taken": 5, "waiting": 1, "refused": 2, "lost": 3, "reasons": {HOSTILE: 3}},
         "state": {"processes": 100, "containers": 2, "missing": {"no such thing": 3}},
         "sinks": [
             {"name": HOSTILE, "where": "file", "delivered": 10**9, "lost": 5, "waiting": 3, "stuck_s": 60.0,
-             "dead": 1, "trouble": HOSTILE,
+             "dead": 1, "trouble": HOSTILE, "spool": {"alerts": 2, "size_bytes": 3 << 19, "max_bytes": 256 << 20},
              "reasons": {"disk full": 5}}
         ] * 9,
         "process": {"rss_bytes": 200 << 20, "cpu_seconds": 12.5},
@@ -103,7 +109,14 @@ def test_status_lines_are_lines() -> None:
     assert all(line.isprintable() for line in lines)
     assert any("produced 3000000" in line and "lost 900" in line for line in lines)
     assert any(line.startswith("  canary") and "1 LATE" in line for line in lines)
-    assert any(line.startswith("  sink") and "5 disk full" in line for line in lines)
+    assert any(
+        line.startswith("  sink") and "5 disk full" in line and "spool 2, 1.5 of 256 MiB" in line for line in lines
+    )
+    assert any("200 unfair, 3 not told yet" in line for line in lines)
+    assert any(
+        line.startswith("  audit") and "judged 5, waiting 1, refused for now 2, lost 3" in line for line in lines
+    )
+    assert any(line.startswith("  rules") and line.endswith("(cdcdcdcdcdcd)") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +146,10 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         "- {rule: Any true, desc: d, condition: evt.type = execve and proc.name = true and"
         " proc.pname startswith tercel-, output: ran, priority: INFO}\n"
     )
-    with Daemon(folder, rules=[rules]) as daemon:
+    webhook = {"name": "k8saudit", "init_config": {}, "open_params": "http://127.0.0.1:0/k8s-audit"}
+    nobody = {"enabled": True, "url": "http://127.0.0.1:9/"}  # so that a spool is there
+    config = {"load_plugins": ["k8saudit"], "plugins": [webhook], "http_output": nobody}
+    with Daemon(folder, config, rules=[rules]) as daemon:
         yield daemon
 
 
@@ -145,11 +161,20 @@ def test_status_as_json_is_whole_and_its_books_close(daemon: Daemon) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     events = told["events"]
-    assert events["produced"] == events["judged"] + events["lost"] + events["undecodable"] + events["in_flight"]
+    assert (
+        events["produced"] + events["busy"]
+        == events["judged"] + events["lost"] + events["undecodable"] + events["in_flight"]
+    )
     assert told["pid"] == daemon.pid and told["healthy"] and told["troubles"] == []
     assert told["generation"]["rules_enabled"] == 1
-    assert [sink["name"] for sink in told["sinks"]] == ["file_output"]
-    assert all(len(digest) == 64 for digest in told["generation"]["sha256"].values())
+    assert {sink["name"]: sink["spool"] is not None for sink in told["sinks"]} == {
+        "file_output": False, "http_output": True,
+    }  # fmt: skip
+    files = ("config_files_sha256", daemon.folder / "tercel.yaml"), ("rules_files_sha256", daemon.folder / "rules.yaml")
+    for key, file in files:
+        assert told["generation"][key] == {str(file): hashlib.sha256(file.read_bytes()).hexdigest()}
+    jsonschema.Draft202012Validator(SCHEMA).validate(told)
+    assert told["audit"] is not None and told["events"]["canary"] is not None, "or the schema was not asked"
 
 
 class Terminal:

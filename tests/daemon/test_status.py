@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import jsonschema
 import pytest
 
 from appliance.daemon.canary import CanaryHealth
+from appliance.daemon.generation import one_digest
 from appliance.daemon.loop import Glance
-from appliance.daemon.status import astray
+from appliance.daemon.status import astray, to_json
 from appliance.sinks.base import SinkStats
-from tests.support.status import glance, status
+from tests.support.status import full_status, glance, status
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +45,27 @@ def test_a_canary_that_is_late() -> None:
     look = glance(900)
     health = CanaryHealth(**dict.fromkeys(CanaryHealth.__dataclass_fields__, 0) | {"trouble": "a canary is late"})
     assert status(replace(look, canary=health)).troubles() == ["a canary is late"]
+
+
+def test_what_is_told_is_what_the_schema_says() -> None:
+    validator = jsonschema.Draft202012Validator(json.loads((ROOT / "schemas/status.schema.json").read_text()))
+    validator.validate(to_json(full_status()))
+    validator.validate(to_json(status(None)))
+
+
+def test_digests_of_two_hosts_are_equal_where_their_files_are() -> None:
+    here, there = {Path("/a/x.yaml"): "ab" * 32, Path("/a/y.yaml"): "cd" * 32}, {Path("/b"): "ab" * 32}
+    assert one_digest(here) == one_digest({Path("/b"): "ab" * 32, Path("/c"): "cd" * 32})
+    assert len({one_digest(here), one_digest(there), one_digest({}), one_digest(dict(reversed(here.items())))}) == 4
+
+
+def test_included_files_count_as_configuration_and_those_of_folders_as_rules() -> None:
+    generation = status(None).generation
+    config = replace(generation.config, included=(Path("c.d/b.yaml"),), rules_files=(Path("r.d"), Path("r.yaml")))
+    names = ("tercel.yaml", "c.d/b.yaml", "r.d/1.yaml", "r.yaml")
+    made = replace(generation, config=config, digests={Path(name): name for name in names})
+    assert list(made.config_digests.values()) == ["tercel.yaml", "c.d/b.yaml"]
+    assert list(made.rules_digests.values()) == ["r.d/1.yaml", "r.yaml"]
 
 
 @pytest.mark.parametrize(("stuck_s", "red"), [(0.0, False), (9.0, False), (11.0, True)])
