@@ -17,7 +17,7 @@ from appliance.sources.accounts import HostAccounts
 from appliance.sources.procfs import Procfs
 from appliance.sources.syscall import SyscallSource
 
-PATIENCE_S = 30
+PATIENCE_S = 180  # how long a program may take on a machine that has much else to do
 
 # What happens so often that it would drown the rest: heard only where a test asks for it.
 NOISE = frozenset(
@@ -44,7 +44,7 @@ class Capture:
         real: bool = False,
         ring_bytes: int = 16 << 20,
     ) -> None:
-        self.source = SyscallSource(Buffers(16 << 20, 32 << 20), types, real=real)
+        self.source = SyscallSource(Buffers(ring_bytes, 32 << 20), types, real=real)
         processes = Procfs()
         self.state = State(
             accounts=HostAccounts(),
