@@ -55,6 +55,12 @@ def json_text(e: Event, *keys: str) -> str | None:
     return _text(_within(e.document, keys))
 
 
+def cluster_name(e: Event) -> str | None:
+    """The name of the cluster: of the annotation that who forwards events puts there, else of the source's settings."""
+    named = json_text(e, "annotations", "cluster_name")
+    return json_text(e, "cluster_name") if named is None else named
+
+
 def json_texts(e: Event, index: int | str | None, *keys: str) -> Texts:
     """The values of the array below these keys, or the one at a place."""
     return _texts(_chosen(_list(_within(e.document, keys)), index))
@@ -207,8 +213,9 @@ NAMES: Mapping[str, object] = MappingProxyType(
     {
         f.__name__: f
         for f in (
-            json_text, json_texts, json_pointer, json_whole, uri_param, target_pod, subjects, containers, repositories,
-            effective, host_ports, any_privileged, first_of, volumes, volume_types, mounts_path, role_rules,
+            json_text, cluster_name, json_texts, json_pointer, json_whole, uri_param, target_pod, subjects, containers,
+            repositories, effective, host_ports, any_privileged, first_of, volumes, volume_types, mounts_path,
+            role_rules,
         )
     }
 )  # fmt: skip

@@ -70,12 +70,6 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         evt.around
         """,
     ),
-    (
-        T.TEXT, A.NONE, False,
-        """
-        ka.cluster.name
-        """,
-    ),
 )  # fmt: skip
 
 

@@ -28,7 +28,8 @@ _PATIENCE_S = 0.05  # of a reader of files, while the queue is full
 @dataclass(frozen=True, slots=True)
 class AuditStats:
     """The account of the source, in events: `taken` by the loop, `waiting` for it, `refused` since the queue was full
-    (the API server sends these again), `lost` for good by reason. `answers`: the webhook's, by HTTP status."""
+    (the API server sends these again), `lost` for good by reason. `answers`: the webhook's, by HTTP status;
+    `handshakes_failed`: its clients that spoke no TLS, or had no certificate where one is wanted."""
 
     where: str
     taken: int
@@ -39,6 +40,7 @@ class AuditStats:
     refused: int
     lost: Mapping[str, int]
     answers: Mapping[int, int]
+    handshakes_failed: int
 
 
 class Audit:
@@ -62,6 +64,8 @@ class Audit:
                 max_event_bytes=settings.max_event_bytes,
                 max_body_bytes=settings.max_body_bytes,
                 put=self._put,
+                client_ca=settings.client_ca,
+                cluster=settings.cluster,
             )
         loop.documents = self._take
 
@@ -71,7 +75,8 @@ class Audit:
         if settings.host is None or self._webhook is None:
             return f"k8s_audit from {settings.logs}"
         scheme = "http" if settings.certificate is None else "https"
-        return f"k8s_audit at {scheme}://{settings.host}:{self._webhook.port}{settings.path}"
+        asked = "" if settings.client_ca is None else ", for clients with a certificate"
+        return f"k8s_audit at {scheme}://{settings.host}:{self._webhook.port}{settings.path}{asked}"
 
     def stats(self) -> AuditStats:
         """The account so far, from any thread."""
@@ -86,6 +91,7 @@ class Audit:
             refused=queue.refused,
             lost=dict(queue.lost),
             answers={} if self._webhook is None else dict(self._webhook.counts),
+            handshakes_failed=0 if self._webhook is None else self._webhook.handshakes_failed,
         )
 
     def start(self) -> None:
@@ -120,7 +126,7 @@ class Audit:
             return
         try:
             for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-                for batch in read_log(file, now_ns=time.time_ns()):
+                for batch in read_log(file, now_ns=time.time_ns(), cluster=self._settings.cluster):
                     while not self._put(batch) and not self._closing.wait(_PATIENCE_S):
                         pass
                     if self._closing.is_set():

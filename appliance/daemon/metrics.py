@@ -175,6 +175,11 @@ def _audit(audit: AuditStats) -> Iterator[Metric]:
         "Audit events that were not judged and will not come again, by reason.",
         tuple(({"reason": reason}, count) for reason, count in sorted(audit.lost.items())),
     )
+    yield _one(
+        f"{_OURS}_audit_handshakes_failed_total", "counter",
+        "Clients of the audit webhook without TLS, or without a certificate where one is wanted.",
+        audit.handshakes_failed,
+    )  # fmt: skip
     yield Metric(
         f"{_OURS}_audit_answers_total",
         "counter",

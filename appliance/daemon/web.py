@@ -20,13 +20,12 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from appliance import __version__
 from appliance.config.settings import Webserver
 from appliance.model.diagnostic import TercelError
-from appliance.sources.listening import BoundedServer
+from appliance.sources.listening import BoundedHandler, BoundedServer
 
 log = logging.getLogger(__name__)
 
@@ -142,11 +141,11 @@ class _ServerV6(_Server):
     address_family = socket.AF_INET6
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BoundedHandler):
     server: _Server
     server_version = f"tercel/{__version__}"
     sys_version = ""
-    timeout = _TIMEOUT_S
+    timeout = idle_s = request_s = _TIMEOUT_S
 
     def do_GET(self) -> None:
         self._answer(with_body=True)

@@ -24,6 +24,7 @@ from appliance.model.event import Event, EventType
 
 MAX_EVENT_BYTES = 262_144
 MAX_BODY_BYTES = 12_582_912
+MAX_VALUES = 1_000_000  # in one body, by its commas and brackets: each takes some hundred bytes of memory
 MAX_DEPTH = 200  # of values in values: what looks into them recurs
 QUEUE_EVENTS = 10_000
 QUEUE_BYTES = 32 << 20  # of JSON; as Python values it is several times that
@@ -46,9 +47,14 @@ class Batch:
     too_large: int = 0
 
 
-def read_body(data: bytes, *, now_ns: int, max_event_bytes: int = MAX_EVENT_BYTES) -> Batch:
-    """The events of one JSON text. `now_ns` is the time of those that tell none. Raises `AuditError`."""
+def read_body(data: bytes, *, now_ns: int, max_event_bytes: int = MAX_EVENT_BYTES, cluster: str = "") -> Batch:
+    """The events of one JSON text. `now_ns` is the time of those that tell none, `cluster` the name of their cluster.
+
+    Raises `AuditError`.
+    """
     documents = list(_documents(_parse(data)))
+    if cluster:  # where `ka.cluster.name` looks, if no annotation says it
+        documents = [{**d, "cluster_name": d.get("cluster_name", cluster)} for d in documents]
     kept = documents
     if len(data) > max_event_bytes:  # only then one of them may be
         kept = [d for d in documents if len(_compact(d)) <= max_event_bytes]
@@ -94,6 +100,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _parse(data: bytes) -> object:
+    if len(data) > MAX_VALUES and sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise AuditError(f"more than {MAX_VALUES} values")
     try:
         value: object = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
     except UnicodeDecodeError:
@@ -203,7 +211,7 @@ class AuditQueue:
         return len(self._waiting)
 
 
-def read_log(path: Path, *, now_ns: int) -> Iterator[Batch]:
+def read_log(path: Path, *, now_ns: int, cluster: str = "") -> Iterator[Batch]:
     """The events of a file of JSON Lines, as the API server's log backend writes it; empty lines are passed over.
 
     Raises `AuditError` with the place, and OSError.
@@ -217,6 +225,6 @@ def read_log(path: Path, *, now_ns: int) -> Iterator[Batch]:
             if not line.strip():
                 continue
             try:
-                yield read_body(line, now_ns=now_ns)
+                yield read_body(line, now_ns=now_ns, cluster=cluster)
             except AuditError as error:
                 raise AuditError(f"{path}:{number}: {error}") from None

@@ -1,29 +1,37 @@
 """An HTTP server that has bounds: what the webhook of audit events and the daemon's own pages listen with.
 
 Comes in: connections. Goes out: requests to a handler, each in a thread of its own. Never: more connections than there
-is room for, a handshake that holds up others, a question to the resolver.
+is room for, a handshake that holds up others, a client that takes its time byte by byte, a head of any size, a question
+to the resolver.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import socket
 import ssl
 import threading
-from http.server import ThreadingHTTPServer
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 log = logging.getLogger(__name__)
 
+_HEAD_BYTES = 32 << 10  # request line and header lines together
+
 
 class BoundedServer(ThreadingHTTPServer):
-    """`room` has a place for each connection, one more is closed; `timeout_s` bounds each wait."""
+    """`room` has a place for each connection, one more is closed; `timeout_s` bounds the handshake and each write.
+    `handshakes_failed` counts clients that could not show a certificate, where one is wanted, or spoke no TLS."""
 
     daemon_threads = True
     allow_reuse_address = True
     room: threading.BoundedSemaphore
     timeout_s: float
     tls: ssl.SSLContext | None
+    handshakes_failed = 0
 
     def server_bind(self) -> None:
         """Bind; not as HTTPServer does, which asks the resolver for a name."""
@@ -50,13 +58,91 @@ class BoundedServer(ThreadingHTTPServer):
             if self.tls is not None:
                 try:
                     request = self.tls.wrap_socket(request, server_side=True)
-                except (OSError, ssl.SSLError):
+                except (OSError, ssl.SSLError) as error:
                     self.shutdown_request(request)
+                    self._handshake_failed(error)
                     return
             super().process_request_thread(request, client_address)
         finally:
             self.room.release()
 
+    def _handshake_failed(self, error: Exception) -> None:
+        """Told at the first and whenever their number has doubled: whoever scans ports makes many."""
+        self.handshakes_failed += 1
+        count = self.handshakes_failed
+        if count & (count - 1) == 0:
+            log.warning("TLS handshakes with clients have failed", extra={"count": count, "latest": str(error)})
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no error of ours."""
         log.debug("an HTTP client went away", exc_info=True)
+
+
+class _TooLong(Exception):
+    """More bytes than a head may have."""
+
+
+class _Reader(io.RawIOBase):
+    """A socket's bytes, as many and for as long as `allow` has said."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._end = 0.0
+        self._bytes: int | None = None
+
+    def allow(self, seconds: float, size: int | None) -> None:
+        """From now on so many seconds, and bytes where there is a bound."""
+        self._end = time.monotonic() + seconds
+        self._bytes = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._bytes is not None and self._bytes <= 0:
+            raise _TooLong
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request did not come in time")
+        before = self._connection.gettimeout()
+        self._connection.settimeout(left)
+        try:
+            count = self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(before)
+        if self._bytes is not None:
+            self._bytes -= count
+        return count
+
+
+class BoundedHandler(BaseHTTPRequestHandler):
+    """Waits `idle_s` for a request to begin and `request_s` for the rest of it, however slowly its bytes come."""
+
+    idle_s: float
+    request_s: float
+
+    def setup(self) -> None:
+        """Put the bounds between the connection and who reads from it."""
+        super().setup()
+        self._reader = _Reader(self.connection)
+        self.rfile = io.BufferedReader(self._reader)
+
+    def handle_one_request(self) -> None:
+        """Wait for the request line, then handle one request."""
+        self._reader.allow(self.idle_s, _HEAD_BYTES)
+        try:
+            super().handle_one_request()
+        except _TooLong:
+            self.close_connection = True
+
+    def parse_request(self) -> bool:
+        """Read the head; what follows has the bounds of who reads it, and the same end."""
+        self._reader.allow(self.request_s, _HEAD_BYTES)
+        try:
+            return super().parse_request()
+        except _TooLong:
+            self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            self.close_connection = True
+            return False
+        finally:
+            self._reader.allow(self.request_s, None)

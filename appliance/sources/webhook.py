@@ -1,8 +1,8 @@
 """The webhook of the Kubernetes API server's audit backend.
 
 Comes in: POST of an audit event, an `EventList` or an array, as JSON. Goes out: batches to a queue. Never: more memory
-than its limits say, a wait for whoever judges (a full queue is answered by 503, and the API server sends again), or a
-page for a browser.
+than its limits say, a wait for whoever judges (a full queue is answered by 503, and the API server sends again), an
+event of a client without a certificate where one is wanted, or a page for a browser.
 
 On the standard library's server: one path, one method, requests of one trusted kind of client, a few a second at most.
 What it lacks (bounds) stands here; an ASGI or WSGI server would bring an event loop or processes of its own into a
@@ -19,25 +19,35 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 from appliance import __version__
 from appliance.model.diagnostic import KernelError
 from appliance.sources.k8saudit import AuditError, Batch, read_body
-from appliance.sources.listening import BoundedServer
+from appliance.sources.listening import BoundedHandler, BoundedServer
 
 log = logging.getLogger(__name__)
 
 _CONNECTIONS = 64  # at once; the API server keeps a handful
 _IDLE_S = 60.0  # between two requests of a connection
-_BODY_S = 20.0  # for a whole body, however slowly it comes
+_BODY_S = 20.0  # for a whole request, however slowly it comes
 _BODIES = 4  # of the largest size, in memory at once
 _CHUNK = 64 << 10
+_LINE = 1024  # of a chunked body: a size, with what may follow it; a header line at its end
+_LINES_AT_END = 100
 
 
 class WebhookError(KernelError):
     """The webhook cannot be had: the port is taken, the certificate is not one."""
+
+
+class _Refused(Exception):
+    """A request that is not taken; its connection cannot be used again."""
+
+    def __init__(self, status: HTTPStatus, why: str) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 class Webhook:
@@ -53,10 +63,16 @@ class Webhook:
         max_event_bytes: int,
         max_body_bytes: int,
         put: Callable[[Batch], bool],
+        client_ca: str | None = None,
+        cluster: str = "",
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Bind, and read `certificate` (a PEM file with its key; None: no TLS). Raises `WebhookError`."""
-        context = None if certificate is None else _tls(certificate)
+        """Bind, and read `certificate` (a PEM file with its key; None: no TLS). Raises `WebhookError`.
+
+        `client_ca`: a PEM file of authorities; a client then has to show a certificate that one of them has signed.
+        `cluster` is the name of the cluster for events that tell none.
+        """
+        context = None if certificate is None else _tls(certificate, client_ca)
         kind = _ServerV6 if ":" in host else _Server
         try:
             self._server = kind((host, port), _Handler)
@@ -68,6 +84,7 @@ class Webhook:
         self._server.max_body_bytes = max_body_bytes
         self._server.budget = _Budget(max_body_bytes * _BODIES)
         self._server.put = put
+        self._server.cluster = cluster
         self._server.clock_ns = clock_ns
         self.counts = self._server.counts
         self._thread = threading.Thread(target=self._server.serve_forever, name="k8s-audit", daemon=True)
@@ -76,6 +93,11 @@ class Webhook:
     def port(self) -> int:
         """The port in use."""
         return int(self._server.server_address[1])
+
+    @property
+    def handshakes_failed(self) -> int:
+        """Clients that spoke no TLS, or had no certificate where one is wanted."""
+        return self._server.handshakes_failed
 
     def start(self) -> None:
         """Begin to answer."""
@@ -88,13 +110,19 @@ class Webhook:
         self._server.server_close()
 
 
-def _tls(certificate: str) -> ssl.SSLContext:
+def _tls(certificate: str, client_ca: str | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(certificate)
     except (OSError, ssl.SSLError) as error:
         raise WebhookError(f"{certificate} is no certificate with its key: {error}") from error
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(cadata=Path(client_ca).read_text("ascii"))
+        except (OSError, UnicodeDecodeError, ssl.SSLError) as error:
+            raise WebhookError(f"{client_ca} has no certificates of authorities: {error}") from error
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
@@ -117,6 +145,23 @@ class _Budget:
             self._left += size
 
 
+class _Taken:
+    """What one request has taken of the budget."""
+
+    def __init__(self, budget: _Budget) -> None:
+        self._budget = budget
+        self.size = 0
+
+    def more(self, size: int) -> bool:
+        if not self._budget.take(size):
+            return False
+        self.size += size
+        return True
+
+    def give_back(self) -> None:
+        self._budget.give(self.size)
+
+
 class _Server(BoundedServer):
     request_queue_size = 64
     timeout_s = _BODY_S
@@ -125,6 +170,7 @@ class _Server(BoundedServer):
     max_body_bytes: int
     budget: _Budget
     put: Callable[[Batch], bool]
+    cluster: str
     clock_ns: Callable[[], int]
 
     def __init__(self, *args: Any) -> None:
@@ -137,71 +183,102 @@ class _ServerV6(_Server):
     address_family = socket.AF_INET6
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BoundedHandler):
     server: _Server
     server_version = f"tercel/{__version__}"
     sys_version = ""
     protocol_version = "HTTP/1.1"  # connections are kept
-    timeout = _IDLE_S
+    timeout = request_s = _BODY_S
+    idle_s = _IDLE_S
 
     def do_POST(self) -> None:
         """Take a body, if it is one that can be taken."""
-        if self.path.partition("?")[0] != self.server.audit_path:
-            self._refuse(HTTPStatus.NOT_FOUND, f"audit events go to {self.server.audit_path}")
-            return
-        if self.headers.get_content_type() != "application/json":
-            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the content type must be application/json")
-            return
-        if self.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must not be compressed")
-            return
-        length = self.headers.get("Content-Length", "")
-        if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdigit() and len(length) < 20):
-            self._refuse(HTTPStatus.LENGTH_REQUIRED, "a Content-Length is wanted")
-            return
-        size = int(length)
-        if size > self.server.max_body_bytes:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {self.server.max_body_bytes} bytes")
-            return
-        if not self.server.budget.take(size):
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too much at once")
-            return
+        taken = _Taken(self.server.budget)
         try:
-            self._take(size)
-        finally:
-            self.server.budget.give(size)
-
-    def _take(self, size: int) -> None:
-        data = self._read(size)
-        if data is None:
+            self._check_head()
+            data = self._chunked(taken) if "Transfer-Encoding" in self.headers else self._whole(taken)
+            self._take(data)
+        except _Refused as refusal:
+            self._refuse(refusal.status, str(refusal))
+        except TimeoutError:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the body did not come")
-            return
+        finally:
+            taken.give_back()
+
+    def _check_head(self) -> None:
+        if self.path.partition("?")[0] != self.server.audit_path:
+            raise _Refused(HTTPStatus.NOT_FOUND, f"audit events go to {self.server.audit_path}")
+        if self.headers.get_content_type() != "application/json":
+            raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the content type must be application/json")
+        if self.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must not be compressed")
+
+    def _whole(self, taken: _Taken) -> bytes:
+        """A body whose length is said before it."""
+        lengths = self.headers.get_all("Content-Length", [])
+        length = lengths[0] if len(lengths) == 1 else ""
+        if not (length.isascii() and length.isdigit() and len(length) < 20):
+            raise _Refused(HTTPStatus.LENGTH_REQUIRED, "a Content-Length is wanted")
+        return b"".join(self._read(int(length), taken))
+
+    def _chunked(self, taken: _Taken) -> bytes:
+        """A body that comes in chunks, each with its size before it (RFC 9112, section 7.1)."""
+        codings = self.headers.get_all("Transfer-Encoding", [])
+        if len(codings) != 1 or codings[0].strip().lower() != "chunked":
+            raise _Refused(HTTPStatus.NOT_IMPLEMENTED, "the only transfer coding is chunked")
+        if "Content-Length" in self.headers or self.request_version == "HTTP/1.0":
+            raise _Refused(HTTPStatus.BAD_REQUEST, "where the body ends is said in two ways")
+        parts: list[bytes] = []
+        while size := self._chunk_size():
+            parts += self._read(size, taken)
+            if self._line() != b"":
+                raise _Refused(HTTPStatus.BAD_REQUEST, "a chunk is longer than its size")
+        for _ in range(_LINES_AT_END):
+            if not self._line():
+                return b"".join(parts)
+        raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too many lines after the last chunk")
+
+    def _chunk_size(self) -> int:
+        text = self._line().partition(b";")[0].strip(b" \t")
+        if not text or len(text) > 16 or text.strip(b"0123456789abcdefABCDEF"):
+            raise _Refused(HTTPStatus.BAD_REQUEST, "a chunk has no size")
+        return int(text, 16)
+
+    def _line(self) -> bytes:
+        line = self.rfile.readline(_LINE)
+        if not line.endswith(b"\r\n"):
+            raise _Refused(HTTPStatus.BAD_REQUEST, "a line of a chunked body has no end")
+        return line[:-2]
+
+    def _read(self, size: int, taken: _Taken) -> list[bytes]:
+        """So many bytes of the body, if they have room."""
+        if taken.size + size > self.server.max_body_bytes:
+            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {self.server.max_body_bytes} bytes")
+        if not taken.more(size):
+            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too much at once")
+        parts: list[bytes] = []
+        while size:
+            part = self.rfile.read1(min(size, _CHUNK))
+            if not part:
+                raise _Refused(HTTPStatus.BAD_REQUEST, "the body ended early")
+            parts.append(part)
+            size -= len(part)
+        return parts
+
+    def _take(self, data: bytes) -> None:
+        server = self.server
         try:
-            batch = read_body(data, now_ns=self.server.clock_ns(), max_event_bytes=self.server.max_event_bytes)
+            batch = read_body(
+                data, now_ns=server.clock_ns(), max_event_bytes=server.max_event_bytes, cluster=server.cluster
+            )
         except AuditError as error:
             log.warning("an audit request was refused: %s", error)
             self._answer(HTTPStatus.BAD_REQUEST, str(error))
             return
-        if self.server.put(batch):
+        if server.put(batch):
             self._answer(HTTPStatus.OK, "ok")
         else:
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "too much at once")
-
-    def _read(self, size: int) -> bytes | None:
-        parts: list[bytes] = []
-        end = time.monotonic() + _BODY_S
-        while size:
-            if time.monotonic() > end:
-                return None
-            try:
-                part = self.rfile.read1(min(size, _CHUNK))
-            except TimeoutError:
-                return None
-            if not part:
-                return None
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         """Answer without having read the body: the connection cannot be used again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -30,9 +31,11 @@ from appliance.lang.parser import parse_operand
 from appliance.model.alert import Priority
 from appliance.model.diagnostic import ConfigError
 from appliance.sources.k8saudit import AuditError, AuditQueue, Batch, audit_event, read_body, read_log
+from appliance.sources.listening import BoundedHandler, BoundedServer
 from appliance.sources.replay import read_event, write_event
-from appliance.sources.webhook import Webhook
+from appliance.sources.webhook import Webhook, WebhookError
 from tests.support.audit import BINDING, EXEC, POD, QUIET, ROLE
+from tests.support.certificates import make_certificates
 from tests.support.shared import shared_falco
 
 FIELDS = [
@@ -64,6 +67,9 @@ FIELDS = [
     (POD, "jevt.value[/requestObject/spec/hostNetwork]", "true"),
     (POD, "jevt.value[/annotations/authorization.k8s.io~1decision]", "allow"),
     (POD, "jevt.value[/nothing/here]", None),
+    (POD, "ka.cluster.name", None),
+    (POD | {"cluster_name": "east"}, "ka.cluster.name", "east"),
+    (POD | {"cluster_name": "x", "annotations": {"cluster_name": "west"}}, "ka.cluster.name", "west"),
     (POD, "jevt.rawtime", "1767323045123456000"),
     (EXEC, "ka.uri.param[command]", "sh"),
     (EXEC, "ka.uri.param[tty]", None),
@@ -245,6 +251,149 @@ def test_the_webhook(hook: tuple[Webhook, list[Batch]]) -> None:
     assert webhook.counts[200] == 3
 
 
+CHUNKED = b"POST /k8s-audit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def raw(port: int, *parts: bytes) -> bytes:
+    """What is answered to these bytes, before the connection ends."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        for part in parts:
+            connection.sendall(part)
+        answer = b""
+        while more := connection.recv(65536):
+            answer += more
+    return answer
+
+
+def chunks(body: bytes, size: int) -> bytes:
+    """A body in chunks, with an extension at the first and a header line at the end."""
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    made = b"".join(b"%x%s\r\n%s\r\n" % (len(p), b"" if n else b"; note=1", p) for n, p in enumerate(parts))
+    return made + b"0\r\nChecked: yes\r\n\r\n"
+
+
+def test_chunked_bodies(hook: tuple[Webhook, list[Batch]]) -> None:
+    webhook, got = hook
+    body = json.dumps([POD, EXEC]).encode()
+    end = CHUNKED.replace(b"Host: x", b"Connection: close")
+    answer = raw(webhook.port, CHUNKED + chunks(body, 7), end + chunks(body, 100_000))
+    assert answer.count(b"HTTP/1.1 200 OK") == 2, answer
+    assert [[e.document for e in batch.events] for batch in got] == [[POD, EXEC]] * 2
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (CHUNKED + b"zz\r\n", 400),
+        (CHUNKED + b"\r\n", 400),
+        (CHUNKED + b"-5\r\n", 400),
+        (CHUNKED + b"11111111111111111\r\n", 400),
+        (CHUNKED + b"2\r\n[]]\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"1;" + b"x" * 2000, 400),
+        (CHUNKED + b"61A81\r\n", 413),
+        (CHUNKED + b"30D40\r\n" + b" " * 200_000 + b"\r\n30D41\r\n", 413),
+        (CHUNKED + b"2\r\n[]\r\n0\r\n" + b"a: b\r\n" * 200, 431),
+        (CHUNKED.replace(b"Host: x", b"Content-Length: 2") + b"2\r\n[]\r\n0\r\n\r\n", 400),
+        (CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0") + b"2\r\n[]\r\n0\r\n\r\n", 400),
+        (CHUNKED.replace(b"chunked", b"gzip, chunked") + b"2\r\n", 501),
+        (CHUNKED.replace(b"Host: x", b"a: " + b"b" * 50_000), 431),
+        (CHUNKED.replace(b"Host: x", b"\r\n".join(b"a%d: %s" % (n, b"b" * 1000) for n in range(48))), 431),
+        (CHUNKED.replace(b"Transfer-Encoding: chunked", b"Content-Length: 5\r\nContent-Length: 2"), 411),
+    ],
+)  # fmt: skip
+def test_what_no_client_means_is_refused_and_gives_its_room_back(
+    hook: tuple[Webhook, list[Batch]], sent: bytes, status: int
+) -> None:
+    webhook, got = hook
+    with socket.create_connection(("127.0.0.1", webhook.port), timeout=60) as connection:
+        connection.sendall(sent)
+        assert connection.recv(1024).split()[1] == str(status).encode()
+    assert not got
+    assert post(webhook.port, b"[" + b" " * 399_998 + b"]") == 200, "all of a body's room is there again"
+
+
+def test_a_client_that_takes_its_time_is_not_waited_for() -> None:
+    class Impatient(BoundedHandler):
+        idle_s, request_s = 5.0, 0.3
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            with contextlib.suppress(TimeoutError):
+                self.rfile.read(100)
+                ended.append("read")
+            ended.append("late")
+            self.close_connection = True
+
+    ended: list[str] = []
+    server = BoundedServer(("127.0.0.1", 0), Impatient)
+    server.room, server.timeout_s, server.tls = threading.BoundedSemaphore(4), 5.0, None
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        for sent in (b"POST / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\n\r\n"):  # within the head, within the body
+            with socket.create_connection(("127.0.0.1", server.server_port), timeout=60) as connection:
+                connection.sendall(sent)
+                with contextlib.suppress(OSError):
+                    for _ in range(100):  # no pause is as long as the limit
+                        connection.sendall(b"a")
+                        time.sleep(0.05)
+                    raise AssertionError("it went on waiting")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert ended == ["late"]
+
+
+def test_a_body_of_too_many_values() -> None:
+    with pytest.raises(AuditError, match="more than 1000000 values"):
+        read_body(b"[" + b"[],[" * 400_000 + b"]", now_ns=0)
+
+
+def test_clients_show_a_certificate_where_one_is_wanted(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    both = tmp_path / "both.pem"
+    both.write_text((tmp_path / "server.pem").read_text() + (tmp_path / "server.key").read_text())
+    got: list[Batch] = []
+
+    def put(batch: Batch) -> bool:
+        got.append(batch)
+        return True
+
+    webhook = Webhook(
+        host="127.0.0.1", port=0, path="/k8s-audit", certificate=str(both), client_ca=str(tmp_path / "ca.pem"),
+        cluster="east", max_event_bytes=200_000, max_body_bytes=400_000, put=put,
+    )  # fmt: skip
+    webhook.start()
+
+    def ask(name: str | None) -> int:
+        context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        if name is not None:
+            context.load_cert_chain(tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
+        connection = http.client.HTTPSConnection("127.0.0.1", webhook.port, timeout=20, context=context)
+        try:
+            connection.request("POST", "/k8s-audit", json.dumps(POD), {"Content-Type": "application/json"})
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return 0
+        finally:
+            connection.close()
+
+    try:
+        assert [ask(name) for name in (None, "stranger", "client")] == [0, 0, 200]
+        assert webhook.handshakes_failed == 2
+    finally:
+        webhook.close()
+    (event,) = got[0].events
+    assert compile_value(value_code(parse_operand("ka.cluster.name")))(event) == "east"
+    (tmp_path / "none.pem").write_text("nothing")
+    for ca in ("none.pem", "missing.pem"):
+        with pytest.raises(WebhookError, match="no certificates of authorities"):
+            Webhook(
+                host="127.0.0.1", port=0, path="/", certificate=str(both), client_ca=str(tmp_path / ca),
+                max_event_bytes=2000, max_body_bytes=4000, put=put,
+            )  # fmt: skip
+
+
 def test_the_webhook_over_tls(tmp_path: Path) -> None:
     pem, key = tmp_path / "c.pem", tmp_path / "k.pem"
     subprocess.run(
@@ -293,6 +442,19 @@ def test_plugins_of_falcos_configuration(tmp_path: Path) -> None:
     file.write_text("load_plugins: [k8saudit]\nplugins: [{name: k8saudit, init_config: {maxEventSise: 5}}]\n")
     with pytest.raises(ConfigError, match="has no key `maxEventSise`"):
         load_config(file)
+    ours = "sslClientCA: /ca.pem, clusterName: east"
+    for url, found in (("https://10.0.0.1/audit", None), ("http://10.0.0.1/audit", "is no `https` URL")):
+        file.write_text(
+            f"load_plugins: [k8saudit]\nplugins: [{{name: k8saudit, init_config: {{{ours}}}, open_params: '{url}'}}]\n"
+        )
+        if found is not None:
+            with pytest.raises(ConfigError, match=found):
+                load_config(file)
+            continue
+        config = load_config(file)
+        made = k8s_audit(config.plugins, config.load_plugins)
+        assert made is not None
+        assert (made.client_ca, made.cluster, made.certificate) == ("/ca.pem", "east", "/etc/tercel/tercel.pem")
     file.write_text("load_plugins: [k8saudit]\nplugins: [{name: k8saudit, open_params: /var/log/audit.log}]\n")
     config = load_config(file)
     assert k8s_audit(config.plugins, config.load_plugins) == K8sAudit(logs=Path("/var/log/audit.log"))

@@ -45,7 +45,7 @@ def status(look: Glance | None, *sinks: SinkStats) -> Status:
     config = Config(path=Path("tercel.yaml"), rules_files=(Path("r.yaml"),))
     digests = {Path("tercel.yaml"): "ab" * 32, Path("r.yaml"): "cd" * 32}
     generation = Generation(config, loaded, rules, (), digests=digests)
-    audit = AuditStats("here", 1, 0, 0, 9, 9, 1, {"too large": 1}, {200: 1})
+    audit = AuditStats("here", 1, 0, 0, 9, 9, 1, {"too large": 1}, {200: 1}, 0)
     floods = dict.fromkeys(("submitted", "passed", "grouped", "limited", "summaries"), 0)
     return Status(0, 0, "h", "", generation, (1, 1), None, look, sinks, 1, 1.0, audit, floods)
 

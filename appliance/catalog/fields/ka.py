@@ -82,6 +82,8 @@ _POD = ("requestObject", "spec")
 ROWS = (
     _at("ka.auditid", "id of the audit event", "auditID"),
     _at("ka.stage", "stage of the request: RequestReceived, ResponseStarted, ResponseComplete, Panic", "stage"),
+    _one("ka.cluster.name", "name of the cluster: an annotation's, else as `clusterName` of the plugin has it",
+         "cluster_name(e)"),
     _annotation("ka.auth.decision", "`allow` or `forbid`", "authorization.k8s.io/decision"),
     _annotation("ka.auth.reason", "why it was decided so", "authorization.k8s.io/reason"),
     _annotation("ka.auth.openshift.decision", "OpenShift's decision", "authentication.openshift.io/decision"),
