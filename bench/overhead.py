@@ -58,7 +58,7 @@ def run(workload: Path, mode: str, count: int, processes: int) -> tuple[float, f
 @contextmanager
 def floor() -> Iterator[None]:
     """A program that does nothing at the end of every system call."""
-    program = bpfcall.load_empty(bpfcall.RAW_TRACEPOINT)
+    program = bpfcall.load_program(bpfcall.RAW_TRACEPOINT, bpfcall.EMPTY)
     link = bpfcall.attach_raw_tracepoint("sys_exit", program)
     try:
         yield

@@ -26,13 +26,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def create_ring(size: int) -> int:
     """A ring buffer of so many bytes, a power of two and pages; its descriptor. Raises OSError."""
-    attr = struct.pack("=IIII", _RINGBUF, 0, 0, size)
-    try:
-        return _call(_CREATE, attr)
-    except PermissionError:  # before 5.11 its memory counts against RLIMIT_MEMLOCK
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        return _call(_CREATE, attr)
+    return _charged(_CREATE, struct.pack("=IIII", _RINGBUF, 0, 0, size))
 
 
 def lookup(map_fd: int, key: int, size: int) -> bytes:
@@ -87,24 +81,44 @@ def attach_raw_tracepoint(name: str, program_fd: int) -> int:
 
 
 RAW_TRACEPOINT, TRACING, LSM = 17, 26, 29  # enum bpf_prog_type
-FENTRY, LSM_MAC = 24, 27  # enum bpf_attach_type
-_EMPTY = bytes.fromhex("b700000000000000 9500000000000000")  # r0 = 0; exit
+TYPED_TRACEPOINT, FENTRY, FEXIT, LSM_MAC = 23, 24, 25, 27  # enum bpf_attach_type
+EMPTY = bytes.fromhex("b700000000000000 9500000000000000")  # r0 = 0; exit
 
 
-def load_empty(kind: int, *, attach_type: int = 0, function: int = 0) -> int:
-    """A program that does nothing, to see whether the kernel takes one of that kind; its descriptor. `function` is the
-    type id of the kernel function it is for. Raises OSError."""
-    code, licence = ctypes.create_string_buffer(_EMPTY, len(_EMPTY)), ctypes.create_string_buffer(b"GPL")
+def load_program(
+    kind: int, code: bytes, name: str = "tercel_probe", *, attach_type: int = 0, target: int = 0, log: int = 0
+) -> int:
+    """Load instructions; the program's descriptor. `target` is the type id of the kernel function or tracepoint that a
+    program of the kind TRACING or LSM is for. Raises OSError; with `log`, so many bytes of what the verifier said are
+    its `strerror`."""
+    held, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
+    said = ctypes.create_string_buffer(max(log, 1))
     attr = struct.pack(
-        "=IIQQIIQII16sIIIIQIIQII", kind, len(_EMPTY) // 8, ctypes.addressof(code), ctypes.addressof(licence),
-        0, 0, 0, 0, 0, b"tercel_probe", 0, attach_type, 0, 0, 0, 0, 0, 0, 0, function,
+        "=IIQQIIQII16sIIIIQIIQII", kind, len(code) // 8, ctypes.addressof(held), ctypes.addressof(licence),
+        1 if log else 0, log, ctypes.addressof(said) if log else 0, 0, 0, name[:15].encode(), 0, attach_type,
+        0, 0, 0, 0, 0, 0, 0, target,
     )  # fmt: skip
-    return _call(_PROGRAM_LOAD, attr)
+    try:
+        return _charged(_PROGRAM_LOAD, attr)
+    except OSError as error:
+        if log:
+            raise OSError(error.errno, said.value.decode(errors="replace")) from error
+        raise
 
 
 def attach_traced(program_fd: int) -> int:
     """Run a program of the kind TRACING or LSM where it is for, until the descriptor is closed. Raises OSError."""
     return _call(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", 0, program_fd))
+
+
+def _charged(command: int, attr: bytes) -> int:
+    """A call whose memory counts against RLIMIT_MEMLOCK before 5.11."""
+    try:
+        return _call(command, attr)
+    except PermissionError:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return _call(command, attr)
 
 
 def _call(command: int, attr: bytes) -> int:

@@ -90,6 +90,10 @@ class Btf:
             type_id = target if info >> 24 & 31 in _TRANSPARENT | {_POINTER} else None
         return None
 
+    def typed_tracepoint(self, name: str) -> int | None:
+        """The type id by which a program attaches to a tracepoint whose arguments' types the verifier knows."""
+        return self.typedefs.get(f"btf_trace_{name}")
+
     def function(self, name: str) -> int | None:
         """The type id of a kernel function, for programs that attach to it; None where there is none of that name."""
         wanted = name.encode() + b"\0"

@@ -1,7 +1,7 @@
 """A program's text, compiled and loaded in a process that then ends. The one importer of bcc.
 
-Comes in: a job (text, names of functions and maps) on a socket. Goes out: the descriptors of what was loaded, over the
-same socket, or why it could not be. Never: a hook; who gets the descriptors attaches them.
+Comes in: a job (text, functions and how each is loaded, names of maps) on a socket. Goes out: the descriptors of what
+was loaded, over the same socket, or why it could not be. Never: a hook; who gets the descriptors attaches them.
 
 bcc brings LLVM along, 140 MB that a daemon does not need once its program is loaded: hence the process. bcc is Debian's
 `python3-bpfcc`. It wants a kernel source tree; ours are a dozen stub headers beside the C (`BCC_KERNEL_SOURCE`), for
@@ -22,6 +22,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from appliance.kernel import bpfcall
+
+_LOG_BYTES = 16 << 20
 PER_MESSAGE = 200  # descriptors in one message: the kernel takes 253 (SCM_MAX_FD)
 
 
@@ -42,22 +45,27 @@ def compiled(job: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     try:
         with _stderr_into(log):
             bpf = bcc.BPF(text=job["text"].encode(), cflags=job["flags"])
-            functions = [bpf.load_func(name.encode(), bcc.BPF.RAW_TRACEPOINT).fd for name in job["functions"]]
-            maps = [bpf[name.encode()].map_fd for name in job["maps"]]
+            codes = {name: bpf.dump_func(name.encode()) for name in job["functions"]}
     except Exception as error:  # bcc raises bare Exceptions
-        return {**_explain(str(error) or repr(error)), "log": "".join(log)}, []
+        return {"kind": "other", "text": str(error) or repr(error), "log": "".join(log)}, []
     _keep.append(bpf)
-    return {"ok": True}, functions + maps
+    functions = []
+    for name, (kind, attach_type, target) in job["functions"].items():
+        try:  # by ourselves: bcc cannot load for a typed tracepoint
+            functions.append(_loaded(kind, codes[name], name, attach_type, target))
+        except OSError as error:
+            return {"kind": "verifier", "text": name, "log": error.strerror}, []
+    return {"ok": True}, functions + [bpf[name.encode()].map_fd for name in job["maps"]]
+
+
+def _loaded(kind: int, code: bytes, name: str, attach_type: int, target: int) -> int:
+    try:
+        return bpfcall.load_program(kind, code, name, attach_type=attach_type, target=target)
+    except OSError:  # again, for what the verifier says
+        return bpfcall.load_program(kind, code, name, attach_type=attach_type, target=target, log=_LOG_BYTES)
 
 
 _keep: list[Any] = []  # an object of bcc closes its descriptors when it goes
-
-
-def _explain(text: str) -> dict[str, str]:
-    if "Failed to load BPF program" in text:
-        name = text.removeprefix("Failed to load BPF program ").partition(":")[0].strip("b'")
-        return {"kind": "verifier", "text": name}
-    return {"kind": "other", "text": text}
 
 
 @contextmanager

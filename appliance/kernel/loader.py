@@ -23,13 +23,13 @@ from appliance.kernel import bpfcall
 from appliance.kernel.compiler import PER_MESSAGE
 from appliance.kernel.inventory import Inventory, fdinfo, id_cell
 from appliance.kernel.layout import NUMBERS
-from appliance.kernel.program import TRACED, ProgramSpec, bpf_folder
+from appliance.kernel.program import TRACED, Handler, ProgramSpec, bpf_folder
 from appliance.model.diagnostic import KernelError, NotSupportedError, VerifierError
 from appliance.model.event import EventType
 
 _PATIENCE_S = 300.0
 _FLAGS = ("-Wno-macro-redefined", "-Werror=implicit")
-_TABLES = ("handlers", "plans", "asked", "asked_operations", "kinds", "books", "sleeping", "rings")
+_TABLES = ("handlers", "operations", "plans", "asked", "asked_operations", "kinds", "books", "sleeping", "rings")
 _CONSTANT = ("rings", "plans", "books")  # written before the start, or by our programs alone
 _BOOK = struct.Struct("=4Q")  # struct book of bpf/base.h
 _STATE, _WANTED, _NO_FAILED, _REAL = 1, 2, 4, 8  # KIND_* of bpf/base.h
@@ -120,11 +120,18 @@ class Program:
         """Begin to hear. Raises `KernelError` where a hook cannot be had."""
         for name, function in self.spec.tracepoints.items():
             try:
-                self._links[name] = bpfcall.attach_raw_tracepoint(name, self._programs[function])
+                self._attach(name, function)
             except OSError as error:
                 self.detach()
-                raise KernelError(f"cannot attach to the raw tracepoint `{name}`: {error}") from error
-            self._inventory.hold(f"the hook on `{name}`", self._links[name])
+                raise KernelError(f"cannot attach to the tracepoint `{name}`: {error}") from error
+
+    def _attach(self, name: str, function: str) -> None:
+        program = self._programs[function]
+        if name in self.spec.typed:
+            self._links[name] = bpfcall.attach_traced(program)
+        else:
+            self._links[name] = bpfcall.attach_raw_tracepoint(name, program)
+        self._inventory.hold(f"the hook on `{name}`", self._links[name])
 
     def hear(
         self, types: Iterable[EventType], *, whole: Collection[EventType] = frozenset(EventType), real: bool = False
@@ -147,13 +154,14 @@ class Program:
         slots = self.spec.heard(types)
         for slot in slots - self._heard:  # before the number that leads there
             program = self._programs[handlers[slot].function]
-            self._write("handlers", slot, struct.pack("=I", program), reads_as=id_cell(program))
+            self._write(*_cell(handlers[slot], slot), struct.pack("=I", program), reads_as=id_cell(program))
         before, after = self._numbers(self._heard), self._numbers(slots)
         for table, number in before ^ after:
             self._write(table, number, struct.pack("=I", (table, number) in after))
         for slot in self._heard - slots:
+            table, key = _cell(handlers[slot], slot)
             with contextlib.suppress(FileNotFoundError):  # somebody else emptied it
-                self._inventory.delete("handlers", self._maps["handlers"], slot)
+                self._inventory.delete(table, self._maps[table], key)
         self._heard = slots
 
     def _write(self, table: str, key: int, value: bytes, *, reads_as: bytes | None = None) -> None:
@@ -169,8 +177,7 @@ class Program:
             del self._links[name]  # not closed: its number may be another's by now
         for name, function in self.spec.tracepoints.items():
             if name not in self._links:
-                self._links[name] = bpfcall.attach_raw_tracepoint(name, self._programs[function])
-                self._inventory.hold(f"the hook on `{name}`", self._links[name])
+                self._attach(name, function)
         self._heard = frozenset()
         types, whole, real = self._asked
         self.hear(types, whole=whole, real=real)
@@ -227,6 +234,11 @@ class Program:
         self._programs = self._maps = {}
 
 
+def _cell(handler: Handler, slot: int) -> tuple[str, int]:
+    """Where a handler stands: table and key."""
+    return ("operations", handler.number) if handler.operation else ("handlers", slot)
+
+
 def load(spec: ProgramSpec) -> Program:
     """Compile and load; attach with `Program.attach`. Takes seconds.
 
@@ -238,7 +250,7 @@ def load(spec: ProgramSpec) -> Program:
         "text": spec.text,
         "flags": _FLAGS,
         "stubs": str(bpf_folder() / "stubs"),
-        "functions": spec.functions,
+        "functions": {name: spec.how(name) for name in spec.functions},
         "maps": _TABLES,
     }
     found = dict(zip(names, _compiled(job, len(names)), strict=True))

@@ -1,16 +1,21 @@
 """What this machine lets us do: asked of the kernel, not guessed from its version.
 
-Comes in: nothing. Goes out: `NotSupportedError`s that name what is missing, and a short description of the machine.
+Comes in: nothing. Goes out: `NotSupportedError`s that name what is missing, a short description of the machine, and
+why a way to hook it is closed.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
-from appliance.kernel.arch import this_arch
-from appliance.kernel.btf import VMLINUX
+from appliance.kernel import bpfcall
+from appliance.kernel.arch import Arch, this_arch
+from appliance.kernel.btf import VMLINUX, Btf
 from appliance.model.diagnostic import NotSupportedError
 
 _CAP_SYS_ADMIN = 21
@@ -52,6 +57,36 @@ def can_load(capabilities: int) -> bool:
 def in_first_pid_namespace(pid_namespace: Path = Path("/proc/self/ns/pid")) -> bool:
     """True where pids are the kernel's own."""
     return pid_namespace.stat().st_ino == _FIRST_PID_NAMESPACE
+
+
+def why_not_typed(btf: Btf, arch: Arch) -> str | None:
+    """Why the end of a call cannot be heard by a typed tracepoint, where registers are loaded and not read by a call;
+    None where it can (from Linux 5.5)."""
+    target, number = btf.typed_tracepoint("sys_exit"), btf.offset(f"pt_regs.{arch.number}")
+    if target is None or number is None:
+        return "its type is not told"
+    load = struct.pack("<BBhi BBhi", 0x79, 0x12, 0, 0, 0x61, 0x22, number, 0)  # r2 = ctx[0]; r2 = r2->number
+    return why_refused(
+        lambda: bpfcall.load_program(
+            bpfcall.TRACING, load + bpfcall.EMPTY, attach_type=bpfcall.TYPED_TRACEPOINT, target=target
+        ),
+        lambda fd: [bpfcall.attach_traced(fd)],
+    )
+
+
+def why_refused(load: Callable[[], int], attach: Callable[[int], list[int]]) -> str | None:
+    """The name of the error with which a program cannot be loaded and attached; None when it can. Everything is closed
+    again."""
+    descriptors: list[int] = []
+    try:
+        descriptors.append(load())
+        descriptors += attach(descriptors[0])
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, str(error.errno))
+    finally:
+        for fd in descriptors:
+            os.close(fd)
+    return None
 
 
 def effective_capabilities(status: Path) -> int:

@@ -7,11 +7,12 @@ Never: a call into the kernel, or a choice that depends on the rules: what is li
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
 from appliance.catalog.events import CLONES, EXECS, FD_MAKERS, STATE
+from appliance.kernel import bpfcall
 from appliance.kernel.arch import IO_URING_OPERATIONS, SLOTS, Arch
 from appliance.kernel.btf import Btf
 from appliance.kernel.layout import LAYOUTS, c_structs
@@ -33,7 +34,8 @@ _NUMBERED = ("FORK", "VFORK", "CLONE", "CLONE3", "EXECVEAT")
 
 MOST_RINGS = 16
 
-TRACEPOINTS = ("sys_exit", "sched_process_fork", "sched_process_exec", "sched_process_exit")
+_SYS_EXIT = "sys_exit"
+TRACEPOINTS = (_SYS_EXIT, "sched_process_fork", "sched_process_exec", "sched_process_exit")
 
 # Told by tracepoints of their own.
 TRACED = frozenset({*CLONES, *EXECS, EventType.PROCEXIT})
@@ -76,8 +78,9 @@ class ProgramSpec:
     """What will be loaded.
 
     `handlers` are by the call's slot (`kernel.arch`), of all calls, heard or not. `tracepoints` are the raw tracepoints
-    and the functions that run there. `rings` are the sizes of the rings in bytes, the state ring's first. `blind` names
-    what this machine does not let us see, with the reason.
+    and the functions that run there; `typed` are those of them whose arguments' types the verifier knows, with the type
+    ids by which programs attach there. `rings` are the sizes of the rings in bytes, the state ring's first. `blind`
+    names what this machine does not let us see, with the reason.
     """
 
     text: str
@@ -85,6 +88,16 @@ class ProgramSpec:
     tracepoints: Mapping[str, str]
     rings: tuple[int, ...]
     blind: tuple[str, ...] = ()
+    typed: Mapping[str, int] = field(default_factory=dict)
+
+    def how(self, function: str) -> tuple[int, int, int]:
+        """How a function is loaded: kind of program, kind of attachment, the type that it attaches to."""
+        entry = {f: name for name, f in self.tracepoints.items()}
+        calls = {h.function for h in self.handlers.values() if not h.operation}  # reached from the end of a call
+        target = self.typed.get(_SYS_EXIT if function in calls else entry.get(function, ""))
+        if target is None:
+            return bpfcall.RAW_TRACEPOINT, 0, 0
+        return bpfcall.TRACING, bpfcall.TYPED_TRACEPOINT, target
 
     @property
     def functions(self) -> tuple[str, ...]:
@@ -104,8 +117,11 @@ def bpf_folder() -> Path:
     return Path(str(files("appliance.kernel") / "bpf"))
 
 
-def program_spec(btf: Btf, arch: Arch, *, own_pid: int, buffers: Buffers, cpus: int) -> ProgramSpec:
+def program_spec(
+    btf: Btf, arch: Arch, *, own_pid: int, buffers: Buffers, cpus: int, typed: bool = False
+) -> ProgramSpec:
     """Put the program together. `own_pid` is not judged; `cpus` is the number of processors that may ever be there.
+    With `typed`, the end of a call is heard by a typed tracepoint (`kernel.probe.typed_calls` knows whether it can).
 
     Raises `NotSupportedError` for a kernel that lacks what the C reads.
     """
@@ -126,6 +142,11 @@ def program_spec(btf: Btf, arch: Arch, *, own_pid: int, buffers: Buffers, cpus: 
         "IO_URING_OPERATIONS": IO_URING_OPERATIONS,
         f"ARCH_{arch.name}": 1,
     }
+    target = btf.typed_tracepoint(_SYS_EXIT) if typed else None
+    if target is not None:
+        values["TYPED"] = 1
+    if btf.enum("bpf_func_id", "BPF_FUNC_get_current_task_btf") is not None:
+        values["HAVE_TYPED_TASK"] = 1
     handlers: dict[int, Handler] = {}
     io_uring = io_uring_macros(btf)
     told = tuple(name for name in IO_URING_TRACEPOINTS if f"HAVE_{name}" in io_uring)
@@ -151,6 +172,7 @@ def program_spec(btf: Btf, arch: Arch, *, own_pid: int, buffers: Buffers, cpus: 
         tracepoints={name: f"at_{name}" for name in (*TRACEPOINTS, *told)},
         rings=rings,
         blind=tuple(_blind(arch, io_uring=bool(io_uring))),
+        typed={} if target is None else {_SYS_EXIT: target},
     )
 
 

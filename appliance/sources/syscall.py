@@ -5,19 +5,24 @@ Comes in: nothing. Goes out: `RawEvent`s in the order of time. Never: a judgemen
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import time
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 
 from appliance.kernel.arch import this_arch
 from appliance.kernel.btf import read_btf
 from appliance.kernel.loader import Books, Program, load, possible_cpus
 from appliance.kernel.merge import Merged
-from appliance.kernel.probe import describe_machine, require_platform
+from appliance.kernel.probe import describe_machine, require_platform, why_not_typed
 from appliance.kernel.program import Buffers, ProgramSpec, program_spec
 from appliance.kernel.ring import Ring
+from appliance.model.diagnostic import VerifierError
 from appliance.model.event import EventType, RawEvent
+
+_log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.002  # between two looks while there is something to do: the kernel need not wake us
 _LOOKS = 8  # looks that find nothing before we ask to be woken
@@ -42,11 +47,9 @@ class SyscallSource:
         failed are dropped in the kernel, but for those of `always_failed` and those that keep state true.
         """
         require_platform()
-        self.spec: ProgramSpec = program_spec(
-            read_btf(), this_arch(), own_pid=os.getpid(), buffers=buffers, cpus=possible_cpus()
-        )
+        self._program: Program = self._loaded(buffers)
+        self.spec: ProgramSpec = self._program.spec
         self._whole = frozenset(EventType if not no_failed else always_failed)
-        self._program: Program = load(self.spec)
         try:
             self.hear(types, real=real)
             self._ring = Merged([Ring(fd, size) for fd, size in zip(self._program.rings, self.spec.rings, strict=True)])
@@ -58,6 +61,17 @@ class SyscallSource:
         for fd in self._program.rings:
             self._poll.register(fd, select.EPOLLIN)
         self._empty_looks = 0
+
+    @staticmethod
+    def _loaded(buffers: Buffers) -> Program:
+        btf, arch = read_btf(), this_arch()
+        put_together = partial(program_spec, btf, arch, own_pid=os.getpid(), buffers=buffers, cpus=possible_cpus())
+        if why_not_typed(btf, arch) is None:
+            try:
+                return load(put_together(typed=True))
+            except VerifierError as error:  # a kernel that knows less than we tried it with
+                _log.warning("the kernel refuses the typed program, the other one is used: %s", error)
+        return load(put_together())
 
     def hear(self, types: Iterable[EventType], *, real: bool = False) -> None:
         """Hear these events from now on, and those that keep state true; no others. Any thread, but one at a time.
@@ -106,7 +120,9 @@ class SyscallSource:
 
     def describe(self) -> str:
         """What was chosen, for the start banner."""
-        tracepoints = ", ".join(self.spec.tracepoints)
+        tracepoints = ", ".join(
+            f"{name} (typed)" if name in self.spec.typed else name for name in self.spec.tracepoints
+        )
         rings = f"{len(self.spec.rings) - 1} rings and one for state" if len(self.spec.rings) > 2 else "2 rings"
         blind = "".join(f"; not seen: {what}" for what in self.spec.blind)
         return (

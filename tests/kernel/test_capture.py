@@ -56,6 +56,11 @@ def run(source: SyscallSource, argv: list[str], **options: object) -> tuple[int,
     raise AssertionError(f"no exit of {argv} seen within {PATIENCE_S} s; {len(events)} events")
 
 
+def test_the_end_of_a_call_is_heard_by_a_typed_tracepoint(source: SyscallSource) -> None:
+    """Here and on each of Debian's kernels the verifier takes the typed program; the raw one is for others."""
+    assert "sys_exit (typed)" in source.describe()
+
+
 def params(event: RawEvent) -> dict[str, object]:
     return {name: event.params[i] for name, i in EVENTS[event.type].index.items()}
 

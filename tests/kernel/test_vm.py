@@ -23,7 +23,7 @@ RELEASES = os.environ.get("TERCEL_KERNELS", "bookworm").split()
 SHARED = ("appliance", "tests", "bench", "schemas", "rules", "pyproject.toml", "tercel.yaml")
 
 # One program, loaded once (compiling takes half a minute there), judges all that acts.py does, threads, books.
-CLAIMS = "each_call or paths_are or threads_are or hostile or order_of_time or deep_working"
+CLAIMS = "typed or each_call or paths_are or threads_are or hostile or order_of_time or deep_working"
 
 
 @pytest.fixture(scope="module", params=RELEASES)
@@ -55,7 +55,7 @@ def test_the_doctor_says_what_that_kernel_offers(machine: Machine) -> None:
     assert done.out, done.err
     told = json.loads(done.out)
     states = {f["name"]: f["state"] for f in told["findings"]}
-    assert states["raw tracepoints"] == "chosen"
+    assert states["raw tracepoints"] == states["typed tracepoints"] == "chosen"
     assert "offered" in next(f["text"] for f in told["findings"] if f["name"] == "fentry")
     old = machine.disk.release == "bullseye"
     assert states["io_uring"] == ("degraded" if old else "chosen")

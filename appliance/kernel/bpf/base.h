@@ -23,6 +23,16 @@ static long (*read_kernel_str)(void *to, u32 size, const void *from) = (void *)1
     bpf_probe_read_kernel(&(dst), sizeof(dst), (const void *)((u64)(ptr) + OFF_##member))
 #define AT(ptr, member) ((u64)(ptr) + OFF_##member)
 
+/* A load through a pointer whose type the verifier knows (a typed tracepoint's argument, `typed_task`, what is loaded
+ * from one of these): no call, and a fault reads as zero. In assembler, for the compiler must neither move the offset
+ * into the pointer nor narrow the load. */
+#define LOAD(width, ptr, offset)                                                               \
+    ({                                                                                         \
+        u64 loaded_;                                                                           \
+        asm("%0 = *(u" #width " *)(%1 + %2)" : "=r"(loaded_) : "r"((u64)(ptr)), "i"(offset));  \
+        loaded_;                                                                               \
+    })
+
 /* enum of include/uapi/linux/bpf.h */
 #define RB_NO_WAKEUP 1
 #define RB_FORCE_WAKEUP 2
@@ -98,6 +108,16 @@ static __always_inline void *this_task(void)
 {
     return (void *)bpf_get_current_task();
 }
+
+/* The running task as a pointer that LOAD takes, from Linux 5.11; GET_OWN reads its members either way. */
+#ifdef HAVE_TYPED_TASK
+static u64 (*typed_task)(void) = (void *)158;
+#define GET_OWN(dst, member)                                                \
+    ((dst) = sizeof(dst) == 8 ? LOAD(64, typed_task(), OFF_##member)        \
+                              : (u32)LOAD(32, typed_task(), OFF_##member))
+#else
+#define GET_OWN(dst, member) READ(dst, this_task(), member)
+#endif
 
 static __always_inline void *leader_of(void *task)
 {

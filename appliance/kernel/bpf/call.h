@@ -18,6 +18,19 @@
 #define SLOT_IO_URING 1152
 #define NO_SLOT 0xffffffff
 
+/* At the end of a call `ctx->args` are its pt_regs and its result. Where the tracepoint is typed (TYPED), registers are
+ * loaded; else they are read. */
+#ifdef TYPED
+#define NUMBER_OF(regs) ((u32)LOAD(32, regs, OFF_number))
+#else
+#define NUMBER_OF(regs)              \
+    ({                               \
+        u32 number_ = -1;            \
+        READ(number_, regs, number); \
+        number_;                     \
+    })
+#endif
+
 struct call {
     u64 args[ARGS_WORDS];
     s64 res;
@@ -27,13 +40,24 @@ struct call {
 
 #define ARG(c, n) ((c).args[ARG_##n])
 
+static __always_inline void read_registers(struct call *c, u64 regs)
+{
+#ifdef TYPED
+#pragma unroll
+    for (int i = 0; i < ARGS_WORDS; i++)
+        c->args[i] = LOAD(64, regs, ARGS_FROM + 8 * i);
+#else
+    bpf_probe_read_kernel(c->args, sizeof(c->args), (const void *)(regs + ARGS_FROM));
+#endif
+}
+
 /* How the running task made the call whose number is given. TS_COMPAT says so of 32-bit calls, `int 0x80` of a 64-bit
  * program included, where the code segment would not. */
 static __always_inline u32 via_of(u64 number)
 {
 #if defined(ARCH_x86)
     u32 status = 0;
-    READ(status, this_task(), task_struct_thread_info_status);
+    GET_OWN(status, task_struct_thread_info_status);
     if (status & 2)
         return VIA_IA32;
     return number & X32_BIT ? VIA_X32 : VIA_SYSCALL;
@@ -82,7 +106,7 @@ static __always_inline void from_ia32(struct call *c)
 
 static __always_inline void read_call(struct call *c, u64 regs, u64 res)
 {
-    bpf_probe_read_kernel(c->args, sizeof(c->args), (const void *)(regs + ARGS_FROM));
+    read_registers(c, regs);
     c->res = res;
     c->via = via_of(c->args[NUMBER_WORD]);
     c->slot = slot_of(c->args[NUMBER_WORD], c->via);
@@ -94,12 +118,10 @@ static __always_inline void read_call(struct call *c, u64 regs, u64 res)
 
 static __always_inline void read_call(struct call *c, u64 regs, u64 res)
 {
-    s32 number = -1;
-    bpf_probe_read_kernel(c->args, sizeof(c->args), (const void *)(regs + ARGS_FROM));
-    READ(number, regs, number);
+    read_registers(c, regs);
     c->res = res;
     c->via = VIA_SYSCALL;
-    c->slot = slot_of((u32)number, VIA_SYSCALL);
+    c->slot = slot_of(NUMBER_OF(regs), VIA_SYSCALL);
 }
 
 #endif

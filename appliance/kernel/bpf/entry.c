@@ -7,13 +7,8 @@ BPF_ARRAY(asked, u32, NUMBERS);
 
 TRACEPOINT(sys_exit)
 {
-#if defined(ARCH_x86)
-    u64 number = -1;
-#else
-    s32 number = -1;
-#endif
-    READ(number, ctx->args[0], number);
-    u32 n = (u32)number & ~X32_BIT;
+    u32 number = NUMBER_OF(ctx->args[0]);
+    u32 n = number & ~X32_BIT;
     u32 *known = asked.lookup(&n);
     if (!known || !*known)
         return 0;
@@ -25,7 +20,7 @@ TRACEPOINT(sys_exit)
         return 0;
     }
 #endif
-    u32 slot = slot_of((u32)number, via_of((u32)number));
+    u32 slot = slot_of(number, via_of(number));
 #if defined(ARCH_x86)
     if (slot == SLOT_IA32 + IA32_SOCKETCALL) {
         u64 which = 0;

@@ -6,6 +6,9 @@
 /* Operations that some rule asks for. */
 BPF_ARRAY(asked_operations, u32, IO_URING_OPERATIONS);
 
+/* Their handlers: a table of its own, for one table holds programs of one kind. */
+BPF_PROG_ARRAY(operations, IO_URING_OPERATIONS);
+
 #ifdef HAVE_io_uring_complete
 
 #define REQ_SKIPS_CQE (1 << 6) /* IOSQE_CQE_SKIP_SUCCESS: nobody is told of a success */
@@ -55,7 +58,7 @@ TRACEPOINT(io_uring_submit_sqe)
 {
     u32 op = operation_of(ctx->args[0]);
     if (is_asked(op))
-        handlers.call(ctx, SLOT_IO_URING + op);
+        operations.call(ctx, op);
     return 0;
 }
 
