@@ -11,7 +11,7 @@ PACKAGES := python3-bpfcc python3-systemd python3-venv ca-certificates
 # What its tests and benchmarks run against: real parts.
 TEST_PACKAGES := docker.io podman containerd containernetworking-plugins mmdebstrap rsyslog rsyslog-gnutls logrotate nginx-light faketime gcc libc6-dev qemu-system-x86 e2fsprogs openssl jq util-linux systemd procps iproute2 git strace make perl openssh-client curl wget bzip2 xz-utils
 
-.PHONY: nightly run test test-kernels molecule molecule-default setup setup-test man clean
+.PHONY: nightly run test test-kernels molecule molecule-default dist setup setup-test man clean
 .SILENT:
 
 run: setup
@@ -54,9 +54,16 @@ $(VENV)/.ready-test: $(VENV)/.ready
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --editable '.[dev]'
 	touch $@
 
-# The manual pages, made of the command's own options and the schema of its configuration.
+# What machines are installed from without a network: dist/wheelhouse. docs/installing.md.
+dist: setup
+	$(VENV)/bin/python packaging/dist.py wheelhouse
+
+# The manual pages and the shells' completions, made of the command's own options and the schema of its configuration.
 man: setup
 	$(VENV)/bin/python -m appliance.cli.manual docs/man
+	$(VENV)/bin/tercel completion bash >packaging/completions/tercel.bash
+	$(VENV)/bin/tercel completion zsh >packaging/completions/_tercel
+	$(VENV)/bin/tercel completion fish >packaging/completions/tercel.fish
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -12,7 +12,8 @@ import pytest
 from appliance.catalog.events import EVENTS, Category
 from appliance.catalog.fields import CLASSES
 from appliance.catalog.operators import operators_of
-from appliance.cli import manual
+from appliance.cli import completion, manual
+from appliance.cli.main import make_parser
 from appliance.config.keys import ROWS
 from appliance.config.settings import Metrics
 from appliance.daemon.cost import RuleCost
@@ -148,3 +149,13 @@ def test_manual_pages(request: pytest.FixtureRequest) -> None:
         manual.main(folder)
     there = {file.name: file.read_text() for file in folder.iterdir()}
     assert there == manual.pages(), "run `make man` and read the difference"
+
+
+@pytest.mark.parametrize("file", ["tercel.bash", "_tercel", "tercel.fish"])
+def test_completions(file: str, request: pytest.FixtureRequest) -> None:
+    """They are in the repository because packages are built where the command need not run."""
+    place = ROOT / "packaging/completions" / file
+    made = {"tercel.bash": completion.bash, "_tercel": completion.zsh, "tercel.fish": completion.fish}[file]
+    if request.config.getoption("--accept", default=False):
+        place.write_text(made(make_parser()))
+    assert place.read_text() == made(make_parser()), "run `make man` and read the difference"

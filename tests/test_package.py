@@ -42,6 +42,11 @@ def test_the_wheel_brings_schemas_rules_and_configuration(installed: Path) -> No
         "rules/tercel_rules.local.yaml",
         "rules/k8s_audit_rules.yaml",
         *(f"systemd/tercel.{kind}" for kind in ("service", "catalog", "sysusers.conf", "tmpfiles.conf")),
+        "etc/tercel.yaml",
+        "doc/CHANGELOG.md",
+        *(f"doc/{p.name}" for p in (ROOT / "docs").glob("*.md")),
+        *(f"man/{p.name}" for p in (ROOT / "docs/man").iterdir()),
+        *(f"completions/{name}" for name in ("tercel.bash", "_tercel", "tercel.fish")),
     }  # fmt: skip
     headers = list(installed.rglob("kernel/bpf/**/*.h"))
     assert {p.name for p in headers} == {p.name for p in (ROOT / "appliance/kernel/bpf").rglob("*.h")}

@@ -77,7 +77,7 @@ def _expand(path: Path, report: Report) -> list[Path]:
     except OSError as error:
         report.add("unreadable-file", f"cannot read the folder: {error.strerror}", Span(str(path), 1, 1), code=_FILE)
         return []
-    if not found:
+    if not found and path.suffix != ".d":  # one that others may drop files into has none at first
         report.warn("empty-folder", "no `.yml` or `.yaml` file is in this folder", Span(str(path), 1, 1))
     return found
 

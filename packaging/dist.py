@@ -1,0 +1,118 @@
+"""What leaves the house: the wheelhouse, and the Debian package made of it.
+
+Comes in: a checkout, as it is now, without what git ignores. Goes out: `dist/wheelhouse/` (our wheel, the wheels that
+Debian does not package, SHA256SUMS) and `dist/tercel_VERSION_ARCH.deb`. The same commit gives the same bytes: times are
+those of the commit (SOURCE_DATE_EPOCH wins), modes are made alike, what builds and what is bundled is pinned. Never: a
+build in the checkout itself, whose leftovers would be shipped.
+
+Run as `python packaging/dist.py wheelhouse` or `... deb [ARCH]`, by `make dist` and `make deb`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DIST = ROOT / "dist"
+WHEELHOUSE = DIST / "wheelhouse"
+SUMS = "SHA256SUMS"
+PYTHONS = ("311", "312", "313")
+MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""As `uname -m` says it -> as Debian does."""
+GLIBC = ("2_28", "2_27", "2_26", "2_17")
+"""Of manylinux: not newer than Debian 11's, whatever the wheel's author chose."""
+PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
+
+
+def version() -> str:
+    """Of the project, as pyproject.toml has it."""
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
+def epoch() -> str:
+    """Seconds since 1970: when what we build was written."""
+    return os.environ.get("SOURCE_DATE_EPOCH") or _said("git", "log", "-1", "--format=%ct").strip()
+
+
+def wheelhouse() -> None:
+    """Make dist/wheelhouse anew. What it has of others' wheels, with the right digest, is kept and not fetched."""
+    wanted = set(re.findall(r"--hash=sha256:([0-9a-f]{64})", (ROOT / "packaging/wheels.txt").read_text()))
+    DIST.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=DIST, prefix=".making-") as scratch:
+        made = Path(scratch) / "wheelhouse"
+        made.mkdir()
+        kept = [wheel for wheel in WHEELHOUSE.glob("*.whl") if _digest(wheel) in wanted]
+        for wheel in kept:
+            shutil.copy(wheel, made)
+        if len(kept) < len(wanted):
+            _fetch(made)
+        missing = wanted - {_digest(wheel) for wheel in made.glob("*.whl")}
+        if missing:
+            sys.exit(f"dist: of packaging/wheels.txt nothing was found for {', '.join(sorted(missing))}")
+        source = Path(scratch) / "source"
+        _copy(source)
+        _run(
+            *PIP, "wheel", "--no-deps", "--wheel-dir", made, source,
+            PIP_CONSTRAINT=str(ROOT / "packaging/build.txt"),
+        )  # fmt: skip
+        files = sorted(made.glob("*.whl"))
+        (made / SUMS).write_text("".join(f"{_digest(file)}  {file.name}\n" for file in files))
+        for file in made.iterdir():
+            file.chmod(0o644)
+        made.chmod(0o755)
+        shutil.rmtree(WHEELHOUSE, ignore_errors=True)
+        made.rename(WHEELHOUSE)
+    print(f"{WHEELHOUSE.relative_to(ROOT)}: {', '.join(file.name for file in files)}")
+
+
+def _fetch(folder: Path) -> None:
+    for machine in MACHINES:
+        platforms = [f"--platform=manylinux_{glibc}_{machine}" for glibc in GLIBC]
+        for python in PYTHONS:
+            _run(
+                *PIP, "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--implementation=cp",
+                f"--python-version={python}", f"--abi=cp{python}", *platforms, "--dest", folder,
+                "--requirement", ROOT / "packaging/wheels.txt",
+            )  # fmt: skip
+
+
+def _copy(folder: Path) -> None:
+    """The checkout's files as they are now, all but what git ignores, with modes that no umask makes differ."""
+    for name in filter(None, _said("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")):
+        source, copy = ROOT / name, folder / name
+        if source.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+            copy.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _said(*argv: str) -> str:
+    return subprocess.run(argv, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def _run(*argv: object, cwd: Path = ROOT, **environment: str) -> None:
+    env = {**os.environ, "SOURCE_DATE_EPOCH": epoch(), "LC_ALL": "C.UTF-8", **environment}
+    done = subprocess.run([str(a) for a in argv], cwd=cwd, env=env, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        sys.exit(f"dist: {argv[0]} ended with {done.returncode}")
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    match sys.argv[1:]:
+        case ["wheelhouse"]:
+            wheelhouse()
+        case _:
+            sys.exit(__doc__)
