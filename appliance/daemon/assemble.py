@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from appliance.config.plugins import k8s_audit
-from appliance.config.settings import LOG_LEVELS, Capture
+from appliance.config.settings import LOG_LEVELS, Capture, ContainerEngines
 from appliance.daemon.audit import Audit
 from appliance.daemon.canary import CALLS, LATE_RULE, Canary
 from appliance.daemon.generation import Generation, asks_where, domains_of, heard
@@ -144,6 +144,16 @@ def capture_buffers(capture: Capture) -> Buffers:
     return Buffers(capture.ring_mib << 20, capture.state_ring_mib << 20, capture.cpus_per_ring)
 
 
+def engines_of(containers: ContainerEngines) -> list[Engine | CriEngine]:
+    """The container engines that are asked."""
+    return [
+        *(Engine("docker", socket) for socket in containers.docker_sockets),
+        *(Engine("podman", socket) for socket in containers.podman_sockets),
+        *(CriEngine("containerd", socket) for socket in containers.containerd_sockets),
+        *(CriEngine("cri-o", socket) for socket in containers.crio_sockets),
+    ]
+
+
 def canary_alert(make_alert: Callable[..., Alert], waited_s: float) -> Alert:
     """What is told of a canary that has not come."""
     return make_alert(
@@ -179,12 +189,7 @@ def arm(
         always_failed=CALLS,
     )
     containers = ContainerSource(
-        [
-            *(Engine("docker", socket) for socket in config.containers.docker_sockets),
-            *(Engine("podman", socket) for socket in config.containers.podman_sockets),
-            *(CriEngine("containerd", socket) for socket in config.containers.containerd_sockets),
-            *(CriEngine("cri-o", socket) for socket in config.containers.crio_sockets),
-        ],
+        engines_of(config.containers),
         discover=user_engines if config.containers.user_engines else tuple,
     )
     domains = Domains()

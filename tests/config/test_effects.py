@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import select
 import socket
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from http import HTTPStatus
@@ -19,14 +22,19 @@ from appliance.cli import run
 from appliance.cli.main import main
 from appliance.config.load import load_config
 from appliance.config.settings import Metrics, Webserver
+from appliance.daemon.assemble import engines_of
 from appliance.daemon.generation import build_generation, heard
 from appliance.daemon.metrics import HookCost, snapshot
 from appliance.daemon.snapshots import Snapshots
 from appliance.daemon.web import WebServer
-from appliance.model.diagnostic import ConfigError
+from appliance.model.alert import Alert
+from appliance.model.diagnostic import ConfigError, DeliveryError
 from appliance.model.event import EventType
-from appliance.sinks.build import build_sinks
-from tests.support.sinks import alert
+from appliance.sinks.base import QUEUE_FULL
+from appliance.sinks.build import build_dispatcher, build_sinks
+from appliance.sources.container import ContainerSource
+from tests.support.receivers import wait_until
+from tests.support.sinks import MemorySink, alert
 from tests.support.status import full_status
 
 RULES = """
@@ -118,6 +126,87 @@ def test_rules_are_chosen(files: Path, capsys: pytest.CaptureFixture[str], text:
     assert [a["rule"] for a in alerts(files, capsys, f"rule_matching: all\n{text}")] == fired
 
 
+@pytest.mark.parametrize("key", ["rules_files", "rules_file", "rule_files"])
+def test_rules_come_from_the_files_and_folders_that_are_named(
+    files: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    (files / "more").mkdir()
+    (files / "more" / "c.yaml").write_text(
+        "- {rule: c, desc: d, condition: evt.type = fork, output: o, priority: INFO}\n"
+    )
+    (files / "t.yaml").write_text(f"rule_matching: all\n{key}: [rules.yaml, more]\n")
+    assert main(["replay", "--json", "-c", str(files / "t.yaml"), str(files / "events.json")]) == 0
+    assert [json.loads(line)["rule"] for line in capsys.readouterr().out.splitlines()] == ["a", "b", "c"]
+
+
+ENGINES = [
+    ("", {"docker", "podman", "containerd", "crio"}),
+    ("container_engines: {docker: {enabled: false}}", {"podman", "containerd", "crio"}),
+    ("container_engines: {podman: {enabled: false}}", {"docker", "containerd", "crio"}),
+    ("container_engines: {cri: {enabled: false}}", {"docker", "podman"}),
+    ("container_engines: {cri: {sockets: [AT/containerd, AT/other-crio]}}", {"containerd", "other-crio"}),
+]
+
+
+@pytest.mark.parametrize(("text", "asked"), ENGINES, ids=[text for text, _ in ENGINES])
+def test_engines_are_asked_or_not(text: str, asked: set[str]) -> None:
+    """A socket for each, and who comes there."""
+    with tempfile.TemporaryDirectory() as name:  # a path short enough for a socket
+        ours = {f"{e}_sockets": [f"{name}/{e}"] for e in ("docker", "podman", "containerd", "crio")}
+        if "sockets" in text:  # where both stand, ours count
+            ours = {"docker_sockets": [], "podman_sockets": []}
+        (Path(name) / "t.yaml").write_text(f"containers: {json.dumps(ours)}\n{text.replace('AT', name)}\n")
+        containers = load_config(Path(name) / "t.yaml").containers
+        names = ["docker", "podman", "containerd", "crio", "other-crio"]
+        servers = {n: socket.socket(socket.AF_UNIX) for n in names}
+        for engine, server in servers.items():
+            server.bind(f"{name}/{engine}")
+            server.listen()
+        source = ContainerSource(engines_of(containers))
+        source.start()
+        try:
+            came = set()
+            while came < asked:
+                ready = select.select([servers[n] for n in names if n not in came], [], [], 30)[0]
+                assert ready, f"only {came} came"
+                came |= {n for n in names if servers[n] in ready}
+            assert came == asked
+            assert select.select([servers[n] for n in names if n not in asked], [], [], 0.3)[0] == []
+        finally:
+            for server in servers.values():
+                server.close()
+            source.close()
+
+
+def test_a_queue_holds_as_many_as_it_may(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text("outputs_queue: {capacity: 5}\n")
+    go = threading.Event()
+
+    class Waits(MemorySink):
+        def deliver(self, alert: Alert) -> None:
+            go.wait(60)
+            super().deliver(alert)
+
+    dispatcher = build_dispatcher(load_config(tmp_path / "t.yaml"), [Waits()], lambda *_: alert())
+    dispatcher.submit(alert())
+    wait_until(lambda: dispatcher.stats()[0].stuck_s > 0, "the first in hand")
+    for n in range(20):
+        dispatcher.submit(alert(n))
+    (stats,) = dispatcher.stats()
+    go.set()
+    dispatcher.close(timeout_s=30)
+    assert (stats.waiting, dict(stats.reasons)) == (6, {QUEUE_FULL: 15})
+
+
+def test_an_output_has_as_much_time_as_it_is_given(tmp_path: Path) -> None:
+    text = "output_timeout: 250\nprogram_output: {enabled: true, program: [sleep, '1000']}\n"
+    (tmp_path / "t.yaml").write_text(f"{text}stdout_output: {{enabled: false}}\n")
+    (sink,) = build_sinks(load_config(tmp_path / "t.yaml"), io.StringIO())
+    with pytest.raises(DeliveryError, match=r"not ended within 0\.25 s"):
+        sink.deliver(alert())
+    sink.close()
+
+
 def test_rule_matching(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [a["rule"] for a in alerts(files, capsys, "rule_matching: first\n")] == ["a"]
     assert [a["rule"] for a in alerts(files, capsys, "rule_matching: all\n")] == ["a", "b"]
@@ -206,6 +295,7 @@ GROUPS = [
     ("state_counters_enabled", "falco.n_threads"),
     ("libbpf_stats_enabled", "scap.sys_exit.run_cnt"),
     ("kernel_event_counters_enabled", "scap.n_drops"),
+    ("kernel_event_counters_per_cpu_enabled", "scap.n_evts_cpu_0"),
 ]
 
 

@@ -21,7 +21,13 @@ def test_posted_audit_events_raise_alerts(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     config = {
         "load_plugins": ["k8saudit", "json"],
-        "plugins": [{"name": "k8saudit", "open_params": f"http://127.0.0.1:{port}/k8s-audit"}],
+        "plugins": [
+            {
+                "name": "k8saudit",
+                "open_params": f"http://127.0.0.1:{port}/k8s-audit",
+                "init_config": {"webhookMaxBatchSize": 20_000},
+            }
+        ],
         "rule_matching": "all",
     }
     with Daemon(tmp_path, config, [shared_falco() / "rules/k8s_audit_rules.yaml"]) as daemon:
@@ -31,6 +37,8 @@ def test_posted_audit_events_raise_alerts(tmp_path: Path) -> None:
             connection.request("POST", "/k8s-audit", body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             assert (answer.status, answer.read()) == (200, b"ok\n")
+        connection.request("POST", "/k8s-audit", b" " * 20_001, {"Content-Type": "application/json"})
+        assert connection.getresponse().status == 413, "as the plugin's own configuration has it"
         connection.close()
         for rule in ("Create Privileged Pod", "Attach/Exec Pod", "Attach to cluster-admin Role"):
             alert = daemon.wait_for(lambda a, rule=rule: a["rule"] == rule)

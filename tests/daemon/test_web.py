@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -27,7 +29,7 @@ from appliance.daemon.metrics import Metric, drop_classes, openmetrics, promethe
 from appliance.daemon.web import JSON, WebError, WebServer, warn_if_open
 from appliance.model.event import EventType
 from tests.support.daemon import Daemon
-from tests.support.receivers import wait_until
+from tests.support.receivers import free_port, wait_until
 
 TOKEN = "0123456789abcdef-token"
 RULE = """
@@ -65,7 +67,7 @@ def serve(**settings: Any) -> WebServer:
         raise ZeroDivisionError
 
     server = WebServer(
-        Webserver(enabled=True, listen_port=0, **settings),
+        Webserver(**{"enabled": True, "listen_port": 0, **settings}),
         {"/healthz": health, "/metrics": lambda accept, details: (HTTPStatus.OK, JSON, accept), "/fails": fail},
     )
     server.start()
@@ -133,8 +135,9 @@ def test_tls_and_a_client_that_does_not_speak_it(tmp_path: Path) -> None:
 
 
 def test_clients_that_say_nothing_take_no_more_than_their_room() -> None:
-    server = serve(threadiness=4)
-    silent = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(4)]
+    room = 2 + (os.cpu_count() or 1) + 4  # not what it would have without being asked
+    server = serve(threadiness=room)
+    silent = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(room)]
     try:
         wait_until(lambda: server._server.room._value == 0, "the silent ones to be served")
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as late:
@@ -149,8 +152,10 @@ def test_clients_that_say_nothing_take_no_more_than_their_room() -> None:
 
 
 def test_it_listens_where_it_is_told_and_nowhere_else() -> None:
-    server = serve(listen_address="127.0.0.2")
+    port = free_port()
+    server = serve(listen_address="127.0.0.2", listen_port=port)
     try:
+        assert server.port == port
         with urllib.request.urlopen(f"http://127.0.0.2:{server.port}/healthz", timeout=20) as answer:
             assert answer.status == 200
         with pytest.raises(ConnectionRefusedError):
@@ -300,6 +305,23 @@ def test_snapshots_as_alerts_and_as_lines(daemon: Daemon) -> None:
     lines = [json.loads(line) for line in (daemon.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["sample"] for line in lines] == list(range(1, len(lines) + 1))
     assert Counter(type(v) for v in lines[-1]["output_fields"].values()).keys() <= {int, float, str, bool}
+
+
+@pytest.mark.kernel
+def test_metrics_are_switched_off_as_a_whole(daemon: Daemon) -> None:
+    """The last of those that share the appliance."""
+    assert get(port(daemon), "/metrics")[0] == 200
+    config = daemon.folder / "tercel.yaml"
+    settings = yaml.safe_load(config.read_text())
+    settings["metrics"]["enabled"] = False
+    config.write_text(yaml.safe_dump(settings))
+    wait_until(lambda: get(port(daemon), "/metrics")[0] == 404, "the reload")
+    time.sleep(0.6)  # one that was being taken
+    count = len(daemon.alerts("Tercel internal: metrics snapshot"))
+    lines = (daemon.folder / "metrics.jsonl").read_text()
+    time.sleep(2.0)
+    assert len(daemon.alerts("Tercel internal: metrics snapshot")) == count
+    assert (daemon.folder / "metrics.jsonl").read_text() == lines
 
 
 @pytest.mark.kernel

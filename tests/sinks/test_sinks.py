@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
+import logging
 import os
 import re
 import select
@@ -84,6 +86,23 @@ def test_a_file_gets_whole_lines_and_is_for_its_owner(tmp_path: Path, keep_alive
     assert [whole(line)["output_fields"].get("fd.num") for line in lines] == [0, 1, 2, None]
     assert file.stat().st_mode & 0o777 == 0o600
     sink.close()
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_a_file_stays_open_or_does_not(tmp_path: Path, keep_alive: bool) -> None:
+    file = tmp_path / "alerts"
+    sink = FileSink(file, JSON, keep_alive=keep_alive)
+    sink.deliver(alert())
+    there = file.stat()
+    assert any(same_file(fd, there) for fd in range(3, 200)) is keep_alive
+    sink.close()
+
+
+def same_file(fd: int, there: os.stat_result) -> bool:
+    """Whether a descriptor of ours is open on this file."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(fd), there)
+    return False
 
 
 def test_a_rotated_file_is_left(tmp_path: Path) -> None:
@@ -175,6 +194,25 @@ def test_http_posts_json_over_one_connection() -> None:
     assert [whole(b.decode())["output_fields"].get("fd.num") for b in receiver.bodies] == [0, 1, 2, None]
     assert {h["Content-Type"] for h in receiver.headers} == {"application/json; charset=utf-8"}
     assert {h["User-Agent"] for h in receiver.headers} == {"tercel/test"}
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_http_keeps_its_connection_or_does_not(keep_alive: bool) -> None:
+    with http_receiver() as receiver:
+        sink = http(receiver.url, keep_alive=keep_alive)
+        for n in range(3):
+            sink.deliver(alert(n))
+        sink.close()
+    assert len(receiver.connections) == (1 if keep_alive else 3)
+
+
+@pytest.mark.parametrize("echo", [True, False])
+def test_http_answers_are_logged_where_that_is_wanted(echo: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with http_receiver() as receiver, caplog.at_level(logging.INFO):
+        sink = http(receiver.url, echo=echo)
+        sink.deliver(alert())
+        sink.close()
+    assert ("answer 200: ok" in caplog.text) is echo
 
 
 def test_http_compressed() -> None:

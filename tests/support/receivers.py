@@ -209,6 +209,7 @@ class HttpReceiver:
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    connections: set[int] = field(default_factory=set)  # the clients' ports
 
     def alerts(self) -> list[dict[str, Any]]:
         """The bodies as JSON."""
@@ -227,6 +228,7 @@ def http_receiver() -> Iterator[HttpReceiver]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             status = receiver.answers.pop(0) if receiver.answers else 200
             if status == 200:
+                receiver.connections.add(self.client_address[1])
                 receiver.headers.append(dict(self.headers))
                 receiver.bodies.append(body)
             self.send_response(status)
