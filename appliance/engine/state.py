@@ -49,6 +49,7 @@ from appliance.model.event import (
     Pod,
     Process,
     RawEvent,
+    changed,
 )
 
 Handler = Callable[[RawEvent], Event | None]
@@ -261,7 +262,7 @@ class State:
     def _make(self, raw: RawEvent, entry: _Entry, fd: Fd = NO_FD, path: str | None = None) -> Event:
         self._num += 1
         if raw.type in FD_MAKERS and 0 <= raw.res <= 2 and raw.via != _IO_URING:
-            entry.process = replace(entry.process, stdio=redirected(entry.process.stdio, fd))
+            entry.process = changed(entry.process, stdio=redirected(entry.process.stdio, fd))
         if fd.lip is not None and (domains := self._domains()):
             ends = dict.fromkeys(ip for ip in (fd.lip, fd.rip) if ip is not None)
             fd = fd._replace(domains=tuple((ip, name) for ip in ends for name in domains.get(ip, ())))
@@ -301,7 +302,7 @@ class State:
             num = res if res >= 0 else -1
             self._num += 1
             if 0 <= res <= 2 and via != _IO_URING:  # there it may stand for a place in the ring's own table
-                entry.process = replace(
+                entry.process = changed(
                     entry.process, stdio=redirected(entry.process.stdio, Fd(res, word, letter, path))
                 )
             # made by hand: the named tuples' own constructors cost twice as much
@@ -409,7 +410,7 @@ class State:
             name = raw.params[at_text]
             renamed = raw.res >= 0 and raw.params[at_option] == _PR_SET_NAME and isinstance(name, str)
             if renamed and raw.tid == raw.pid:  # another thread's name is its own
-                entry.process = replace(entry.process, name=_comm(cast(str, name)))
+                entry.process = changed(entry.process, name=_comm(cast(str, name)))
             return self._make(raw, entry)
 
         return apply
@@ -417,7 +418,7 @@ class State:
     def _setsid(self, raw: RawEvent) -> Event:
         entry = self._find(raw)
         if raw.res >= 0:
-            entry.process = replace(entry.process, sid=raw.pid, pgid=raw.pid, vpgid=entry.process.vpid, tty=0)
+            entry.process = changed(entry.process, sid=raw.pid, pgid=raw.pid, vpgid=entry.process.vpid, tty=0)
         return self._make(raw, entry)
 
     def _setpgid(self, raw: RawEvent) -> Event:
@@ -425,11 +426,11 @@ class State:
         pid, pgid, own_pgid = cast("tuple[int, int, int]", raw.params)
         if raw.res >= 0:
             if pid in (0, entry.process.vpid):
-                entry.process = replace(entry.process, pgid=own_pgid, vpgid=pgid or entry.process.vpid)
+                entry.process = changed(entry.process, pgid=own_pgid, vpgid=pgid or entry.process.vpid)
             elif entry.process.vpid == raw.pid:  # in the host's pid namespace, where numbers are what they seem
                 child = self._live.get(pid)
                 if child is not None:
-                    child.process = replace(child.process, pgid=pgid or pid, vpgid=pgid or pid)
+                    child.process = changed(child.process, pgid=pgid or pid, vpgid=pgid or pid)
         return self._make(raw, entry)
 
     def _sockets(self, type_: EventType) -> Handler:
@@ -473,7 +474,7 @@ class State:
             entry = self._find(raw)
             cwd = raw.params[at_cwd]
             if raw.res >= 0 and isinstance(cwd, str) and cwd:
-                entry.process = replace(entry.process, cwd=_folder(cwd))
+                entry.process = changed(entry.process, cwd=_folder(cwd))
             return plain(raw)
 
         return apply
@@ -490,7 +491,7 @@ class State:
                     "tuple[int, ...]", raw.params[at : at + 9]
                 )
                 entry.process = self._with_accounts(
-                    replace(
+                    changed(
                         entry.process, uid=uid, gid=gid, suid=suid, sgid=sgid, euid=euid, egid=egid,
                         cap_inheritable=inheritable, cap_permitted=permitted, cap_effective=effective,
                     ),
@@ -583,7 +584,7 @@ class State:
                 return entry
             if _same(entry, start_ns):  # from /proc until now
                 entry.start_ns, entry.exact = start_ns, True
-                entry.process = replace(entry.process, start_ns=start_ns, started_ns=start_ns + self._boot_offset_ns)
+                entry.process = changed(entry.process, start_ns=start_ns, started_ns=start_ns + self._boot_offset_ns)
                 return entry
         ended = self._ended_of(raw.pid, start_ns)
         if ended is not None:
@@ -595,7 +596,7 @@ class State:
         if told is not None and told.start_ns <= start_ns < told.start_ns + _TICK_NS:
             self._missing["process not known, read from /proc"] += 1
             process, place = self._facts(told)
-            process = replace(process, start_ns=start_ns, started_ns=start_ns + self._boot_offset_ns)
+            process = changed(process, start_ns=start_ns, started_ns=start_ns + self._boot_offset_ns)
             return self._add(_Entry(process, place, exact=True))
         self._missing["process not known, ended before it could be read"] += 1
         return self._add(_Entry(self._minimal(raw), self._host, exact=True))
@@ -676,7 +677,7 @@ class State:
 
     def _with_accounts(self, process: Process, container: Container) -> Process:
         user, login, group = self._accounts_of(process.euid, process.egid, process.loginuid, container, process.pid)
-        return replace(process, user=user, login=login, group=group)
+        return changed(process, user=user, login=login, group=group)
 
     def _accounts_of(
         self, euid: int | None, egid: int | None, loginuid: int | None, container: Container, pid: int
@@ -691,7 +692,7 @@ class State:
 
     def _born(self, caller: _Entry, pid: int, vpid: int, ppid: int, start_ns: int) -> None:
         parent: _Entry | None = caller if ppid == caller.process.pid else self._live.get(ppid)
-        process = replace(
+        process = changed(
             caller.process, pid=pid, ppid=ppid, vpid=vpid, start_ns=start_ns,
             started_ns=start_ns + self._boot_offset_ns,
         )  # fmt: skip

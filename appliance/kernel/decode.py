@@ -4,14 +4,15 @@ Comes in: records as `kernel.layout` lays them out. Goes out: `RawEvent`s. Never
 fit its layout; that is a `ValueError`.
 
 The decoder of each event type is generated from its layout, once, when this module is imported: one `struct` call for
-all fixed parts, one slice for each text. Undecodable bytes become surrogates (`surrogateescape`).
+all fixed parts, one slice for each text. Undecodable bytes become surrogates (`surrogateescape`). Folders, environments
+and standard streams are the same in many records: the last few are kept, which saves their decoding and their memory.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from types import CodeType, MappingProxyType
 
 from appliance.catalog.params import VARIABLE, Param, ParamType
@@ -25,6 +26,7 @@ TRUNCATED = "(truncated)"
 """Stands for the upper folders of a path that the kernel did not reach; such a path does not begin with a slash."""
 
 
+@lru_cache(maxsize=1024)
 def dir_path(data: bytes) -> str:
     """Names from leaf to root, each ended by NUL, as an absolute path.
 
@@ -67,6 +69,10 @@ def descriptors(data: bytes) -> tuple[str, ...]:
     return tuple(texts)
 
 
+_environment = lru_cache(maxsize=64)(arguments)
+_streams = lru_cache(maxsize=256)(descriptors)
+
+
 def _listed(texts: tuple[str, ...]) -> bytes:
     data = b""
     for polled, numbers, path, name in zip(*(texts[i::4] for i in range(4)), strict=True):
@@ -86,11 +92,11 @@ def _value(param: Param, place: str) -> str:
         case ParamType.BYTES:
             return f"bytes({place})"
         case ParamType.ARGS:
-            return f"arguments(bytes({place}))"
+            return f"{'environment' if param.name == 'env' else 'arguments'}(bytes({place}))"
         case ParamType.DIRPATH:
             return f"dir_path(bytes({place}))"
         case ParamType.FDS:
-            return f"descriptors(bytes({place}))"
+            return f"{'streams' if param.name == 'stdio' else 'descriptors'}(bytes({place}))"
         case _:
             return f"str({place}, 'utf-8', 'surrogateescape')"
 
@@ -138,8 +144,10 @@ def _make(layout: Layout) -> Decoder:
         "RawEvent": RawEvent,
         "TYPE": layout.spec.type,
         "arguments": arguments,
+        "environment": _environment,
         "dir_path": dir_path,
         "descriptors": descriptors,
+        "streams": _streams,
     }
     exec(_code(decoder_source(layout)), names)  # noqa: S102
     made = names["decode"]

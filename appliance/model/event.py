@@ -9,7 +9,7 @@ Text from the host is `str` with undecodable bytes as surrogates (`os.fsdecode`)
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -726,6 +726,30 @@ class Process:
 
 
 NO_PROCESS = Process()
+
+
+def _changer() -> Callable[..., Process]:
+    # attribute by attribute, for a process has many: dataclasses.replace, which asks each for its nature and runs the
+    # constructor, takes four times as long
+    setters = {field.name: getattr(Process, field.name).__set__ for field in fields(Process)}
+    lines = [f"    set_{name}(new, process.{name})" for name in setters]
+    names = {f"set_{name}": setter for name, setter in setters.items()}
+    names |= {"make": object.__new__, "Process": Process, "setters": setters}
+    source = ["def changed(process, facts):", "    new = make(Process)", *lines]
+    source += ["    for name in facts:", "        setters[name](new, facts[name])", "    return new"]
+    exec("\n".join(source), names)  # noqa: S102  (made of the names above)
+    made: Callable[..., Process] = names["changed"]
+    return made
+
+
+_changed = _changer()
+
+
+def changed(process: Process, **facts: object) -> Process:
+    """The process with other facts, as `dataclasses.replace` gives it, at a quarter of the time. Raises `KeyError` for
+    a fact that a process does not have."""
+    return _changed(process, facts)
+
 
 Ancestor = Callable[[Process, int], Process]
 """`ancestor(process, n)`: the n-th ancestor (0 is the process itself), or `NO_PROCESS`."""
