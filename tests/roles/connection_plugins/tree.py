@@ -21,7 +21,18 @@ options:
     type: path
     required: true
     vars: [{name: tree_path}]
+  tree_kernel:
+    description: whether /proc, /sys and /dev are there
+    type: bool
+    default: false
+    vars: [{name: tree_kernel}]
 """
+
+# In a mount namespace of its own, which ends with the command.
+MOUNTED = (
+    'mount --rbind /proc "$1/proc" && mount --rbind /sys "$1/sys" && mount --rbind /dev "$1/dev" &&'
+    ' exec chroot "$1" /bin/sh -c "$2"'
+)
 
 
 class Connection(ConnectionBase):  # type: ignore[misc]
@@ -37,9 +48,10 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         """Run a command line; its status and what it wrote."""
         environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-        done = subprocess.run(
-            ["chroot", self._path(), "/bin/sh", "-c", cmd], input=in_data or b"", capture_output=True, env=environment
-        )
+        argv = ["chroot", self._path(), "/bin/sh", "-c", cmd]
+        if self.get_option("tree_kernel"):
+            argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", MOUNTED, "sh", self._path(), cmd]
+        done = subprocess.run(argv, input=in_data or b"", capture_output=True, env=environment)
         return done.returncode, done.stdout, done.stderr
 
     def put_file(self, in_path: str, out_path: str) -> None:
