@@ -17,18 +17,6 @@ _DOC = "known to Falco, never told by this version"
 
 _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
     (
-        T.ABSTIME, A.NONE, False,
-        """
-
-        """,
-    ),
-    (
-        T.BOOL, A.NONE, False,
-        """
-
-        """,
-    ),
-    (
         T.DOUBLE, A.NONE, False,
         """
         proc.fdusage thread.cpu thread.cpu.system thread.cpu.user
@@ -61,7 +49,6 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         T.UINT, A.NONE, False,
         """
         proc.fdopencount proc.nchilds proc.nthreads
-        proc.vmrss proc.vmswap thread.vmrss
         """,
     ),
     (
@@ -99,8 +86,7 @@ EVENT_NAMES = _set(
 
 PARAM_NAMES = _set(
     """
-    action container_id cpu cpu_sys cpu_usr desc description dpid env error event_data event_type exe_ino
-    exe_ino_ctime exe_ino_mtime fdlimit home ip next pgft_maj pgft_min pidns_init_start_ts plugin_id ratio
-    reaper_tid scope shell spid vpgid vtid
+    action container_id cpu cpu_sys cpu_usr desc description dpid error event_data event_type home ip next plugin_id
+    ratio reaper_tid scope shell spid
     """
 )

@@ -229,6 +229,8 @@ _CREDENTIALS = (
 # The same of calls that Falco tells without them.
 _STANDING = tuple(replace(p, internal=True) for p in _CREDENTIALS)
 
+_MEMORY_OF = tuple(Param(f"vm_{part}", T.UINT32) for part in ("size", "rss", "swap"))  # KiB, like Falco's
+
 # All that the kernel tells of a process when it starts a program; /proc tells the same of those that ran before us.
 # `args_size` is the whole size of the argument area in bytes, larger than `args` where that had to be cut.
 _PROCESS_FACTS = (
@@ -238,32 +240,36 @@ _PROCESS_FACTS = (
     Param("pid", T.PID, get="e.process.pid"),
     Param("ptid", T.PID),
     Param("cwd", T.DIRPATH),
-    Param("comm", T.TEXT),
-    Param("cgroups", T.DIRPATH),
-    _internal("cgroups_v1", T.DIRPATH),
-    Param("tty", T.UINT32),
-    _internal("sid", T.PID),
-    Param("pgid", T.PID),
-    _internal("vpid", T.PID),
-    Param("loginuid", T.UID),
-    *_CREDENTIALS,
-    Param("uid", T.UID, get="e.process.uid"),
-    Param("gid", T.UID, get="e.process.gid"),
-    Param("trusted_exepath", T.DIRPATH),
-    Param("filename", T.PATH),
-    _internal("args_size", T.UINT32),
-    _internal("stdio", T.FDS),  # descriptors 0, 1 and 2
     Param("fdlimit", T.UINT64),
     Param("pgft_maj", T.UINT64),
     Param("pgft_min", T.UINT64),
-    Param("vm_size", T.UINT32),  # KiB, like Falco's
+    *_MEMORY_OF,
+    Param("comm", T.TEXT),
+    Param("cgroups", T.DIRPATH),
     Param("env", T.ARGS),
+    Param("tty", T.UINT32),
     Param("vpgid", T.PID),
+    Param("loginuid", T.UID),
     Param("flags", T.FLAGS, EXE_FLAGS),
+    *_CREDENTIALS[6:],  # capabilities
     Param("exe_ino", T.UINT64),
     Param("exe_ino_ctime", T.UINT64),
     Param("exe_ino_mtime", T.UINT64),
+    Param("uid", T.UID, get="e.process.uid"),
+    Param("trusted_exepath", T.DIRPATH),
+    Param("pgid", T.PID),
+    Param("gid", T.UID, get="e.process.gid"),
+    Param("filename", T.PATH),
+    _internal("cgroups_v1", T.DIRPATH),
+    _internal("sid", T.PID),
+    _internal("vpid", T.PID),
+    *_CREDENTIALS[:6],
+    _internal("args_size", T.UINT32),
+    _internal("stdio", T.FDS),  # descriptors 0, 1 and 2
     _internal("pidns_init_start_ts", T.UINT64),  # since boot
+    _internal("exe_dev", T.UINT32),  # as stat(2) tells a device
+    _internal("exe_size", T.UINT64),
+    _internal("exe_magic", T.UINT32),  # what kind of file system it lies on
 )
 
 _CLONE = (
@@ -274,10 +280,18 @@ _CLONE = (
     Param("pid", T.PID, get="e.process.pid"),
     Param("ptid", T.PID, get="e.process.ppid"),
     Param("cwd", T.TEXT, get="e.process.cwd"),
+    Param("fdlimit", T.INT64),  # from here to `vm_swap`: of the caller
+    Param("pgft_maj", T.UINT64),
+    Param("pgft_min", T.UINT64),
+    *_MEMORY_OF,
     Param("comm", T.TEXT, get="e.process.name"),
+    Param("cgroups", T.DIRPATH, get="e.process.cgroup"),
     Param("flags", T.FLAGS, CLONE_FLAGS),
     Param("uid", T.UID, get="e.process.uid"),
     Param("gid", T.UID, get="e.process.gid"),
+    Param("vtid", T.PID, get="e.process.vpid if e.tid == e.process.pid else e.tid"),
+    Param("vpid", T.PID, get="e.process.vpid"),
+    Param("pidns_init_start_ts", T.UINT64, get="e.process.pidns_started_ns"),
     _internal("child_pid", T.PID),  # 0 where the call failed
     _internal("child_tid", T.PID),  # differs from child_pid for a thread
     _internal("child_vpid", T.PID),
@@ -347,7 +361,7 @@ def _by_path(
 
 
 _CALL_FD = _arg("fd", T.FD, 0)
-_MEMORY = tuple(Param(name, T.UINT32, get=_UNTOLD) for name in ("vm_size", "vm_rss", "vm_swap"))
+_MEMORY = tuple(_arg(f"vm_{part}", T.UINT32, ZERO, memory=part) for part in ("size", "rss", "swap"))
 _QUEUE = (
     Param("queuepct", T.UINT32, get="100 * p['queuelen'] // p['queuemax'] if p['queuemax'] else 0"),
     _arg("queuelen", T.UINT32, 0, sock="sock.sk_ack_backlog"),
@@ -371,7 +385,7 @@ _ROWS = (
     EventSpec(
         _E.EXECVEAT,
         _C.PROCESS,
-        (_RES, *_PROCESS_FACTS),
+        (_RES, *(replace(p, internal=p.internal or p.name == "filename") for p in _PROCESS_FACTS)),
         doc="the same, by folder descriptor",
     ),
     EventSpec(_E.CLONE, _C.PROCESS, _CLONE, doc="a process or a thread was created"),
@@ -1303,6 +1317,12 @@ _ROWS = (
     # -- from our own sources
     EventSpec(_E.PROCINFO, _C.INTERNAL, (_RES, *_PROCESS_FACTS), doc="a process that ran before us, read from /proc"),
     EventSpec(
+        _E.TASKNAME,
+        _C.INTERNAL,
+        (_RES, _internal("pid", T.PID), _internal("start_ns", T.UINT64), _internal("name", T.TEXT)),
+        doc="a process was given another name, by any of its threads",
+    ),
+    EventSpec(
         _E.IORING,
         _C.INTERNAL,
         (_RES, _internal("request", T.UINT64), _internal("more", T.UINT32)),
@@ -1335,7 +1355,7 @@ STATE = frozenset(
     {
         _E.EXECVE, _E.EXECVEAT, _E.CLONE, _E.CLONE3, _E.FORK, _E.VFORK, _E.PROCEXIT, _E.CHDIR, _E.FCHDIR, _E.CHROOT,
         _E.PRCTL, _E.UNSHARE, _E.SETSID, _E.SETPGID, _E.CAPSET, _E.SETUID, _E.SETGID, _E.SETREUID, _E.SETREGID,
-        _E.SETRESUID, _E.SETRESGID, _E.SETFSUID, _E.SETFSGID,
+        _E.SETRESUID, _E.SETRESGID, _E.SETFSUID, _E.SETFSGID, _E.TASKNAME,
     }
 )  # fmt: skip
 """What keeps the tables of `engine.state` true: heard whether a rule asks for it or not."""

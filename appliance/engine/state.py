@@ -229,6 +229,8 @@ class State:
             return self._container
         if type_ is EventType.IORING:
             return self._ended_request
+        if type_ is EventType.TASKNAME:
+            return self._named
         if type_ in OPENS:
             return self._opens(type_)
         if type_ in EXECS:
@@ -343,8 +345,11 @@ class State:
         spec = EVENTS[type_]
         places = {p.role: (spec.index[p.name], spec.index[p.base] if p.base else None) for p in spec.paths}
         one, source, target = (places.get(r) for r in (PathRole.NAME, PathRole.SOURCE, PathRole.TARGET))
+        at_memory = spec.index.get("vm_size")
 
         def apply(raw: RawEvent) -> Event:
+            if at_memory is not None:
+                self._uses(raw, at_memory)
             made = self._make(raw, self._find(raw))
             if one is not None:
                 path, given = self._path(raw.params, *one)
@@ -357,13 +362,22 @@ class State:
 
         return apply
 
+    def _uses(self, raw: RawEvent, at: int) -> None:
+        """A call about memory tells how much the process has behind it."""
+        size, rss, swap = cast("tuple[int, int, int]", raw.params[at : at + 3])
+        entry = self._find(raw)
+        entry.process = replace(entry.process, vmsize=size, vmrss=rss, vmswap=swap)
+
     def _descriptors(self, type_: EventType) -> Handler:
         spec = EVENTS[type_]
         at = spec.index["inode_mode"]
         named = (p.name for p in spec.stored if p.type is ParamType.FD and p.arg and p.arg.n == spec.fd_arg)
         at_fd = None if spec.fd_arg == RESULT else spec.index[next(named)]
+        at_memory = spec.index.get("vm_size")
 
         def apply(raw: RawEvent) -> Event:
+            if at_memory is not None:
+                self._uses(raw, at_memory)
             # a dup is about the new descriptor
             num = max(raw.res, -1) if at_fd is None else cast(int, raw.params[at_fd])
             facts = FdFacts._make(raw.params[at : at + FD_FACTS])
@@ -414,6 +428,13 @@ class State:
             return self._make(raw, entry)
 
         return apply
+
+    def _named(self, raw: RawEvent) -> None:
+        """Another name, for a process that is known: one that is not will be read with the name that it has then."""
+        pid, start_ns, name = cast("tuple[int, int, str | None]", raw.params)
+        entry = self._live.get(pid)
+        if entry is not None and name is not None and _same(entry, start_ns):
+            entry.process = replace(entry.process, name=_comm(name))
 
     def _setsid(self, raw: RawEvent) -> Event:
         entry = self._find(raw)
@@ -502,13 +523,15 @@ class State:
         return apply
 
     def _clones(self, type_: EventType) -> Handler:
-        at = EVENTS[type_].index["child_pid"]
+        index = EVENTS[type_].index
+        at, at_memory, at_limit = index["child_pid"], index["vm_size"], index["fdlimit"]
 
         def apply(raw: RawEvent) -> Event:
             entry = self._find(raw)
             child_pid, child_tid, vpid, ppid, start_ns = cast("tuple[int, ...]", raw.params[at : at + 5])
             if raw.res >= 0 and child_pid > 0 and child_pid == child_tid:
-                self._born(entry, child_pid, vpid, ppid, start_ns)
+                memory = cast("tuple[int, int, int]", raw.params[at_memory : at_memory + 3])
+                self._born(entry, child_pid, vpid, ppid, start_ns, memory, cast(int, raw.params[at_limit]))
             return self._make(raw, entry)
 
         return apply
@@ -669,6 +692,8 @@ class State:
             pfmajor=cast("int | None", value["pgft_maj"]),
             pfminor=cast("int | None", value["pgft_min"]),
             vmsize=cast("int | None", value["vm_size"]),
+            vmrss=cast("int | None", value["vm_rss"]),
+            vmswap=cast("int | None", value["vm_swap"]),
             user=user,
             login=login,
             group=group,
@@ -690,11 +715,21 @@ class State:
             login = _NOBODY if loginuid == -1 else self._accounts.user(loginuid, HOST, pid)
         return user, login, group
 
-    def _born(self, caller: _Entry, pid: int, vpid: int, ppid: int, start_ns: int) -> None:
+    def _born(
+        self,
+        caller: _Entry,
+        pid: int,
+        vpid: int,
+        ppid: int,
+        start_ns: int,
+        memory: tuple[int, int, int],
+        fdlimit: int,
+    ) -> None:
         parent: _Entry | None = caller if ppid == caller.process.pid else self._live.get(ppid)
         process = changed(
             caller.process, pid=pid, ppid=ppid, vpid=vpid, start_ns=start_ns,
-            started_ns=start_ns + self._boot_offset_ns,
+            started_ns=start_ns + self._boot_offset_ns, vmsize=memory[0], vmrss=memory[1], vmswap=memory[2],
+            pfmajor=0, pfminor=0, fdlimit=fdlimit,
         )  # fmt: skip
         entry = self._add(_Entry(process, caller.place, exact=True))
         if parent is not None:

@@ -27,7 +27,7 @@ _MEMBERS: dict[str, tuple[str, ...]] = {
         "path.mnt", "path.dentry", "dentry.d_parent", "dentry.d_name.name", "mount.mnt", "mount.mnt_parent",
         "mount.mnt_mountpoint", "vfsmount.mnt_root", "file.f_path", "file.f_inode", "file.private_data",
         "file.f_mode", "inode.i_mode", "inode.i_ino", "inode.i_sb", "super_block.s_dev", "super_block.s_magic",
-        "inode.i_uid", "inode.i_gid", "inode.i_flags", "super_block.s_flags", "vfsmount.mnt_flags", "upid.ns",
+        "inode.i_uid", "inode.i_size", "inode.i_gid", "inode.i_flags", "super_block.s_flags", "vfsmount.mnt_flags", "upid.ns",
         "pid_namespace.child_reaper", "signal_struct.rlim", "task_struct.maj_flt", "task_struct.min_flt",
         "mm_struct.total_vm", "mm_struct.env_start", "mm_struct.env_end",
         "dentry.d_inode", "files_struct.fdt", "fdtable.fd", "fdtable.max_fds", "socket.sk",
@@ -40,6 +40,8 @@ _MEMBERS: dict[str, tuple[str, ...]] = {
     "inode_i_ctime_nsec": ("inode.i_ctime_nsec", "inode.__i_ctime.tv_nsec", "inode.i_ctime.tv_nsec"),
     "inode_i_mtime_sec": ("inode.i_mtime_sec", "inode.__i_mtime.tv_sec", "inode.i_mtime.tv_sec"),
     "inode_i_mtime_nsec": ("inode.i_mtime_nsec", "inode.__i_mtime.tv_nsec", "inode.i_mtime.tv_nsec"),
+    # counters of each kind of page: `percpu_counter`s since 6.2
+    "rss_stat": ("mm_struct.rss_stat.count", "mm_struct.rss_stat"),
     "kernfs_node_parent": ("kernfs_node.__parent", "kernfs_node.parent"),
     "sock_family": ("sock.__sk_common.skc_family",),
     "sock_num": ("sock.__sk_common.skc_num",),
@@ -99,6 +101,10 @@ def macros(btf: Btf, arch: Arch) -> dict[str, int]:
         found[macro] = btf.enum("pid_type", enum_name) or 0
     controllers = (btf.enum("cgroup_subsys_id", name) for name in _V1_CONTROLLERS)
     found["CGROUP_V1_INDEX"] = next((i for i in controllers if i is not None), 0)
+    found["SIZE_rss_stat"] = 8
+    if btf.offset("mm_struct.rss_stat.count") is None:
+        found["OFF_rss_stat"] += btf.offset("percpu_counter.count") or 0
+        found["SIZE_rss_stat"] = btf.size("percpu_counter") or 0
     found["STACK_SIZE"] = STACK_SIZE
     found["PAGE_BYTES"] = mmap.PAGESIZE
     return found | _registers(btf, arch)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from appliance.catalog.params import CWD, ZERO, Arg, Param, ParamType
 from appliance.kernel.layout import NUMBERS, Layout, size_of
 
-STEPS, TEXTS, BASES = 8, 4, 2
+STEPS, TEXTS, BASES = 9, 4, 2
+_MEMORY = ("size", "rss", "swap")  # as bpf/process.c numbers them
 _PLACE_MAX = 480  # of bpf/plan.c
 _NOTHING = 255
 _STEP, _TEXT, _BASE = struct.Struct("<HBBBBHI"), struct.Struct("<HBBBBH"), struct.Struct("<HBB")
@@ -96,6 +97,8 @@ def _step(layout: Layout, param: Param, offset: Callable[[str], int | None], sho
     elif arg.sock is not None:
         found = offset(arg.sock)
         kind, place = (1, 0) if found is None else (4, found)
+    elif arg.memory is not None:
+        kind, place = 5, _MEMORY.index(arg.memory)
     flags = arg.out | 2 * (short_ids and param.type is ParamType.UID and arg.at is None)
     return _STEP.pack(layout.places[param.name], arg.n, kind, size_of(param), flags, place, arg.mask)
 

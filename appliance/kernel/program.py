@@ -30,15 +30,15 @@ _NUMBERS = 1024  # system call numbers that are looked up: more than any archite
 IO_URING_TRACEPOINTS = ("io_uring_submit_req", "io_uring_submit_sqe", "io_uring_complete")
 
 # The C guards these numbers; a machine without the call gets one that no call has.
-_NUMBERED = ("FORK", "VFORK", "CLONE", "CLONE3", "EXECVEAT")
+_NUMBERED = ("FORK", "VFORK", "CLONE", "CLONE3", "EXECVE", "EXECVEAT")
 
 MOST_RINGS = 16
 
 _SYS_EXIT = "sys_exit"
-TRACEPOINTS = (_SYS_EXIT, "sched_process_fork", "sched_process_exec", "sched_process_exit")
+TRACEPOINTS = (_SYS_EXIT, "sched_process_fork", "sched_process_exec", "sched_process_exit", "task_rename")
 
 # Told by tracepoints of their own.
-TRACED = frozenset({*CLONES, *EXECS, EventType.PROCEXIT})
+TRACED = frozenset({*CLONES, *EXECS, EventType.PROCEXIT, EventType.TASKNAME})
 
 
 @dataclass(frozen=True, slots=True)

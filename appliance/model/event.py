@@ -460,6 +460,7 @@ class EventType(StrEnum):
     WAITPID = "waitpid"
     # told by our own sources, not by the kernel
     PROCINFO = "procinfo"  # a process that ran before us, or that we had missed
+    TASKNAME = "taskname"  # a process was given another name, by any of its threads
     IORING = "ioring"  # the end of what a process asked of an io_uring
     CONTAINER = "container"  # what a container engine says of a container
     # of other sources, under Falco's name for all of them
@@ -660,8 +661,9 @@ class Process:
 
     `env` are `NAME=value` as the program was given them, 4,096 bytes at most. `started_ns` and `pidns_started_ns`, the
     starts of the process and of the first one in its pid namespace, are nanoseconds since the epoch, like the times of
-    the running file (`exe_ctime_ns`, `exe_mtime_ns`); `exe_flags` are the bits of `catalog.params.EXE_FLAGS`. `vmsize`
-    (KiB), page faults and `fdlimit` are as they were when the program was started, or when we were. `cgroup` is the
+    the running file (`exe_ctime_ns`, `exe_mtime_ns`); `exe_flags` are the bits of `catalog.params.EXE_FLAGS`. `vmsize`,
+    `vmrss` and `vmswap` (KiB), page faults and `fdlimit` are as they were when it was last told of them: when it was born,
+    when it started its program, when we were started, and at calls about memory that are heard. `cgroup` is the
     path below its hierarchy; `unit`, `user_unit` and `slice` are what systemd calls it.
     """
 
@@ -706,6 +708,8 @@ class Process:
     pfmajor: int | None = None
     pfminor: int | None = None
     vmsize: int | None = None
+    vmrss: int | None = None
+    vmswap: int | None = None
     user: Account | None = None
     login: Account | None = None
     group: Account | None = None

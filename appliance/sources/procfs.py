@@ -104,6 +104,8 @@ class Procfs:
             "pgft_maj": after.pfmajor,
             "pgft_min": after.pfminor,
             "vm_size": after.vmsize_bytes // 1024,
+            "vm_rss": _kib(status, "VmRSS"),
+            "vm_swap": _kib(status, "VmSwap"),
             "env": _environment(folder),
             "vpgid": int(status["NSpgid"].split()[-1]) if "NSpgid" in status else after.pgid,
             **_exe_facts(folder, exe, uids[1], gids[1], int(status["CapEff"], 16)),
@@ -159,7 +161,8 @@ def _environment(folder: int) -> tuple[str, ...]:
 
 def _exe_facts(folder: int, exe: str | None, euid: int, egid: int, rights: int) -> dict[str, ParamValue]:
     """Inode, times and flags of the running file. On an overlay, which layer it lies in is not told here."""
-    nothing: dict[str, ParamValue] = {"flags": 0, "exe_ino": 0, "exe_ino_ctime": 0, "exe_ino_mtime": 0}
+    names = "flags", "exe_ino", "exe_ino_ctime", "exe_ino_mtime", "exe_dev", "exe_size", "exe_magic"
+    nothing: dict[str, ParamValue] = dict.fromkeys(names, 0)
     if exe is None:
         return nothing
     try:
@@ -176,6 +179,9 @@ def _exe_facts(folder: int, exe: str | None, euid: int, egid: int, rights: int) 
         "exe_ino": found.st_ino,
         "exe_ino_ctime": found.st_ctime_ns,
         "exe_ino_mtime": found.st_mtime_ns,
+        "exe_dev": found.st_dev & 0xFFFFFFFF,
+        "exe_size": found.st_size,
+        "exe_magic": 0,  # not told by fstatvfs(3)
     }
 
 
@@ -192,6 +198,11 @@ def _status(data: bytes) -> dict[str, str]:
     """The kernel escapes the name's line ends here; each other line is its own."""
     lines = (line.partition(b":") for line in data.split(b"\n"))
     return {os.fsdecode(key): os.fsdecode(value.strip()) for key, _, value in lines}
+
+
+def _kib(status: dict[str, str], name: str) -> int:
+    """A line such as `VmRSS:    1234 kB`; 0 for a process without memory of its own."""
+    return int(status.get(name, "0 kB").split()[0])
 
 
 def _arguments(data: bytes) -> tuple[str, ...]:

@@ -51,6 +51,29 @@ def test_the_name_of_another_thread_is_not_the_process_s(capture: Capture, tmp_p
     assert behind.process.name == before.process.name
 
 
+def test_a_name_given_without_a_call_for_it(capture: Capture, tmp_path: Path) -> None:
+    """Through /proc/PID/comm, by another thread of the process or by the first itself."""
+    change = (
+        "import threading\n"
+        "def name(text): open(f'/proc/{os.getpid()}/comm', 'w').write(text)\n"
+        "t = threading.Thread(target=name, args=('given-by-another-thread',)); t.start(); t.join()\n"
+        "os.mkdir('one')\nname('own-hand')"
+    )
+    pid, events = capture.run([sys.executable, "-c", f"import os\n{change}\nos.mkdir('two')"], cwd=tmp_path)
+    made = [e for e in events if e.type is EventType.MKDIR and e.process.pid == pid]
+    assert [e.process.name for e in made] == ["given-by-anothe", "own-hand"]
+
+
+def test_a_name_given_to_another_thread_is_not_the_process_s(capture: Capture, tmp_path: Path) -> None:
+    change = (
+        "import threading\n"
+        "go = threading.Event(); t = threading.Thread(target=go.wait); t.start()\n"
+        "open(f'/proc/self/task/{t.native_id}/comm', 'w').write('of-a-thread'); go.set(); t.join()"
+    )
+    before, behind = after(capture, change, cwd=tmp_path)
+    assert behind.process.name == before.process.name
+
+
 def test_a_new_session(capture: Capture, tmp_path: Path) -> None:
     _, behind = after(capture, "os.setsid()", cwd=tmp_path)
     pid = behind.process.pid

@@ -79,6 +79,60 @@ def test_a_program_from_memory(capture: Capture) -> None:
     assert "memfd:tercel-memory" in str(event.process.exepath)
 
 
+def test_a_program_that_gives_its_owners_rights(capture: Capture, tmp_path: Path) -> None:
+    """Whose user and group it becomes, at the event of its start: saved ids, too."""
+    program = tmp_path / "given"
+    shutil.copy("/bin/true", program)
+    os.chown(program, 65534, 8)
+    program.chmod(0o6755)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    _, events = capture.run(["setpriv", "--reuid=1", "--regid=2", "--clear-groups", program])
+    process = next(e for e in events if e.type is EventType.EXECVE and e.res == 0 and e.process.name == "given").process
+    assert (process.uid, process.euid, process.suid) == (1, 65534, 65534)
+    assert (process.gid, process.egid, process.sgid) == (2, 8, 8)
+    assert process.user is not None and process.user.name == "nobody"
+    ended = next(e for e in events if e.type is EventType.PROCEXIT and e.process.pid == process.pid)
+    assert ended.process.euid == 65534
+
+
+def test_a_program_whose_file_is_gone(capture: Capture, tmp_path: Path) -> None:
+    """Its path is the one that it had, as Falco tells it: no ` (deleted)` behind it, whenever we came to know of it."""
+    program, other = tmp_path / "gone", tmp_path / "real (deleted)"
+    for path in (program, other):
+        shutil.copy("/bin/sleep", path)
+        path.chmod(0o755)
+    code = (
+        "import os, sys\npid = os.fork()\n"
+        "if pid == 0: os.unlink(sys.argv[1]); os.execv(sys.argv[2], ['x', '0'])\n"
+        "os.waitpid(pid, 0)"
+    )
+    again = tmp_path / "again"
+    shutil.copy("/bin/sleep", again)
+    fd = os.open(again, os.O_RDONLY)
+    again.unlink()
+    try:  # started by its descriptor when its name was gone
+        pid, events = capture.run([f"/proc/self/fd/{fd}", "0"], pass_fds=[fd])
+    finally:
+        os.close(fd)
+    assert started(events, pid).process.exepath == str(again)
+    _, events = capture.run([sys.executable, "-c", code, program, other])
+    assert next(e for e in events if e.process.args == ("0",)).process.exepath == str(other)
+    shutil.copy("/bin/sleep", program)
+    child = subprocess.Popen([program, "60"])
+    try:
+        while Path(f"/proc/{child.pid}/exe").readlink() != program:
+            time.sleep(0.01)
+        program.unlink()
+        with Capture() as late:
+            child.kill()
+            events = late.until(lambda e: e.type is EventType.PROCEXIT and e.process.pid == child.pid)
+    finally:
+        child.kill()
+        child.wait()
+    assert next(e for e in events if e.process.pid == child.pid).process.exepath == str(program)
+
+
 def test_layers_of_an_overlay(capture: Capture, tmp_path: Path) -> None:
     """A program of the image and one that was dropped beside it."""
     lower, upper, both = (tmp_path / name for name in ("lower", "upper", "both"))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from appliance.catalog.fields import FIELDS
 from appliance.engine.ruleset import compile_value
+from appliance.kernel.btf import read_btf
 from appliance.model.event import Event, EventType
 from tests.support.capture import Capture
 
@@ -74,6 +76,39 @@ def test_a_number_used_again_is_another_process(capture: Capture) -> None:
     assert first.process.start_ns < second.process.start_ns
     ends = [e for e in events if e.type is EventType.PROCEXIT and e.process.pid == first.process.pid]
     assert [e.process.args for e in ends][-2:] == [(f"first{n}",), (f"second{n}",)]
+
+
+def test_numbers_that_wrap_around(capture: Capture) -> None:
+    """In a pid namespace that has few of them (Linux 6.14), each is used several times: no two processes are mixed."""
+    if read_btf().offset("pid_namespace.pid_max") is None:
+        pytest.skip("this kernel has one `pid_max` for all pid namespaces (Linux 6.14 has one for each)")
+    code = (
+        "import os\n"
+        "open('/proc/sys/kernel/pid_max', 'w').write('340')\n"
+        "for n in range(500):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0: os.execv('/bin/true', ['true', f'wrapped{n}'])\n"
+        "    os.waitpid(pid, 0)\n"
+        "    print(pid)\n"
+    )
+    before = Path("/proc/sys/kernel/pid_max").read_text()
+    read, write = os.pipe()
+    argv = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-S", "-E", "-c", code]
+    _, events = capture.run(argv, stdout=write)
+    os.close(write)
+    with os.fdopen(read) as out:
+        numbers = [int(line) for line in out]
+    assert Path("/proc/sys/kernel/pid_max").read_text() == before
+    assert len(numbers) == 500 and max(numbers) < 340 and len(set(numbers)) < 345, "they wrapped around"
+    mine = [e for e in events if e.process.args and e.process.args[0].startswith("wrapped")]
+    execs = [e for e in mine if e.type is EventType.EXECVE]
+    ends = [e for e in mine if e.type is EventType.PROCEXIT]
+    expected = [(f"wrapped{n}", number) for n, number in enumerate(numbers)]
+    for told in (execs, ends):
+        assert [(e.process.args[0], e.process.vpid) for e in told] == expected
+    assert [e.process.pid for e in execs] == [e.process.pid for e in ends]
+    assert len({(e.process.pid, e.process.start_ns) for e in execs}) == 500
+    assert len({e.process.ppid for e in mine}) == 1
 
 
 def test_a_thread_that_renames_itself(capture: Capture) -> None:

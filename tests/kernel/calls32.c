@@ -44,6 +44,7 @@ void _start(void)
     u32 argv[3] = {P(name), P(arg), 0}, limits[2] = {1000, 2000}, how[6] = {0, 0, 0, 0, 8, 0};
     u32 connecting[3], sending[3], sleep[2] = {0, 1000}, place[2];
     u32 mapping[6] = {0, 4096, 1, 0x22, (u32)-1, 0};
+    unsigned long long birth[8] = {0x400, 0, 0, 0, 17, 0, 0, 0}; /* CLONE_FILES, SIGCHLD at the end */
     int pair[2], fd, sock, child;
 
     fd = call(5, P(name), 0102, 0640, 0, 0);                 /* open */
@@ -73,6 +74,15 @@ void _start(void)
     if (!child)
         call(1, 0, 0, 0, 0, 0);
     call(7, child, 0, 0, 0, 0);                              /* waitpid */
+    child = call(120, 0x600 | 17, 0, 0, 0, 0);               /* clone */
+    if (!child)
+        call(1, 0, 0, 0, 0, 0);
+    call(7, child, 0, 0, 0, 0);                              /* waitpid */
+    child = call(435, P(birth), sizeof(birth), 0, 0, 0);     /* clone3 */
+    if (!child)
+        call(1, 0, 0, 0, 0, 0);
+    call(7, child, 0, 0, 0, 0);                              /* waitpid */
+    call(120, 0x10000, 0, 0, 0, 0);                          /* clone: a thread must share memory */
     call(164, 1, 2, 0xffff, 0, 0);                           /* setresuid, ids of 16 bits */
     call(90, P(mapping), 0, 0, 0, 0);                        /* mmap, arguments in memory */
     call(10, P(other), 0, 0, 0, 0);                          /* unlink */

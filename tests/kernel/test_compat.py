@@ -60,7 +60,7 @@ def test_a_32_bit_program_is_seen_as_what_it_is(capture: Capture, tmp_path: Path
         E.CHMOD: ("filename", "mode"), E.RENAME: ("oldpath", "newpath"), E.WRITEV: ("data",), E.LLSEEK: ("offset",),
         E.EXECVE: ("filename",), E.PIPE2: ("flags",), E.SETRLIMIT: ("cur", "max", "resource"),
         E.NANOSLEEP: ("interval",), E.SOCKET: ("domain", "type"), E.SENDMSG: ("data",), E.UNLINK: ("path",),
-        E.MMAP: ("length", "prot", "flags", "fd"),
+        E.MMAP: ("length", "prot", "flags", "fd"), E.CLONE: ("flags",), E.CLONE3: ("flags",), E.FORK: ("flags",),
     }  # fmt: skip
     assert [told(e, *names.get(e.type, ())) for e in events] == [
         ("open", "ok", "file32", "O_RDWR|O_CREAT|O_F_CREATED", "0640"),
@@ -80,8 +80,13 @@ def test_a_32_bit_program_is_seen_as_what_it_is(capture: Capture, tmp_path: Path
         ("connect", "ok"),
         ("sendmsg", "ok", "thirty-two"),
         ("sendmsg", *told(events[16])[1:], "thirty-two"),  # refused, or sent: nobody listens
-        ("fork", "ok"),
+        ("fork", "ok", "0"),
         ("waitpid", "ok"),
+        ("clone", "ok", "CLONE_FILES|CLONE_FS"),
+        ("waitpid", "ok"),
+        ("clone3", "ok", "CLONE_FILES"),
+        ("waitpid", "ok"),
+        ("clone", "EINVAL", "CLONE_THREAD"),
         ("setresuid", "ok"),
         ("mmap", "ok", "4096", "PROT_READ", "MAP_PRIVATE|MAP_ANONYMOUS", "-1"),
         ("unlink", "EACCES" if events[-1].res < 0 else "ok", "other32"),

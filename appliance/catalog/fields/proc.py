@@ -117,16 +117,23 @@ ROWS = (
         get_all="[environment(p) for p in ancestors(e)[1:] if p.name is not None]",
     ),
     Field("proc.loginshellid", T.INT, "pid of the eldest shell among the ancestors", "login_shell(e)"),
-    Field("proc.fdlimit", T.INT, "descriptors it may open, as the program was started", "e.process.fdlimit"),
-    Field("proc.vmsize", T.UINT, "its memory in KiB, as the program was started", "e.process.vmsize"),
-    Field(
-        "thread.vmsize",
-        T.UINT,
-        "the same for the first thread, 0 for others",
-        "e.process.vmsize if e.tid == e.process.pid else 0",
+    Field("proc.fdlimit", T.INT, "descriptors it may open, as it was when last told of", "e.process.fdlimit"),
+    *(
+        row
+        for name, doc in (("vmsize", "all its memory"), ("vmrss", "its memory that is not swapped out"))
+        for row in (
+            Field(f"proc.{name}", T.UINT, f"{doc} in KiB, as it was when last told of", f"e.process.{name}"),
+            Field(
+                f"thread.{name}",
+                T.UINT,
+                "the same for the first thread, 0 for others",
+                f"e.process.{name} if e.tid == e.process.pid else 0",
+            ),
+        )
     ),
-    Field("thread.pfmajor", T.UINT, "page faults that read a disk, as the program was started", "e.process.pfmajor"),
-    Field("thread.pfminor", T.UINT, "other page faults, as the program was started", "e.process.pfminor"),
+    Field("proc.vmswap", T.UINT, "its memory that is swapped out, in KiB, likewise", "e.process.vmswap"),
+    Field("thread.pfmajor", T.UINT, "page faults that read a disk, as it was when last told of", "e.process.pfmajor"),
+    Field("thread.pfminor", T.UINT, "other page faults, likewise", "e.process.pfminor"),
     Field("proc.cgroup", T.PATH, "its cgroup's path (not in Falco)", "e.process.cgroup"),
     Field("proc.unit", T.TEXT, "its systemd unit: `ssh.service`, `session-3.scope` (not in Falco)", "e.process.unit"),
     Field("proc.user_unit", T.TEXT, "its unit in its user's own systemd (not in Falco)", "e.process.user_unit"),

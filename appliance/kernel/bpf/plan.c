@@ -4,7 +4,7 @@
  * First the values of fixed size, then texts and bytes in table order, each behind the other.
  */
 
-#define STEPS 8
+#define STEPS 9
 #define TEXTS 4
 #define BASES 2
 #define PLACE_MAX 480 /* nothing of fixed size lies behind it */
@@ -25,6 +25,7 @@
 #define STEP_AT 2     /* `offset` bytes behind the argument, a pointer */
 #define STEP_LONG 3   /* the `offset`-th long there */
 #define STEP_SOCK 4   /* in struct sock of the socket whose descriptor the argument is */
+#define STEP_MEMORY 5 /* the process's memory, the part that `offset` says (process.c) */
 
 #define TEXT_TEXT 1
 #define TEXT_BYTES 2    /* as many as v[size] says */
@@ -170,6 +171,10 @@ static __always_inline void put_steps(struct scratch *s, struct plan *plan, stru
                 bpf_probe_read_user(&value, 8, (const void *)(ptr + 8 * step->offset));
             else
                 bpf_probe_read_user(&value, 4, (const void *)(ptr + 4 * step->offset));
+        } else if (step->kind == STEP_MEMORY) {
+            u64 mm = 0;
+            READ(mm, this_task(), task_struct_mm);
+            value = memory_of(mm, step->offset);
         } else if (sockets && step->kind == STEP_SOCK) {
             u64 file = file_of(value), sk = file ? sock_of(file) : 0;
             value = 0;

@@ -17,6 +17,7 @@ static __always_inline s64 current_call(u32 *via)
         return number & ~X32_BIT;
     return number == COMPAT_NR_FORK ? NR_FORK
          : number == COMPAT_NR_VFORK ? NR_VFORK
+         : number == COMPAT_NR_CLONE ? NR_CLONE
          : number == COMPAT_NR_CLONE3 ? NR_CLONE3
          : number == COMPAT_NR_EXECVEAT ? NR_EXECVEAT
          : -1;
@@ -121,24 +122,20 @@ static __always_inline u32 memfd_of(u64 dentry)
 #define PUT_EXE(task)                                                                              \
     do {                                                                                           \
         u64 mm_ = 0, file_ = 0, inode_ = 0, sb_ = 0, mnt_ = 0, dentry_ = 0, magic_ = 0, sec_ = 0;  \
-        u64 signal_ = 0, pages_ = 0;                                                               \
-        u32 nsec_ = 0, layer_ = 0;                                                                 \
+        u64 signal_ = 0;                                                                           \
+        u32 nsec_ = 0, layer_ = 0, dev_ = 0;                                                          \
         READ(signal_, task, task_struct_signal);                                                   \
         e->vpgid = vpgid_of((u64)leader_of((void *)(task)), signal_);                              \
         e->pidns_init_start_ts = pidns_start_of((u64)leader_of((void *)(task)));                   \
-        e->fdlimit = 0;                                                                            \
-        bpf_probe_read_kernel(&e->fdlimit, 8, (const void *)(AT(signal_, signal_struct_rlim) + 16 * RLIMIT_NOFILE_)); \
-        e->pgft_maj = 0;                                                                           \
-        e->pgft_min = 0;                                                                           \
-        READ(e->pgft_maj, task, task_struct_maj_flt);                                              \
-        READ(e->pgft_min, task, task_struct_min_flt);                                              \
+        PUT_USE(task, signal_);                                                                    \
         READ(mm_, task, task_struct_mm);                                                           \
-        READ(pages_, mm_, mm_struct_total_vm);                                                     \
-        e->vm_size = pages_ * (PAGE_BYTES / 1024);                                                 \
         e->flags = 0;                                                                              \
         e->exe_ino = 0;                                                                            \
         e->exe_ino_ctime = 0;                                                                      \
         e->exe_ino_mtime = 0;                                                                      \
+        e->exe_dev = 0;                                                                            \
+        e->exe_size = 0;                                                                           \
+        e->exe_magic = 0;                                                                          \
         READ(file_, mm_, mm_struct_exe_file);                                                      \
         if (file_) {                                                                               \
             READ(inode_, file_, file_f_inode);                                                     \
@@ -146,6 +143,10 @@ static __always_inline u32 memfd_of(u64 dentry)
             READ(mnt_, AT(file_, file_f_path), path_mnt);                                          \
             READ(sb_, inode_, inode_i_sb);                                                         \
             READ(magic_, sb_, super_block_s_magic);                                                \
+            e->exe_magic = magic_;                                                                 \
+            READ(dev_, sb_, super_block_s_dev);                                                    \
+            e->exe_dev = encoded(dev_);                                                            \
+            READ(e->exe_size, inode_, inode_i_size);                                               \
             READ(e->exe_ino, inode_, inode_i_ino);                                                 \
             READ(sec_, inode_, inode_i_ctime_sec);                                                 \
             READ(nsec_, inode_, inode_i_ctime_nsec);                                               \
@@ -158,6 +159,53 @@ static __always_inline u32 memfd_of(u64 dentry)
                 | memfd_of(dentry_)                                                                \
                 | (layer_ == FD_UPPER_LAYER ? EXE_UPPER_LAYER : layer_ ? EXE_LOWER_LAYER : 0);     \
         }                                                                                          \
+    } while (0)
+
+#define MEMORY_SIZE 0 /* all that is mapped */
+#define MEMORY_RSS 1  /* of it in memory: of files, anonymous, shared */
+#define MEMORY_SWAP 2
+#define MM_FILEPAGES_ 0
+#define MM_ANONPAGES_ 1
+#define MM_SWAPENTS_ 2
+#define MM_SHMEMPAGES_ 3
+
+/* One of the kernel's counters of pages. From 6.2 on each CPU keeps some of its own that are not counted in here. */
+static __always_inline u64 pages_of(u64 mm, u32 counter)
+{
+    s64 pages = 0;
+    bpf_probe_read_kernel(&pages, sizeof(pages), (const void *)(AT(mm, rss_stat) + counter * SIZE_rss_stat));
+    return pages > 0 ? pages : 0;
+}
+
+/* KiB of a process's memory; 0 for one that has none any more. */
+static __always_inline u32 memory_of(u64 mm, u32 part)
+{
+    u64 pages = 0;
+    if (!mm)
+        return 0;
+    if (part == MEMORY_SIZE)
+        READ(pages, mm, mm_struct_total_vm);
+    else if (part == MEMORY_RSS)
+        pages = pages_of(mm, MM_FILEPAGES_) + pages_of(mm, MM_ANONPAGES_) + pages_of(mm, MM_SHMEMPAGES_);
+    else
+        pages = pages_of(mm, MM_SWAPENTS_);
+    return pages * (PAGE_BYTES / 1024);
+}
+
+/* What a process has used and may use. */
+#define PUT_USE(task, signal)                                                                      \
+    do {                                                                                           \
+        u64 used_ = 0;                                                                             \
+        e->fdlimit = 0;                                                                            \
+        bpf_probe_read_kernel(&e->fdlimit, 8, (const void *)(AT(signal, signal_struct_rlim) + 16 * RLIMIT_NOFILE_)); \
+        e->pgft_maj = 0;                                                                           \
+        e->pgft_min = 0;                                                                           \
+        READ(e->pgft_maj, task, task_struct_maj_flt);                                              \
+        READ(e->pgft_min, task, task_struct_min_flt);                                              \
+        READ(used_, task, task_struct_mm);                                                         \
+        e->vm_size = memory_of(used_, MEMORY_SIZE);                                                \
+        e->vm_rss = memory_of(used_, MEMORY_RSS);                                                  \
+        e->vm_swap = memory_of(used_, MEMORY_SWAP);                                                \
     } while (0)
 
 /* device number of the controlling terminal, as /proc/PID/stat tells it (new_encode_dev), 0 for none */
@@ -260,8 +308,8 @@ static __always_inline u16 put_argv(struct scratch *s, u64 argv, u32 via)
 #define LOGINUID(task) ((u32)-1) /* a kernel without audit */
 #endif
 
-/* The texts from `cwd` to `trusted_exepath`, in table order. */
-#define PUT_PLACE(task)                                                                          \
+/* The texts behind `args`, in table order but for `stdio`. */
+#define PUT_PLACE(task, env, filename)                                                           \
     do {                                                                                         \
         u64 css_ = 0, group_ = 0, mm_ = 0, exe_ = 0;                                             \
         e->len_cwd = put_cwd(s);                                                                 \
@@ -269,15 +317,17 @@ static __always_inline u16 put_argv(struct scratch *s, u64 argv, u32 via)
         READ(css_, task, task_struct_cgroups);                                                   \
         READ(group_, css_, css_set_dfl_cgrp);                                                    \
         e->len_cgroups = put_cgroup(s, group_);                                                  \
+        e->len_env = env;                                                                        \
+        READ(mm_, task, task_struct_mm);                                                         \
+        READ(exe_, mm_, mm_struct_exe_file);                                                     \
+        e->len_trusted_exepath = exe_ ? put_path_at(s, AT(exe_, file_f_path)) : ABSENT;          \
+        e->len_filename = filename;                                                              \
         e->len_cgroups_v1 = 0;                                                                   \
         group_ = 0;                                                                              \
         bpf_probe_read_kernel(&css_, 8, (const void *)(AT(css_, css_set_subsys) + 8 * CGROUP_V1_INDEX)); \
         READ(group_, css_, cgroup_subsys_state_cgroup);                                          \
         if (group_)                                                                              \
             e->len_cgroups_v1 = put_cgroup(s, group_);                                           \
-        READ(mm_, task, task_struct_mm);                                                         \
-        READ(exe_, mm_, mm_struct_exe_file);                                                     \
-        e->len_trusted_exepath = exe_ ? put_path_at(s, AT(exe_, file_f_path)) : ABSENT;          \
     } while (0)
 
 /* A program has started: sched_process_exec(struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm). */
@@ -300,10 +350,8 @@ static __always_inline u16 put_argv(struct scratch *s, u64 argv, u32 via)
         e->args_size = to - from;                                                            \
         PUT_EXE(task);                                                                       \
         e->len_args = put_args(s, from, to);                                                 \
-        PUT_PLACE(task);                                                                     \
-        e->len_filename = put_kernel_text(s, filename);                                      \
+        PUT_PLACE(task, put_args(s, env_from, env_to), put_kernel_text(s, filename));        \
         e->len_stdio = put_stdio(s);                                                         \
-        e->len_env = put_args(s, env_from, env_to);                                          \
         submit(s);                                                                           \
     } while (0)
 
@@ -327,10 +375,8 @@ TRACEPOINT(sched_process_exec)
     PUT_EXE(task);                                               \
     e->len_args = put_argv(s, argv, c.via);                      \
     e->args_size = e->len_args;                                  \
-    PUT_PLACE(task);                                             \
-    e->len_filename = put_user_text(s, filename);                \
-    e->len_stdio = 0;                                            \
-    e->len_env = 0
+    PUT_PLACE(task, 0, put_user_text(s, filename));              \
+    e->len_stdio = 0
 
 HANDLER(execve)
 {
@@ -353,6 +399,7 @@ HANDLER(execveat)
             return 0;                                                            \
         struct rec_##name *e = (struct rec_##name *)s->data;                     \
         ((struct head *)s->data)->via = via;                                     \
+        u64 task = (u64)this_task(), signal = 0;                                 \
         e->flags = flags | (pid == tgid ? 0 : CLONE_THREAD_);                    \
         e->child_pid = tgid;                                                     \
         e->child_tid = pid;                                                      \
@@ -360,21 +407,31 @@ HANDLER(execveat)
         READ(parent, leader_of((void *)child), task_struct_real_parent);         \
         READ(e->child_ppid, parent, task_struct_tgid);                           \
         e->child_start_ns = start_of((void *)child);                             \
+        READ(signal, task, task_struct_signal);                                  \
+        PUT_USE(task, signal);                                                   \
         submit(s);                                                               \
     } while (0)
 
 #define CLONE_THREAD_ 0x10000
 #define CSIGNAL_ 0xff
 
-/* What clone(2) or clone3(2) was asked for by the running 64-bit task; nothing where another call made the thread. */
+#ifdef COMPAT_0
+#define FIRST_OF(via) ((via) == VIA_IA32 ? COMPAT_0 : ARG_0)
+#else
+#define FIRST_OF(via) ARG_0
+#endif
+
+/* What clone(2) or clone3(2) was asked for by the running task; nothing where another call made the thread. */
 static __always_inline u32 asked_flags(s64 number, u32 via)
 {
     u64 stack = 0, first = 0, flags = 0;
-    if (via == VIA_IA32 || (number != NR_CLONE && number != NR_CLONE3))
+    if (number != NR_CLONE && number != NR_CLONE3)
         return 0;
     READ(stack, this_task(), task_struct_stack);
     bpf_probe_read_kernel(&first, sizeof(first),
-                          (const void *)(stack + STACK_SIZE - SIZE_pt_regs + ARGS_FROM + 8 * ARG_0));
+                          (const void *)(stack + STACK_SIZE - SIZE_pt_regs + ARGS_FROM + 8 * FIRST_OF(via)));
+    if (via == VIA_IA32)
+        first = (u32)first;
     if (number == NR_CLONE)
         return first & ~CSIGNAL_;
     bpf_probe_read_user(&flags, sizeof(flags), (const void *)first);
@@ -416,6 +473,9 @@ TRACEPOINT(sched_process_fork)
     e->child_vpid = 0;                      \
     e->child_ppid = 0;                      \
     e->child_start_ns = 0;                  \
+    u64 task = (u64)this_task(), signal = 0; \
+    READ(signal, task, task_struct_signal); \
+    PUT_USE(task, signal);                  \
     DONE()
 
 HANDLER(clone)
@@ -437,6 +497,35 @@ HANDLER(fork)
 HANDLER(vfork)
 {
     NOT_CREATED(VFORK, vfork, 0);
+}
+
+/* A process gets another name: task_rename(struct task_struct *task, const char *comm). Its own prctl(2) is told before
+ * that call's end; only here is told what any of its threads writes to /proc/PID/comm. A program that starts is told by
+ * sched_process_exec, and the names of other threads than the first are their own. */
+TRACEPOINT(task_rename)
+{
+    u64 task = ctx->args[0], name = ctx->args[1];
+    u32 flags = 0, via = VIA_SYSCALL;
+    s32 pid = 0, tgid = 0;
+    READ(pid, task, task_struct_pid);
+    READ(tgid, task, task_struct_tgid);
+    READ(flags, task, task_struct_flags);
+    if (pid != tgid || flags & PF_KTHREAD_)
+        return 0;
+    if (task == (u64)this_task()) {
+        s64 number = current_call(&via);
+        if (number == NR_EXECVE || number == NR_EXECVEAT)
+            return 0;
+    }
+    struct scratch *s = begin(T_TASKNAME, sizeof(struct rec_taskname), EXIT_OK);
+    if (!s)
+        return 0;
+    struct rec_taskname *e = (struct rec_taskname *)s->data;
+    e->pid = pid;
+    e->start_ns = start_of((void *)task);
+    e->len_name = put_kernel_text(s, name);
+    submit(s);
+    return 0;
 }
 
 /* The last thread of a process ends: sched_process_exit(struct task_struct *task, ...). */
