@@ -662,9 +662,8 @@ class Process:
     `env` are `NAME=value` as the program was given them, 4,096 bytes at most. `started_ns` and `pidns_started_ns`, the
     starts of the process and of the first one in its pid namespace, are nanoseconds since the epoch, like the times of
     the running file (`exe_ctime_ns`, `exe_mtime_ns`); `exe_flags` are the bits of `catalog.params.EXE_FLAGS`. `vmsize`,
-    `vmrss` and `vmswap` (KiB), page faults and `fdlimit` are as they were when it was last told of them: when it was born,
-    when it started its program, when we were started, and at calls about memory that are heard. `cgroup` is the
-    path below its hierarchy; `unit`, `user_unit` and `slice` are what systemd calls it.
+    `vmrss` and `vmswap` (KiB), page faults and `fdlimit` are as they were last told: when it was born, when it started
+    its program, when we were started, at calls about memory that are heard. `cgroup` is the path below its hierarchy; `unit`, `user_unit` and `slice` are what systemd calls it.
     """
 
     pid: int = -1
