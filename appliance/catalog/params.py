@@ -70,9 +70,9 @@ class Arg:
     With `at` the argument is a pointer, and the value lies that many bytes behind it; with `long` it is the n-th `long`
     there (8 bytes each, 4 in 32-bit programs); `out`: the kernel writes it, so there is none if the call fails. With
     `sock` the argument is a socket and the value a member of the kernel's own structure; with `memory` it is a part of
-    the process's memory in KiB (`size`, `rss`, `swap`). `size` goes with bytes: the argument that tells how many there are, with `size_at` through a pointer; at most `most` are taken. `mask` is what
-    the kernel takes of a value of at most 32 bits.
-    """
+    the process's memory in KiB (`size`, `rss`, `swap`). `size` goes with bytes: the argument that tells how many there
+    are, with `size_at` through a pointer; at most `most` are taken. `mask` is what the kernel takes of a value of at
+    most 32 bits. """
 
     n: int
     at: int | None = None

@@ -663,8 +663,8 @@ class Process:
     starts of the process and of the first one in its pid namespace, are nanoseconds since the epoch, like the times of
     the running file (`exe_ctime_ns`, `exe_mtime_ns`); `exe_flags` are the bits of `catalog.params.EXE_FLAGS`. `vmsize`,
     `vmrss` and `vmswap` (KiB), page faults and `fdlimit` are as they were last told: when it was born, when it started
-    its program, when we were started, at calls about memory that are heard. `cgroup` is the path below its hierarchy; `unit`, `user_unit` and `slice` are what systemd calls it.
-    """
+    its program, when we were started, at calls about memory that are heard. `cgroup` is the path below its hierarchy;
+    `unit`, `user_unit` and `slice` are what systemd calls it. """
 
     pid: int = -1
     ppid: int | None = None
