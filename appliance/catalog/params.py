@@ -72,7 +72,8 @@ class Arg:
     `sock` the argument is a socket and the value a member of the kernel's own structure; with `memory` it is a part of
     the process's memory in KiB (`size`, `rss`, `swap`). `size` goes with bytes: the argument that tells how many there
     are, with `size_at` through a pointer; at most `most` are taken. `mask` is what the kernel takes of a value of at
-    most 32 bits. """
+    most 32 bits.
+    """
 
     n: int
     at: int | None = None

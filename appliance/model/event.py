@@ -664,7 +664,8 @@ class Process:
     the running file (`exe_ctime_ns`, `exe_mtime_ns`); `exe_flags` are the bits of `catalog.params.EXE_FLAGS`. `vmsize`,
     `vmrss` and `vmswap` (KiB), page faults and `fdlimit` are as they were last told: when it was born, when it started
     its program, when we were started, at calls about memory that are heard. `cgroup` is the path below its hierarchy;
-    `unit`, `user_unit` and `slice` are what systemd calls it. """
+    `unit`, `user_unit` and `slice` are what systemd calls it.
+    """
 
     pid: int = -1
     ppid: int | None = None
