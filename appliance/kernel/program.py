@@ -145,8 +145,8 @@ def program_spec(
     target = btf.typed_tracepoint(_SYS_EXIT) if typed else None
     if target is not None:
         values["TYPED"] = 1
-    if btf.enum("bpf_func_id", "BPF_FUNC_get_current_task_btf") is not None:
-        values["HAVE_TYPED_TASK"] = 1
+        if btf.enum("bpf_func_id", "BPF_FUNC_get_current_task_btf") is not None:
+            values["HAVE_TYPED_TASK"] = 1
     handlers: dict[int, Handler] = {}
     io_uring = io_uring_macros(btf)
     told = tuple(name for name in IO_URING_TRACEPOINTS if f"HAVE_{name}" in io_uring)

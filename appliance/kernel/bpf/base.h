@@ -137,10 +137,9 @@ static __always_inline u64 start_of(void *task)
 static __always_inline u64 own_start(u64 pid_tid)
 {
     u64 start_ns = 0;
-    void *task = this_task();
     if (pid_tid >> 32 != (u32)pid_tid)
-        task = leader_of(task);
-    READ(start_ns, task, task_struct_start_boottime);
+        return start_of(this_task());
+    GET_OWN(start_ns, task_struct_start_boottime);
     return start_ns;
 }
 

@@ -25,21 +25,42 @@ static __always_inline void put_byte(struct scratch *s, u8 byte)
     s->at = at + 1;
 }
 
+#define DENTRY_FIRST LESS(OFF_dentry_d_parent, OFF_dentry_d_name_name)
+#define DENTRY_LAST MORE(OFF_dentry_d_parent, OFF_dentry_d_name_name)
+
+/* The root or the working directory of the running task, by its place in struct fs_struct; zeros where there is none.
+ * By way of the scratch record: the verifier forgets what it knows of them, and walks the loops over paths once. */
+static __always_inline void get_own_path(struct scratch *s, const int place, u64 *dentry, u64 *mnt)
+{
+    volatile u64 *found = s->block;
+    u64 fs = 0;
+    GET_OWN(fs, task_struct_fs);
+    found[0] = 0;
+    found[1] = 0;
+    if (fs) {
+#ifdef HAVE_TYPED_TASK
+        found[0] = LOAD(64, fs, place + OFF_path_dentry);
+        found[1] = LOAD(64, fs, place + OFF_path_mnt);
+#else
+        READ(s->block[0], fs + place, path_dentry);
+        READ(s->block[1], fs + place, path_mnt);
+#endif
+    }
+    *dentry = found[0];
+    *mnt = found[1];
+}
+
 /* Append the path of (dentry, vfsmount); gives its length in bytes. `struct mount` holds the vfsmount within. */
 static __always_inline u16 put_path_within(struct scratch *s, u64 dentry, u64 vfsmount, const int depth)
 {
     u64 start = s->at;
-    u64 fs = 0, root_dentry = 0, root_mnt = 0, mnt_root = 0;
+    u64 root_dentry = 0, root_mnt = 0, mnt_root = 0;
     u64 mount = vfsmount - OFF_mount_mnt;
     int done = 0;
 
     if (!dentry || !vfsmount)
         return ABSENT;
-    READ(fs, this_task(), task_struct_fs);
-    if (fs) {
-        READ(root_dentry, AT(fs, fs_struct_root), path_dentry);
-        READ(root_mnt, AT(fs, fs_struct_root), path_mnt);
-    }
+    get_own_path(s, OFF_fs_struct_root, &root_dentry, &root_mnt);
     READ(mnt_root, vfsmount, vfsmount_mnt_root);
 #pragma clang loop unroll(disable)
     for (int i = 0; i < depth; i++) {
@@ -61,8 +82,14 @@ static __always_inline u16 put_path_within(struct scratch *s, u64 dentry, u64 vf
             READ(mnt_root, vfsmount, vfsmount_mnt_root);
             continue;
         }
+#if FITS(DENTRY_FIRST, DENTRY_LAST)
+        READ_BLOCK(s, dentry, DENTRY_FIRST, DENTRY_LAST);
+        parent = IN_BLOCK(u64, s, DENTRY_FIRST, dentry_d_parent);
+        name = IN_BLOCK(u64, s, DENTRY_FIRST, dentry_d_name_name);
+#else
         READ(parent, dentry, dentry_d_parent);
         READ(name, dentry, dentry_d_name_name);
+#endif
         if (!put_name(s, name))
             break;
         if (!parent || parent == dentry) { /* not below a mount: a pipe, a memfd */
@@ -95,9 +122,9 @@ static __always_inline u16 put_path_at(struct scratch *s, u64 path)
 
 static __always_inline u16 put_cwd(struct scratch *s)
 {
-    u64 fs = 0;
-    READ(fs, this_task(), task_struct_fs);
-    return fs ? put_path_at(s, AT(fs, fs_struct_pwd)) : ABSENT;
+    u64 dentry = 0, mnt = 0;
+    get_own_path(s, OFF_fs_struct_pwd, &dentry, &mnt);
+    return put_path(s, dentry, mnt);
 }
 
 /* The open file behind a descriptor of this process, 0 where there is none. */
@@ -107,9 +134,16 @@ static __always_inline u64 file_of(s32 fd)
     u32 max = 0;
     if (fd < 0)
         return 0;
-    READ(files, this_task(), task_struct_files);
+    GET_OWN(files, task_struct_files);
     if (!files)
         return 0;
+#ifdef HAVE_TYPED_TASK
+    table = LOAD(64, files, OFF_files_struct_fdt);
+    if (!table) /* never; but the verifier may ask */
+        return 0;
+    max = LOAD(32, table, OFF_fdtable_max_fds);
+    array = LOAD(64, table, OFF_fdtable_fd);
+#else
     READ(table, files, files_struct_fdt);
 #if OFF_fdtable_fd == OFF_fdtable_max_fds + 8
     u64 both[2] = {};
@@ -119,6 +153,7 @@ static __always_inline u64 file_of(s32 fd)
 #else
     READ(max, table, fdtable_max_fds);
     READ(array, table, fdtable_fd);
+#endif
 #endif
     if ((u32)fd >= max)
         return 0;
@@ -132,22 +167,20 @@ static __always_inline u64 file_of(s32 fd)
  * an absolute path needs none and gives 0. */
 static __always_inline u16 put_base(struct scratch *s, s32 dirfd, u64 start, u16 len)
 {
-    u64 file, fs = 0, path;
+    u64 file, dentry = 0, mnt = 0;
     start = opaque(start);
     if (len == ABSENT || start > ROOM)
         return 0;
     if (len && s->data[start] == '/')
         return 0;
     if (dirfd == AT_FDCWD_) {
-        READ(fs, this_task(), task_struct_fs);
-        if (!fs)
-            return ABSENT;
-        path = AT(fs, fs_struct_pwd);
+        get_own_path(s, OFF_fs_struct_pwd, &dentry, &mnt);
     } else {
         file = file_of(dirfd);
         if (!file)
             return ABSENT;
-        path = AT(file, file_f_path);
+        READ(dentry, AT(file, file_f_path), path_dentry);
+        READ(mnt, AT(file, file_f_path), path_mnt);
     }
-    return put_path_at(s, path);
+    return put_path(s, dentry, mnt);
 }
