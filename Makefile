@@ -10,8 +10,12 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := python3-bpfcc python3-systemd python3-venv ca-certificates
 # What its tests and benchmarks run against: real parts.
 TEST_PACKAGES := docker.io podman containerd containernetworking-plugins mmdebstrap rsyslog rsyslog-gnutls logrotate nginx-light faketime gcc libc6-dev qemu-system-x86 e2fsprogs openssl jq util-linux systemd procps iproute2 git strace make perl openssh-client curl wget bzip2 xz-utils
+# What builds the Debian package and judges it.
+DEB_PACKAGES := dpkg-dev debhelper dh-python lintian
+DEB_PACKAGES_arm64 := binutils-aarch64-linux-gnu
+DEB_PACKAGES_amd64 := binutils-x86-64-linux-gnu
 
-.PHONY: nightly run test test-kernels molecule molecule-default dist setup setup-test man clean
+.PHONY: nightly run test test-kernels test-releases molecule molecule-default dist deb setup setup-test man clean
 .SILENT:
 
 run: setup
@@ -23,6 +27,10 @@ test: setup-test
 # The kernels of Debian 11, 12 and 13, each in a machine of its own: for every night, not for every change.
 test-kernels: setup-test
 	TERCEL_KERNELS="bullseye bookworm trixie" exec $(VENV)/bin/python -m pytest -v tests/kernel/test_vm.py $(ARGS)
+
+# The wheelhouse and the Debian package, installed on Debian 12 and 13: for every night.
+test-releases: setup-test
+	TERCEL_RELEASES="bookworm trixie" exec $(VENV)/bin/python -m pytest -v tests/packaging $(ARGS)
 
 # The roles on virtual machines of their own (molecule/): one scenario, or all. `.venv/bin/molecule login -s default` and
 # the like need .venv/bin on PATH, too.
@@ -49,14 +57,19 @@ $(VENV)/.ready: pyproject.toml
 	$(VENV)/bin/python -c 'import bcc, systemd.journal'
 	touch $@
 
-$(VENV)/.ready-test: $(VENV)/.ready
-	$(call install_missing,$(TEST_PACKAGES))
+$(VENV)/.ready-test: $(VENV)/.ready Makefile
+	$(call install_missing,$(TEST_PACKAGES) $(DEB_PACKAGES) $(DEB_PACKAGES_arm64))
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --editable '.[dev]'
 	touch $@
 
 # What machines are installed from without a network: dist/wheelhouse. docs/installing.md.
 dist: setup
 	$(VENV)/bin/python packaging/dist.py wheelhouse
+
+# The Debian package: dist/tercel_VERSION_ARCH.deb. For another architecture: `make deb ARCH=arm64`.
+deb: dist
+	$(call install_missing,$(DEB_PACKAGES) $(DEB_PACKAGES_$(ARCH)))
+	$(VENV)/bin/python packaging/dist.py deb $(ARCH)
 
 # The manual pages and the shells' completions, made of the command's own options and the schema of its configuration.
 man: setup

@@ -18,6 +18,9 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+import zipfile
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,6 +76,35 @@ def wheelhouse() -> None:
     print(f"{WHEELHOUSE.relative_to(ROOT)}: {', '.join(file.name for file in files)}")
 
 
+def deb(architecture: str) -> None:
+    """Make dist/tercel_VERSION_ARCHITECTURE.deb of the wheelhouse's other wheels and the checkout."""
+    machine = next((name for name, debians in MACHINES.items() if debians == architecture), None)
+    if machine is None:
+        sys.exit(f"dist: no package for `{architecture}`: {' and '.join(MACHINES.values())} are built")
+    with tempfile.TemporaryDirectory(dir=DIST, prefix=".making-") as scratch:
+        source = Path(scratch) / f"tercel-{version()}"
+        _copy(source)
+        (source / "packaging/debian").rename(source / "debian")
+        written = datetime.fromtimestamp(int(epoch()), UTC)
+        changes = f"  * {version()}: what a user notices is in /usr/share/doc/tercel/CHANGELOG.md."
+        signed = f" -- {_maintainer(source)}  {format_datetime(written)}"
+        (source / "debian/changelog").write_text(
+            f"tercel ({version()}) unstable; urgency=medium\n\n{changes}\n\n{signed}\n"
+        )
+        for wheel in sorted(WHEELHOUSE.glob(f"*_{machine}.whl")):
+            with zipfile.ZipFile(wheel) as parts:
+                parts.extractall(source / "bundled", [name for name in parts.namelist() if ".dist-info/" not in name])
+        _run("dpkg-buildpackage", "--build=binary", "--no-sign", "--no-check-builddeps", f"--host-arch={architecture}",
+             cwd=source)  # fmt: skip
+        name = f"tercel_{version()}_{architecture}.deb"
+        (Path(scratch) / name).replace(DIST / name)
+    print(f"dist/{name}")
+
+
+def _maintainer(source: Path) -> str:
+    return re.findall(r"(?m)^Maintainer: (.*)$", (source / "debian/control").read_text())[0]
+
+
 def _fetch(folder: Path) -> None:
     for machine in MACHINES:
         platforms = [f"--platform=manylinux_{glibc}_{machine}" for glibc in GLIBC]
@@ -114,5 +146,9 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["wheelhouse"]:
             wheelhouse()
+        case ["deb"]:
+            deb(_said("dpkg", "--print-architecture").strip())
+        case ["deb", architecture]:
+            deb(architecture)
         case _:
             sys.exit(__doc__)

@@ -1,4 +1,5 @@
-"""Where the files lie that we ship: in a checkout beside the package, installed below the interpreter's data folder.
+"""Where the files lie that we ship: in a checkout beside the package, from a wheel below the interpreter's data folder,
+from Debian's package, which has the code in /usr/lib/tercel, in /usr/share/tercel.
 
 Comes in: a name. Goes out: a path that exists. Never: a search of the working directory.
 """
@@ -10,6 +11,7 @@ from pathlib import Path
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _INSTALLED = Path(sysconfig.get_path("data")) / "share" / "tercel"
+_PACKAGED = _CHECKOUT.parents[1] / "share" / "tercel"
 SYSTEM_CONFIG = Path("/etc/tercel/tercel.yaml")
 
 
@@ -24,7 +26,9 @@ def default_config() -> Path:
 
 
 def _shipped(name: Path) -> Path:
-    for folder in (_CHECKOUT, _INSTALLED):
+    places = (_CHECKOUT, _INSTALLED, _PACKAGED)
+    for folder in places:
         if (folder / name).exists():
             return folder / name
-    raise FileNotFoundError(f"{name} is neither in {_CHECKOUT} nor in {_INSTALLED}: the installation is broken")
+    looked = ", ".join(str(folder) for folder in places)
+    raise FileNotFoundError(f"{name} is in none of {looked}: the installation is broken")
