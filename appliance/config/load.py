@@ -415,7 +415,7 @@ def _fill(default: _Settings, value: Mapping[str, Any]) -> _Settings:
         if is_dataclass(old) and not isinstance(old, type):
             changes[field.name] = _fill(old, new)
         elif isinstance(old, Path):
-            changes[field.name] = Path(new)
+            changes[field.name] = None if new is None else Path(new)
         elif field.name == "program":
             changes[field.name] = tuple(shlex.split(new)) if isinstance(new, str) else tuple(new)
         elif isinstance(old, tuple):

@@ -187,6 +187,7 @@ def arm(
         real=asks_where(generation.ruleset.rules),
         no_failed=capture.drop_failed,
         always_failed=CALLS,
+        programs=capture.programs,
     )
     containers = ContainerSource(
         engines_of(config.containers),

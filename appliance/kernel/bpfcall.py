@@ -13,10 +13,11 @@ import ctypes
 import os
 import resource
 import struct
+from typing import NamedTuple
 
 from appliance.kernel.arch import this_arch
 
-_CREATE, _LOOKUP, _UPDATE, _DELETE, _PROGRAM_LOAD, _MAP_FD_BY_ID = 0, 1, 2, 3, 5, 14
+_CREATE, _LOOKUP, _UPDATE, _DELETE, _PROGRAM_LOAD, _MAP_FD_BY_ID, _INFO_BY_FD = 0, 1, 2, 3, 5, 14, 15
 _RAW_TRACEPOINT_OPEN, _FREEZE = 17, 22
 _RINGBUF = 27  # enum bpf_map_type
 _ATTR_SIZE = 128  # more than the commands used here need; the kernel wants the rest to be zero
@@ -27,6 +28,30 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def create_ring(size: int) -> int:
     """A ring buffer of so many bytes, a power of two and pages; its descriptor. Raises OSError."""
     return _charged(_CREATE, struct.pack("=IIII", _RINGBUF, 0, 0, size))
+
+
+class TableFacts(NamedTuple):
+    """A map as the kernel has it (struct bpf_map_info)."""
+
+    name: str
+    kind: int
+    key_size: int
+    value_size: int
+    entries: int
+    flags: int
+
+
+def table_facts(map_fd: int) -> TableFacts:
+    """What a map is like. Raises OSError."""
+    info = ctypes.create_string_buffer(40)
+    _call(_INFO_BY_FD, struct.pack("=IIQ", map_fd, len(info), ctypes.addressof(info)))
+    kind, _, key_size, value_size, entries, flags, name = struct.unpack("=6I16s", info.raw)
+    return TableFacts(name.partition(b"\0")[0].decode(), kind, key_size, value_size, entries, flags)
+
+
+def create_table(facts: TableFacts, *, inner: int = 0) -> int:
+    """A map; its descriptor. `inner` is the descriptor of the map that its own maps are like. Raises OSError."""
+    return _charged(_CREATE, struct.pack("=7I16s", *facts[1:], inner, 0, facts.name[:15].encode()))
 
 
 def lookup(map_fd: int, key: int, size: int) -> bytes:

@@ -1,11 +1,11 @@
-"""A program's text, compiled and loaded in a process that then ends. The one importer of bcc.
+"""A program's text, compiled in a process that then ends. The one importer of bcc.
 
-Comes in: a job (text, functions and how each is loaded, names of maps) on a socket. Goes out: the descriptors of what
-was loaded, over the same socket, or why it could not be. Never: a hook; who gets the descriptors attaches them.
+Comes in: a job (text, names of functions and tables) on a socket. Goes out: an `Object` over the same socket, or why
+there is none. Never: a program in the kernel; who gets the object loads it.
 
-bcc brings LLVM along, 140 MB that a daemon does not need once its program is loaded: hence the process. bcc is Debian's
-`python3-bpfcc`. It wants a kernel source tree; ours are a dozen stub headers beside the C (`BCC_KERNEL_SOURCE`), for
-nothing of the kernel's own headers is used: offsets come from BTF.
+bcc brings LLVM along, 140 MB that a daemon does not need once its program is compiled: hence the process. bcc is
+Debian's `python3-bpfcc`. It wants a kernel source tree; ours are a dozen stub headers beside the C
+(`BCC_KERNEL_SOURCE`), for nothing of the kernel's own headers is used: offsets come from BTF.
 
 Run as `python -m appliance.kernel.compiler SOCKET_FD`.
 """
@@ -18,54 +18,55 @@ import socket
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from appliance.kernel import bpfcall
-
-_LOG_BYTES = 16 << 20
-PER_MESSAGE = 200  # descriptors in one message: the kernel takes 253 (SCM_MAX_FD)
+from appliance.kernel.objects import Object, Table, tables_named, to_json, with_places
 
 
-def compiled(job: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-    """Load a job's program. The answer, and the descriptors of its functions and maps in the job's order.
+def compiled(job: dict[str, Any]) -> dict[str, Any]:
+    """Compile a job's text: functions and tables by name, and which table those of another are like.
 
-    The answer is `{"ok": true}`, or `{"kind", "text", "log"}`; kind is `bcc`, `verifier` (text names the function) or
+    The answer is `{"ok": true, "object": ...}` (`objects.to_json`), or `{"kind", "text", "log"}`; kind is `bcc` or
     `other`.
     """
     try:
         import bcc
     except ImportError as error:
-        return {"kind": "bcc", "text": f"bcc cannot be imported by {sys.executable}: {error}", "log": ""}, []
+        return {"kind": "bcc", "text": f"bcc cannot be imported by {sys.executable}: {error}", "log": ""}
     if not hasattr(bcc, "BPF"):
-        return {"kind": "bcc", "text": f"the `bcc` of {bcc.__file__} is another package", "log": ""}, []
+        return {"kind": "bcc", "text": f"the `bcc` of {bcc.__file__} is another package", "log": ""}
     os.environ["BCC_KERNEL_SOURCE"] = job["stubs"]
     log: list[str] = []
     try:
         with _stderr_into(log):
             bpf = bcc.BPF(text=job["text"].encode(), cflags=job["flags"])
             codes = {name: bpf.dump_func(name.encode()) for name in job["functions"]}
+            named: dict[str, int] = {}
+            for name in job["tables"]:
+                with suppress(KeyError):  # who loads it misses it
+                    named[name] = bpf[name.encode()].map_fd
     except Exception as error:  # bcc raises bare Exceptions
-        return {"kind": "other", "text": str(error) or repr(error), "log": "".join(log)}, []
-    _keep.append(bpf)
-    functions = []
-    for name, (kind, attach_type, target) in job["functions"].items():
-        try:  # by ourselves: bcc cannot load for a typed tracepoint
-            functions.append(_loaded(kind, codes[name], name, attach_type, target))
-        except OSError as error:
-            return {"kind": "verifier", "text": name, "log": error.strerror}, []
-    return {"ok": True}, functions + [bpf[name.encode()].map_fd for name in job["maps"]]
+        return {"kind": "other", "text": str(error) or repr(error), "log": "".join(log)}
+    return {"ok": True, "object": to_json(_object(codes, named, job["like"]))}
 
 
-def _loaded(kind: int, code: bytes, name: str, attach_type: int, target: int) -> int:
-    try:
-        return bpfcall.load_program(kind, code, name, attach_type=attach_type, target=target)
-    except OSError:  # again, for what the verifier says
-        return bpfcall.load_program(kind, code, name, attach_type=attach_type, target=target, log=_LOG_BYTES)
-
-
-_keep: list[Any] = []  # an object of bcc closes its descriptors when it goes
+def _object(codes: Mapping[str, bytes], named: Mapping[str, int], like: Mapping[str, str]) -> Object:
+    """From instructions that load bcc's own descriptors; `named` are those that we know by name."""
+    names = {fd: name for name, fd in named.items()}
+    used = {fd for code in codes.values() for fd in tables_named(code)}
+    inner = {named[outer]: named[one] for outer, one in like.items() if outer in named}
+    order = [*inner.values(), *sorted((used | names.keys()) - set(inner.values()))]  # what others are like comes first
+    places = {fd: place for place, fd in enumerate(order)}
+    tables = []
+    for fd in order:
+        told = bpfcall.table_facts(fd)
+        table = Table(names.get(fd, told.name), *told[1:])
+        tables.append(replace(table, inner=places[inner[fd]]) if fd in inner else table)
+    return Object(tuple(tables), {name: with_places(code, places) for name, code in codes.items()})
 
 
 @contextmanager
@@ -89,11 +90,8 @@ def main(fd: int) -> None:
     with socket.socket(fileno=fd) as peer:
         with peer.makefile("rb") as reader:
             job = json.load(reader)
-        answer, descriptors = compiled(job)
-        data = json.dumps(answer).encode()
+        data = json.dumps(compiled(job)).encode()
         peer.sendall(struct.pack("=I", len(data)) + data)
-        for start in range(0, len(descriptors), PER_MESSAGE):
-            socket.send_fds(peer, [b"\0"], descriptors[start : start + PER_MESSAGE])
         sys.stdout.flush()
         os._exit(0)  # LLVM's own farewell takes time and says nothing
 

@@ -14,15 +14,18 @@ import struct
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from appliance.catalog.events import OPENS, STATE
 from appliance.kernel import bpfcall
-from appliance.kernel.compiler import PER_MESSAGE
+from appliance.kernel.bpfcall import TableFacts
 from appliance.kernel.inventory import Inventory, fdinfo, id_cell
+from appliance.kernel.kept import Kept, key_of
 from appliance.kernel.layout import NUMBERS
+from appliance.kernel.objects import Object, from_json, ready
 from appliance.kernel.program import TRACED, Handler, ProgramSpec, bpf_folder
 from appliance.model.diagnostic import KernelError, NotSupportedError, VerifierError
 from appliance.model.event import EventType
@@ -30,6 +33,8 @@ from appliance.model.event import EventType
 _PATIENCE_S = 300.0
 _FLAGS = ("-Wno-macro-redefined", "-Werror=implicit")
 _TABLES = ("handlers", "operations", "plans", "asked", "asked_operations", "kinds", "books", "sleeping", "rings")
+_LIKE = {"rings": "ring_like"}  # a table of tables, and the table that these are like
+_LOG_BYTES = 16 << 20
 _CONSTANT = ("rings", "plans", "books")  # written before the start, or by our programs alone
 _BOOK = struct.Struct("=4Q")  # struct book of bpf/base.h
 _STATE, _WANTED, _NO_FAILED, _REAL = 1, 2, 4, 8  # KIND_* of bpf/base.h
@@ -228,9 +233,7 @@ class Program:
         """Detach, and give everything back to the kernel."""
         self._inventory.clear()
         self.detach()
-        for fd in (*self.rings, *self._programs.values(), *self._maps.values()):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        _close((*self.rings, *self._programs.values(), *self._maps.values()))
         self._programs = self._maps = {}
 
 
@@ -239,39 +242,111 @@ def _cell(handler: Handler, slot: int) -> tuple[str, int]:
     return ("operations", handler.number) if handler.operation else ("handlers", slot)
 
 
-def load(spec: ProgramSpec) -> Program:
-    """Compile and load; attach with `Program.attach`. Takes seconds.
+def load(spec: ProgramSpec, *, own_pid: int, kept: Kept | None = None) -> Program:
+    """Compile and load; attach with `Program.attach`. Takes seconds, most of which `kept` saves from the second start
+    on. The process `own_pid` is not judged.
 
     Raises `NotSupportedError` where bcc is missing, `VerifierError` where the kernel refuses a program, `KernelError`
     where the C does not compile.
     """
-    names = (*spec.functions, *_TABLES)
     job = {
         "text": spec.text,
         "flags": _FLAGS,
         "stubs": str(bpf_folder() / "stubs"),
-        "functions": {name: spec.how(name) for name in spec.functions},
-        "maps": _TABLES,
+        "functions": spec.functions,
+        "tables": [*_TABLES, *_LIKE.values()],
+        "like": _LIKE,
     }
-    found = dict(zip(names, _compiled(job, len(names)), strict=True))
-    maps = {name: found[name] for name in _TABLES}
+    key = "" if kept is None else key_of([json.dumps(job), *_stubs()])
+    made = kept.find(key) if kept is not None else None
+    if made is None:
+        made = _compiled(job)
+        programs, tables = _loaded(spec, made, own_pid)
+        if kept is not None:
+            kept.keep(key, made)
+    else:
+        programs, tables = _loaded(spec, made, own_pid)
+    held = [*programs.values(), *tables.values()]
+    try:
+        return _filled(spec, programs, tables, held)
+    except BaseException:
+        _close(held)
+        raise
+
+
+def _filled(spec: ProgramSpec, programs: Mapping[str, int], tables: Mapping[str, int], held: list[int]) -> Program:
+    """The program with its rings and all that its tables hold before it starts; what is opened is added to `held`."""
     rings = []
     for number, size in enumerate(spec.rings):
         try:
             rings.append(bpfcall.create_ring(size))
         except OSError as error:
             raise KernelError(f"cannot make a ring buffer of {size >> 10} KiB: {error}") from error
-        bpfcall.update(maps["rings"], number, struct.pack("=I", rings[-1]))
+        held.append(rings[-1])
+        bpfcall.update(tables["rings"], number, struct.pack("=I", rings[-1]))
     for slot, handler in spec.handlers.items():
         if handler.plan is not None:
-            bpfcall.update(maps["plans"], slot, handler.plan)
+            bpfcall.update(tables["plans"], slot, handler.plan)
     for name in _CONSTANT:
-        bpfcall.freeze(maps[name])
-    programs = {name: found[name] for name in spec.functions}
+        bpfcall.freeze(tables[name])
     inventory = Inventory()
-    for name, fd in (*programs.items(), *((f"table `{name}`", fd) for name, fd in maps.items())):
+    for name, fd in (*programs.items(), *((f"table `{name}`", fd) for name, fd in tables.items())):
         inventory.hold(f"the program `{name}`" if name in programs else f"the {name}", fd)
-    return Program(spec, tuple(rings), programs, maps, inventory, _cpus=possible_cpus())
+    return Program(spec, tuple(rings), programs, tables, inventory, _cpus=possible_cpus())
+
+
+def _stubs() -> list[str]:
+    """The headers that a text is compiled with."""
+    return [path.read_text() for path in sorted((bpf_folder() / "stubs").rglob("*.h"))]
+
+
+def _loaded(spec: ProgramSpec, made: Object, own_pid: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Descriptors of the programs, and of the tables that we write or read."""
+    fds: list[int] = []
+    programs: dict[str, int] = {}
+    try:
+        for table in made.tables:
+            inner = fds[table.inner] if table.inner >= 0 else 0
+            facts = TableFacts(table.name, table.kind, table.key_size, table.value_size, table.entries, table.flags)
+            try:
+                fds.append(bpfcall.create_table(facts, inner=inner))
+            except OSError as error:
+                raise KernelError(f"cannot make the table `{table.name}`: {error}") from error
+        code = {name: ready(made.functions[name], fds, own_pid) for name in spec.functions}
+        # the verifier works on as many processors as it is asked from; the longest programs first
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            order = sorted(code, key=lambda name: len(code[name]), reverse=True)
+            jobs = {name: pool.submit(_verified, name, code[name], *spec.how(name)) for name in order}
+        errors = []
+        for name, job in jobs.items():
+            try:
+                programs[name] = job.result()
+            except VerifierError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+    except BaseException:
+        _close((*fds, *programs.values()))
+        raise
+    tables = {table.name: fd for table, fd in zip(made.tables, fds, strict=True) if table.name in _TABLES}
+    _close(set(fds) - set(tables.values()))  # the programs hold them
+    return programs, tables
+
+
+def _verified(name: str, code: bytes, kind: int, attach_type: int, target: int) -> int:
+    try:
+        return bpfcall.load_program(kind, code, name, attach_type=attach_type, target=target)
+    except OSError:  # again, for what the verifier says
+        try:
+            return bpfcall.load_program(kind, code, name, attach_type=attach_type, target=target, log=_LOG_BYTES)
+        except OSError as error:
+            raise VerifierError(name, error.strerror or "") from error
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 def possible_cpus() -> int:
@@ -280,8 +355,8 @@ def possible_cpus() -> int:
     return int(ranges.replace(",", "-").rpartition("-")[2]) + 1
 
 
-def _compiled(job: Mapping[str, Any], count: int) -> list[int]:
-    """Have a job done by a process of its own; the descriptors that it hands over."""
+def _compiled(job: Mapping[str, Any]) -> Object:
+    """Have a job done by a process of its own."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -299,7 +374,7 @@ def _compiled(job: Mapping[str, Any], count: int) -> list[int]:
             answer = json.loads(b"".join(_exactly(ours, *struct.unpack("=I", b"".join(_exactly(ours, 4))))))
             if "ok" not in answer:
                 raise _error(answer)
-            return list(_descriptors(ours, count))
+            return from_json(answer["object"])
         except (OSError, EOFError) as error:
             child.kill()
             raise KernelError(f"the compiler ended early ({error}; status {child.wait()})") from error
@@ -316,14 +391,6 @@ def _exactly(peer: socket.socket, size: int) -> Iterator[bytes]:
         yield part
 
 
-def _descriptors(peer: socket.socket, count: int) -> Iterator[int]:
-    for start in range(0, count, PER_MESSAGE):
-        message, fds, _, _ = socket.recv_fds(peer, 1, PER_MESSAGE, socket.MSG_CMSG_CLOEXEC)
-        if not message or len(fds) != min(PER_MESSAGE, count - start):
-            raise EOFError(f"{len(fds)} descriptors, some are missing")
-        yield from fds
-
-
 def _error(answer: Mapping[str, str]) -> KernelError:
     text, log = answer["text"], answer["log"]
     match answer["kind"]:
@@ -333,7 +400,5 @@ def _error(answer: Mapping[str, str]) -> KernelError:
             return NotSupportedError(
                 text, "install Debian's python3-bpfcc and run from an environment that sees it (make setup)"
             )
-        case "verifier":
-            return VerifierError(text, log)
         case _:
             return KernelError(f"{text}\n{log}".strip())

@@ -16,6 +16,7 @@ from appliance.kernel import bpfcall
 from appliance.kernel.arch import IO_URING_OPERATIONS, SLOTS, Arch
 from appliance.kernel.btf import Btf
 from appliance.kernel.layout import LAYOUTS, c_structs
+from appliance.kernel.objects import OWN_PID_MARK
 from appliance.kernel.offsets import io_uring_macros, macros
 from appliance.kernel.plan import plan_of
 from appliance.model.event import EventType
@@ -117,10 +118,8 @@ def bpf_folder() -> Path:
     return Path(str(files("appliance.kernel") / "bpf"))
 
 
-def program_spec(
-    btf: Btf, arch: Arch, *, own_pid: int, buffers: Buffers, cpus: int, typed: bool = False
-) -> ProgramSpec:
-    """Put the program together. `own_pid` is not judged; `cpus` is the number of processors that may ever be there.
+def program_spec(btf: Btf, arch: Arch, *, buffers: Buffers, cpus: int, typed: bool = False) -> ProgramSpec:
+    """Put the program together. `cpus` is the number of processors that may ever be there.
     With `typed`, the end of a call is heard by a typed tracepoint (`kernel.probe.typed_calls` knows whether it can).
 
     Raises `NotSupportedError` for a kernel that lacks what the C reads.
@@ -132,7 +131,7 @@ def program_spec(
     values |= {f"COMPAT_NR_{name}": -1 for name in _NUMBERED}
     values |= {f"COMPAT_NR_{t.name}": n for n, t in arch.compat.items() if t.name in _NUMBERED}
     values |= {
-        "OWN_PID": own_pid,
+        "OWN_PID_MARK": OWN_PID_MARK,
         "RINGS": len(rings),
         "RING_BYTES": buffers.ring_bytes,
         "STATE_RING_BYTES": buffers.state_bytes,

@@ -11,9 +11,11 @@ import select
 import time
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from pathlib import Path
 
 from appliance.kernel.arch import this_arch
 from appliance.kernel.btf import read_btf
+from appliance.kernel.kept import Kept
 from appliance.kernel.loader import Books, Program, load, possible_cpus
 from appliance.kernel.merge import Merged
 from appliance.kernel.probe import describe_machine, require_platform, why_not_typed
@@ -40,14 +42,16 @@ class SyscallSource:
         real: bool = False,
         no_failed: bool = False,
         always_failed: Collection[EventType] = (),
+        programs: Path | None = None,
     ) -> None:
         """Compile, load and attach. Takes seconds; raises `KernelError` and its kin.
 
         `types` are the events to hear, beside those that keep state true; see `hear`. With `no_failed`, calls that
-        failed are dropped in the kernel, but for those of `always_failed` and those that keep state true.
+        failed are dropped in the kernel, but for those of `always_failed` and those that keep state true. What was
+        compiled is kept in the folder `programs`, and taken from there.
         """
         require_platform()
-        self._program: Program = self._loaded(buffers)
+        self._program: Program = self._loaded(buffers, None if programs is None else Kept(programs))
         self.spec: ProgramSpec = self._program.spec
         self._whole = frozenset(EventType if not no_failed else always_failed)
         try:
@@ -63,15 +67,15 @@ class SyscallSource:
         self._empty_looks = 0
 
     @staticmethod
-    def _loaded(buffers: Buffers) -> Program:
+    def _loaded(buffers: Buffers, kept: Kept | None) -> Program:
         btf, arch = read_btf(), this_arch()
-        put_together = partial(program_spec, btf, arch, own_pid=os.getpid(), buffers=buffers, cpus=possible_cpus())
+        put_together = partial(program_spec, btf, arch, buffers=buffers, cpus=possible_cpus())
         if why_not_typed(btf, arch) is None:
             try:
-                return load(put_together(typed=True))
+                return load(put_together(typed=True), own_pid=os.getpid(), kept=kept)
             except VerifierError as error:  # a kernel that knows less than we tried it with
                 _log.warning("the kernel refuses the typed program, the other one is used: %s", error)
-        return load(put_together())
+        return load(put_together(), own_pid=os.getpid(), kept=kept)
 
     def hear(self, types: Iterable[EventType], *, real: bool = False) -> None:
         """Hear these events from now on, and those that keep state true; no others. Any thread, but one at a time.

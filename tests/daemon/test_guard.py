@@ -16,6 +16,7 @@ import pytest
 
 from appliance.daemon.guard import FAREWELL_RULE, FILES_RULE, STILL_RULE, TAMPER_RULE, Guard, Trace, Watched
 from appliance.kernel import bpfcall
+from appliance.kernel.arch import SLOTS
 from appliance.kernel.layout import NUMBERS
 from appliance.kernel.program import Buffers
 from appliance.model.alert import FieldValue, Priority
@@ -155,7 +156,7 @@ def map_id(pid: int | str, name: str) -> int:
 # map_type, value_size, max_entries of /proc/PID/fdinfo; enum bpf_map_type: 2 array, 3 program array, 6 per-CPU array
 SHAPES: Mapping[str, Callable[[Mapping[str, str]], bool]] = {
     "asked": lambda m: (m["map_type"], m["value_size"], m["max_entries"]) == ("2", "4", "1024"),
-    "handlers": lambda m: m["map_type"] == "3",
+    "handlers": lambda m: (m["map_type"], int(m["max_entries"])) == ("3", SLOTS),
     "books": lambda m: m["map_type"] == "6" and m["value_size"] == "32",
     "kinds": lambda m: (m["map_type"], m["value_size"]) == ("2", "4") and int(m["max_entries"]) == len(NUMBERS),
 }

@@ -15,6 +15,7 @@ import pytest
 
 from appliance.kernel.arch import this_arch
 from appliance.kernel.btf import read_btf
+from appliance.kernel.kept import Kept
 from appliance.kernel.loader import load
 from appliance.kernel.program import MOST_RINGS, Buffers, ProgramSpec, program_spec
 from appliance.model.diagnostic import KernelError, NotSupportedError, VerifierError
@@ -24,13 +25,16 @@ PAGE = 4096
 
 @pytest.fixture(scope="module")
 def spec() -> ProgramSpec:
-    return program_spec(read_btf(), this_arch(), own_pid=os.getpid(), buffers=Buffers(1 << 20), cpus=2)
+    return program_spec(read_btf(), this_arch(), buffers=Buffers(1 << 20), cpus=2)
 
 
 @pytest.mark.kernel
 def test_text_that_does_not_compile_is_told_with_the_compilers_words(spec: ProgramSpec) -> None:
     with pytest.raises(KernelError, match=r"error: .*nonsense") as caught:
-        load(replace(spec, text="int at_x(void *ctx) { return nonsense; }", handlers={}, tracepoints={"x": "at_x"}))
+        load(
+            replace(spec, text="int at_x(void *ctx) { return nonsense; }", handlers={}, tracepoints={"x": "at_x"}),
+            own_pid=os.getpid(),
+        )
     assert not isinstance(caught.value, NotSupportedError | VerifierError)
 
 
@@ -41,7 +45,7 @@ def test_a_program_that_the_kernel_refuses_is_named_and_the_verifiers_log_kept(s
         "int at_x(struct bpf_raw_tracepoint_args *ctx) { return no_such_helper(); }"
     )
     with pytest.raises(VerifierError) as caught:
-        load(replace(spec, text=text, handlers={}, tracepoints={"x": "at_x"}))
+        load(replace(spec, text=text, handlers={}, tracepoints={"x": "at_x"}), own_pid=os.getpid())
     assert "at_x" in str(caught.value)
     assert "9999" in caught.value.log
 
@@ -53,7 +57,9 @@ def test_a_bcc_that_is_not_there_is_told_with_what_to_install() -> None:
     with ours, theirs:
         child = subprocess.Popen([sys.executable, "-c", script, str(theirs.fileno())], pass_fds=[theirs.fileno()])
         theirs.close()
-        ours.sendall(json.dumps({"text": "", "functions": [], "maps": [], "stubs": "", "flags": []}).encode())
+        ours.sendall(
+            json.dumps({"text": "", "functions": [], "tables": [], "like": {}, "stubs": "", "flags": []}).encode()
+        )
         ours.shutdown(socket.SHUT_WR)
         with ours.makefile("rb") as answer:
             (size,) = struct.unpack("=I", answer.read(4))
@@ -72,7 +78,7 @@ def test_a_compiler_that_dies_is_an_error_not_a_hang(
     dying.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(dying))
     with pytest.raises(KernelError, match="ended early"):
-        load(spec)
+        load(spec, own_pid=os.getpid())
 
 
 def descriptors() -> int:
@@ -80,12 +86,20 @@ def descriptors() -> int:
 
 
 @pytest.mark.kernel
-def test_what_was_loaded_is_given_back(spec: ProgramSpec) -> None:
-    before = descriptors()
-    program = load(spec)
-    program.attach()
-    program.close()
-    assert descriptors() == before
+def test_what_was_loaded_is_given_back_and_the_next_start_needs_no_compiler(
+    spec: ProgramSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, kept = descriptors(), Kept(tmp_path / "programs")
+    for executable in (sys.executable, "/bin/false"):
+        monkeypatch.setattr(sys, "executable", executable)
+        program = load(spec, own_pid=os.getpid(), kept=kept)
+        program.attach()
+        program.close()
+        assert descriptors() == before
+    (file,) = (tmp_path / "programs").iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(KernelError, match="ended early"):  # it is compiled again
+        load(spec, own_pid=os.getpid(), kept=kept)
 
 
 @pytest.mark.parametrize(("cpus", "per_ring", "rings"), [(1, 2, 1), (2, 2, 1), (5, 2, 3), (8, 0, 1), (256, 2, 16)])

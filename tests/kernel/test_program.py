@@ -24,7 +24,7 @@ pytestmark = pytest.mark.kernel
 
 def put_together(btf: Btf, **changes: object) -> ProgramSpec:
     arch = replace(this_arch(), **changes) if changes else this_arch()
-    return program_spec(btf, arch, own_pid=os.getpid(), buffers=Buffers(1 << 20), cpus=2)
+    return program_spec(btf, arch, buffers=Buffers(1 << 20), cpus=2)
 
 
 def test_a_kernel_whose_tracepoints_do_not_tell_of_requests_is_blind_to_io_uring() -> None:
@@ -50,7 +50,7 @@ def test_the_end_of_a_call_is_typed_where_the_kernel_takes_it_and_raw_elsewhere(
     """The registers are then loaded instead of read by a call, which every call pays that nobody asks about."""
     btf, arch = read_btf(), this_arch()
     assert why_not_typed(btf, arch) is None  # CI's kernel and all of Debian's take it
-    spec = program_spec(btf, arch, own_pid=os.getpid(), buffers=Buffers(1 << 20), cpus=2, typed=True)
+    spec = program_spec(btf, arch, buffers=Buffers(1 << 20), cpus=2, typed=True)
     assert "#define TYPED 1" in spec.text
     target = btf.typed_tracepoint("sys_exit")
     assert spec.typed == {"sys_exit": target}
@@ -66,9 +66,9 @@ def test_the_end_of_a_call_is_typed_where_the_kernel_takes_it_and_raw_elsewhere(
 
 def test_the_raw_program_hears_the_same() -> None:
     """What runs where typed tracepoints are refused: loaded and attached here, an open is told."""
-    spec = program_spec(read_btf(), this_arch(), own_pid=1, buffers=Buffers(1 << 20), cpus=possible_cpus())
+    spec = program_spec(read_btf(), this_arch(), buffers=Buffers(1 << 20), cpus=possible_cpus())
     assert spec.typed == {}
-    program = load(spec)
+    program = load(spec, own_pid=1)
     try:
         program.hear({EventType.OPENAT})
         program.attach()

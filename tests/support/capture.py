@@ -16,6 +16,7 @@ from appliance.model.event import Event, EventType, RawEvent
 from appliance.sources.accounts import HostAccounts
 from appliance.sources.procfs import Procfs
 from appliance.sources.syscall import SyscallSource
+from tests.support.daemon import PROGRAMS
 
 PATIENCE_S = 180  # how long a program may take on a machine that has much else to do
 
@@ -44,7 +45,7 @@ class Capture:
         real: bool = False,
         ring_bytes: int = 16 << 20,
     ) -> None:
-        self.source = SyscallSource(Buffers(ring_bytes, 32 << 20), types, real=real)
+        self.source = SyscallSource(Buffers(ring_bytes, 32 << 20), types, real=real, programs=PROGRAMS)
         processes = Procfs()
         self.state = State(
             accounts=HostAccounts(),

@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / ".venv" / "bin" / "tercel"
+PROGRAMS = Path(tempfile.gettempdir()) / f"tercel-test-programs-{os.geteuid()}"
+"""Where compiled programs are kept from test to test: compiling takes most of a start."""
 START_S = 120.0
 END_S = 60.0
 
@@ -63,6 +66,7 @@ class Daemon:
             "guard": {"state_file": str(folder / "run.json")},
             **(config or {}),
         }
+        settings["capture"] = {"programs": str(PROGRAMS), **settings.get("capture", {})}
         self._config.write_text(yaml.safe_dump(settings))
         self._argv = [*prefix, str(COMMAND), "run", "-c", str(self._config), *argv]
         self._env = {**os.environ, **(env or {})}
