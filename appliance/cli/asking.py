@@ -1,12 +1,13 @@
 """What verbs that ask the running appliance share: where its socket is, and what to say when nobody answers.
 
-Comes in: arguments. Goes out: a connection, or a message and None.
+Comes in: arguments. Goes out: a connection or an answer, or a message and None.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from appliance.cli.terminal import print_diagnostics, say
 from appliance.config.files import default_config
@@ -32,6 +33,19 @@ def connect(args: argparse.Namespace) -> ControlClient | None:
     except ConfigError as error:
         print_diagnostics(error.diagnostics)
     return None
+
+
+def ask(args: argparse.Namespace, what: str) -> dict[str, Any] | None:
+    """One answer of the appliance that the arguments mean; None where there is none, and that was said."""
+    client = connect(args)
+    if client is None:
+        return None
+    with client:
+        try:
+            return client.ask(what)
+        except ControlError as error:
+            say(f"error: {printable(str(error))}")
+            return None
 
 
 def _socket_of(config: Path | None) -> Path:

@@ -7,7 +7,6 @@ configuration. Never: a flag that is taken and does nothing.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -22,10 +21,10 @@ from appliance.catalog.fields import CLASSES
 from appliance.cli import check, listing
 from appliance.cli.loading import load_generation
 from appliance.cli.show import find_rule
-from appliance.cli.terminal import print_notes, say
+from appliance.cli.terminal import say
 from appliance.config.load import SECRET_TEXTS, load_schema
 from appliance.config.settings import Config
-from appliance.daemon.generation import files_of
+from appliance.daemon.generation import file_digests, files_of
 from appliance.model.rule import Rule
 from appliance.model.text import json_safe, printable
 
@@ -158,7 +157,6 @@ def _of_rules(args: argparse.Namespace) -> int:
     elif args.all_rules:
         _describe(rules, as_json=config.json_output)
     else:
-        print_notes(config.notes)
         judged = len(generation.ruleset.rules)
         say(f"ok: {config.path or 'built-in defaults'}: {judged} of {len(rules)} rules enabled; nothing was started")
     return 0
@@ -179,6 +177,7 @@ def _describe(rules: tuple[Rule, ...], *, as_json: bool) -> None:
 
 def _support(config: Config) -> dict[str, object]:
     system = platform.uname()
+    digests = file_digests(files_of(config))
     return {
         "version": __version__,
         "python": platform.python_version(),
@@ -186,7 +185,7 @@ def _support(config: Config) -> dict[str, object]:
                         "version": system.version},
         "cmdline": [_shown(word) for word in sys.argv],
         "config": str(config.path) if config.path else None,
-        "files": [{"path": str(path), "sha256": _digest(path)} for path in files_of(config)],
+        "files": [{"path": str(path), "sha256": digest or None} for path, digest in digests.items()],
         "notes": [note.render() for note in config.notes],
         "sinks": sorted(_enabled(config)),
         "uid": os.geteuid(),
@@ -203,10 +202,3 @@ def _shown(word: str) -> str:
     """An argument of the command line, without the values of keys that hold secrets."""
     key, equals, _ = word.partition("=")
     return f"{key}=(not shown)" if equals and any(key.endswith(k) or k.startswith(key) for k in SECRET_TEXTS) else word
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None

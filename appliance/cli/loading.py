@@ -9,7 +9,7 @@ import argparse
 import itertools
 from pathlib import Path
 
-from appliance.cli.terminal import print_diagnostics
+from appliance.cli.terminal import print_diagnostics, print_notes
 from appliance.config.files import default_config
 from appliance.config.load import load_config
 from appliance.daemon.generation import Generation, build_generation
@@ -31,7 +31,7 @@ def add_rule_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_generation(args: argparse.Namespace, *options: str) -> Generation | None:
-    """Configuration and rules, built as the daemon builds them. Ids count from `replay:1`; warnings are told."""
+    """Configuration and rules, built as the daemon builds them. Ids count from `replay:1`. Tells warnings and notes."""
     numbers = itertools.count(1)
     try:
         config = load_config(
@@ -42,4 +42,5 @@ def load_generation(args: argparse.Namespace, *options: str) -> Generation | Non
         print_diagnostics(error.diagnostics)
         return None
     print_diagnostics(generation.warnings)
+    print_notes(config.notes)
     return generation

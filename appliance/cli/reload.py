@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 
-from appliance.cli.asking import add_socket_options, connect
+from appliance.cli.asking import add_socket_options, ask
 from appliance.cli.terminal import print_diagnostics, say
-from appliance.daemon.control import ControlError, diagnostic_from_json
+from appliance.daemon.control import diagnostic_from_json
 from appliance.model.text import printable
 
 
@@ -29,15 +29,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Ask, wait, tell."""
-    client = connect(args)
-    if client is None:
+    verdict = ask(args, "reload")
+    if verdict is None:
         return 1
-    with client:
-        try:
-            verdict = client.ask("reload")
-        except ControlError as error:
-            say(f"error: {printable(str(error))}")
-            return 1
     print_diagnostics(diagnostic_from_json(d) for d in verdict["diagnostics"])
     number = verdict["generation"]
     if not verdict["accepted"]:

@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from appliance.cli.asking import add_socket_options, connect
-from appliance.cli.terminal import print_diagnostics, say
-from appliance.daemon.control import ControlError, diagnostic_from_json
+from appliance.cli.asking import add_socket_options, ask
+from appliance.cli.terminal import print_diagnostics
+from appliance.daemon.control import diagnostic_from_json
 from appliance.model.text import printable
 
 Json = Mapping[str, Any]
@@ -36,15 +36,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Ask and print."""
-    client = connect(args)
-    if client is None:
+    status = ask(args, "status")
+    if status is None:
         return 1
-    with client:
-        try:
-            status = client.ask("status")
-        except ControlError as error:
-            say(f"error: {printable(str(error))}")
-            return 1
     if args.json:
         print(json.dumps(status))
     else:

@@ -69,7 +69,7 @@ def load_config(
         raise ConfigError(_against_schema(document))
     first = [text for text in overrides if text.startswith("config_files")]
     problems += _set(document, first)
-    included, told = _include(document, path, environment, problems)
+    included, folders, told = _include(document, path, environment, problems)
     problems += _set(document, [text for text in overrides if text not in first])
     if not problems:
         _drop_unset(document.root, load_schema())
@@ -110,7 +110,7 @@ def load_config(
     problems = list(_inconsistencies(config, document))
     if problems:
         raise ConfigError(problems)
-    return replace(config, included=included, notes=tuple(notes))
+    return replace(config, included=included, folders=folders, notes=tuple(notes))
 
 
 def _place(diagnostic: Diagnostic) -> tuple[str, int, int]:
@@ -136,11 +136,12 @@ def _set(document: Document, options: Sequence[str]) -> list[Diagnostic]:
 
 def _include(
     document: Document, path: Path | None, environment: Mapping[str, str], problems: list[Diagnostic]
-) -> tuple[tuple[Path, ...], list[Note]]:
-    """Merge what `config_files` names into the document. The files, and notes of those passed over."""
+) -> tuple[tuple[Path, ...], tuple[Path, ...], list[Note]]:
+    """Merge what `config_files` names into the document. The files, the folders, and notes of those passed over."""
     node = document.root.value.get("config_files")
     notes: list[Note] = []
     found: list[Path] = []
+    folders: list[Path] = []
     for i, entry in enumerate(node.value if node is not None and isinstance(node.value, list) else ()):
         value = entry.plain()
         name, strategy = (value.get("path"), value.get("strategy", "append")) if isinstance(value, dict) else (
@@ -149,6 +150,8 @@ def _include(
             continue  # the schema says what is wrong with it
         place = (path.parent if path is not None else Path()) / name
         files = _files_of(place)
+        if _is_folder(place):
+            folders.append(place)
         if not files and not _there(place):
             if _is_falcos(place):
                 notes.append(Note(("config_files",), f"{place}: not there, and passed over as Falco passes it over"))
@@ -163,10 +166,15 @@ def _include(
                     document.diagnose("too-many-files", f"`config_files` names more than {_FILES_MAX} files",
                                       ("config_files", i), "is this the right folder?")
                 )  # fmt: skip
-                return tuple(found), notes
+                return tuple(found), tuple(folders), notes
             found.append(file)
             problems += _merge_file(document, file, strategy, environment)
-    return tuple(found), notes
+    return tuple(found), tuple(folders), notes
+
+
+def _is_folder(place: Path) -> bool:
+    """As `_there`: without an error for a name that can be none."""
+    return os.path.isdir(place)  # noqa: PTH112
 
 
 def _files_of(place: Path) -> list[Path]:

@@ -320,11 +320,13 @@ class Plugin:
 class Config:
     """All settings of one run. `path` is the file they came from, None for the built-in defaults.
 
-    `included` are the further files that `config_files` named; `notes` what they ask for that is otherwise here.
+    `included` are the further files that `config_files` named, `folders` the folders; `notes` what they ask for that is
+    otherwise here.
     """
 
     path: Path | None = None
     included: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
     notes: tuple[Note, ...] = ()
     rules_files: tuple[Path, ...] = ()
     rules: tuple[RuleSwitch, ...] = ()

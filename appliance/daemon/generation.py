@@ -5,7 +5,9 @@ Comes in: a checked `Config`. Goes out: a `Generation`. Never: half of one; a mi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -193,25 +195,22 @@ def asks_where(rules: Iterable[Rule]) -> bool:
 
 
 def files_of(config: Config) -> Iterator[Path]:
-    """The files that a configuration is made of and names as rules, those of folders in the order of their names."""
+    """The files that a configuration is made of and names as rules, those of folders in the order of their names.
+
+    Folders are among them, so that a first file in an empty one is noticed; `file_digests` leaves them out.
+    """
     if config.path is not None:
         yield config.path
-    folders = dict.fromkeys(path.parent for path in config.included)
-    yield from dict.fromkeys([*config.included, *(new for folder in folders for new in _yaml_files(folder))])
-    yield from config.included
+    yield from dict.fromkeys([*config.included, *(path for folder in config.folders for path in _yaml_files(folder))])
     for path in config.rules_files:
-        try:
-            yield from sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml"))
-        except OSError:  # no folder, or none that can be read
-            yield path
+        yield from _yaml_files(path)
 
 
-def _yaml_files(folder: Path) -> Iterator[Path]:
-    """Files beside those that were included: one that comes anew is included at the next load."""
-    try:
-        yield from sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))
-    except OSError:
-        return
+def _yaml_files(path: Path) -> Iterator[Path]:
+    """A file; or a folder, and the files in it: one that comes anew is read at the next load."""
+    yield path
+    with contextlib.suppress(OSError):  # no folder, or none that can be read
+        yield from sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml"))
 
 
 def one_digest(digests: Mapping[Path, str]) -> str:
@@ -223,8 +222,8 @@ def one_digest(digests: Mapping[Path, str]) -> str:
 
 
 def file_digests(paths: Iterable[Path]) -> dict[Path, str]:
-    """The SHA-256 of each file, in hexadecimal; empty where it cannot be read."""
-    return {path: _digest(path) for path in paths}
+    """The SHA-256 of each file, in hexadecimal; empty where it cannot be read. Folders have none."""
+    return {path: _digest(path) for path in paths if not os.path.isdir(path)}  # noqa: PTH112  (no error)
 
 
 def _digest(path: Path) -> str:

@@ -122,6 +122,8 @@ class Reloader:
         else:
             try:
                 self._adopt(old, new)
+            except DiagnosticsError as error:
+                reasons = error.diagnostics
             except Exception as error:
                 log.exception("an error of ours while a generation was adopted")
                 reasons = (_bug(error),)

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from appliance import __version__
-from appliance.config.settings import Config, Metrics
+from appliance.config.settings import Config, Metrics, Webserver
 from appliance.daemon.assemble import Appliance
 from appliance.daemon.control import ControlError, ControlServer, diagnostic_to_json
 from appliance.daemon.cost import CostMeter
@@ -34,7 +34,7 @@ from appliance.daemon.systemd import Notifier
 from appliance.daemon.watch import Watcher
 from appliance.daemon.web import JSON, WebError, WebServer, error_text
 from appliance.model.alert import FieldValue, Priority
-from appliance.model.diagnostic import Severity
+from appliance.model.diagnostic import Diagnostic, DiagnosticsError, Severity
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,17 @@ class Service:
         ):
             signal.signal(number, _handler(action))
         self.reloader.start()
-        self._follow(None, self.reloader.current.config)
+        config = self.reloader.current.config
+        control = web = None
+        try:
+            control = self._listening(config)
+        except ControlError as error:
+            log.warning("no control socket, so `tercel reload` and `tercel status` will not work: %s", error)
+        try:
+            web = self._serving(config)
+        except WebError as error:
+            log.error("no web server: %s", error)
+        self._follow(None, config, control, web)
         self._guard.start({"version": __version__, "started_ns": time.time_ns()})
         self._record(None, self.reloader.current)
         self._appliance.loop.pulse = lambda: self._notifier.alive(self._line)
@@ -145,9 +155,23 @@ class Service:
     # -- reload
 
     def _adopt(self, old: Generation, new: Generation) -> None:
-        self._appliance.adopt(old, new)
+        """What can fail comes first: a port that is taken refuses the reload, and the old generation goes on."""
+        control = web = None
+        try:
+            if old.config.control_socket != new.config.control_socket:
+                control = self._listening(new.config)
+            if old.config.webserver != new.config.webserver:
+                web = self._serving(new.config, old.config.webserver)
+            self._appliance.adopt(old, new)
+        except Exception as error:
+            for made in (control, web):
+                if made is not None:
+                    made.stop()
+            if isinstance(error, ControlError | WebError):
+                raise DiagnosticsError([_cannot_listen(error)]) from error
+            raise
         self._appliance.on_loop(lambda: self._record(old, new))
-        self._follow(old.config, new.config)
+        self._follow(old.config, new.config, control, web)
 
     def _record(self, old: Generation | None, new: Generation) -> None:
         """Recordings as a generation has them. On the loop's thread, or before it runs."""
@@ -203,12 +227,20 @@ class Service:
             {"reload.by": who, "reload.errors": len(errors), "generation": verdict.number, "reload.first": first},
         )
 
-    def _follow(self, old: Config | None, new: Config) -> None:
-        """Start, end or move what listens and watches, as a new configuration has it."""
+    def _follow(self, old: Config | None, new: Config, control: ControlServer | None, web: WebServer | None) -> None:
+        """Start, end or move what listens and watches, as a new configuration has it. The servers are the new ones,
+        `web` not started yet."""
         if old is None or old.control_socket != new.control_socket:
-            self._listen(new)
+            if self._control is not None:
+                self._control.stop()
+            self._control = control
         if old is None or old.webserver != new.webserver:
-            self._serve(new)
+            if self._web is not None:
+                self._web.stop()
+            self._web = web
+            if web is not None:
+                web.start()
+                log.info("web server on %s port %d", new.webserver.listen_address, web.port)
         if old is None or old.metrics != new.metrics:
             self._take_snapshots(new.metrics)
         if self._watcher is not None and not new.watch_config_files:
@@ -219,10 +251,9 @@ class Service:
         elif new.watch_config_files:
             self._watch()
 
-    def _listen(self, config: Config) -> None:
-        if self._control is not None:
-            self._control.stop()
-        self._control = ControlServer(
+    def _listening(self, config: Config) -> ControlServer:
+        """A control socket that answers. Raises `ControlError`."""
+        control = ControlServer(
             config.control_socket,
             {
                 "reload": self._answer_reload,
@@ -231,11 +262,8 @@ class Service:
                 "versions": lambda _: dict(versions()),
             },
         )
-        try:
-            self._control.start()
-        except ControlError as error:
-            log.warning("no control socket, so `tercel reload` and `tercel status` will not work: %s", error)
-            self._control = None
+        control.start()
+        return control
 
     def _watch(self) -> None:
         watcher = Watcher(
@@ -250,24 +278,22 @@ class Service:
         else:
             self._watcher = watcher
 
-    def _serve(self, config: Config) -> None:
-        if self._web is not None:
-            self._web.stop()
-            self._web = None
-        if not config.webserver.enabled:
-            return
+    def _serving(self, config: Config, before: Webserver | None = None) -> WebServer | None:
+        """A web server that has its port, and is not started; None where none is wanted. Raises `WebError`.
+
+        `before` are the settings of the one that runs: where its address stays the same, so does its socket.
+        """
+        settings = config.webserver
+        if not settings.enabled:
+            return None
         pages = {
             "/versions": lambda accept, details: (HTTPStatus.OK, JSON, json.dumps(versions())),
             "/metrics": self._metrics_page,
-            config.webserver.k8s_healthz_endpoint: self._health_page,
+            settings.k8s_healthz_endpoint: self._health_page,
         }
-        try:
-            self._web = WebServer(config.webserver, pages)
-        except WebError as error:
-            log.error("no web server: %s", error)
-            return
-        self._web.start()
-        log.info("web server on %s port %d", config.webserver.listen_address, self._web.port)
+        at = (settings.listen_address, settings.listen_port)
+        same = before is not None and at == (before.listen_address, before.listen_port)
+        return WebServer(settings, pages, self._web if same else None)
 
     def _take_snapshots(self, metrics: Metrics) -> None:
         if self._snapshots is not None:
@@ -339,6 +365,11 @@ class Service:
 
     def _answer_status(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return to_json(self.status.read())
+
+
+def _cannot_listen(error: ControlError | WebError) -> Diagnostic:
+    key = "control_socket" if isinstance(error, ControlError) else "webserver"
+    return Diagnostic("cannot-listen", f"`{key}`: {error}", hint="choose another place, or end what has this one")
 
 
 def _handler(action: Callable[[], None]) -> Callable[[int, FrameType | None], None]:

@@ -46,9 +46,13 @@ Page = Callable[[str, bool], tuple[HTTPStatus, str, str]]
 class WebServer:
     """Serves pages until `stop`. `pages` maps a path to who makes it."""
 
-    def __init__(self, settings: Webserver, pages: Mapping[str, Page]) -> None:
-        """Bind, and read the certificate and the token. Raises `WebError`."""
-        self._server = _bind(settings)
+    def __init__(self, settings: Webserver, pages: Mapping[str, Page], before: WebServer | None = None) -> None:
+        """Bind, and read the certificate and the token. Raises `WebError`.
+
+        `before` is one that serves the same address until this one starts: the two share its socket, so that no client
+        is turned away between them.
+        """
+        self._server: _Server = _bind(settings, None if before is None else before._server.socket.dup())
         try:
             self._server.pages = dict(pages)
             self._server.open_pages = frozenset({settings.k8s_healthz_endpoint})
@@ -74,11 +78,8 @@ class WebServer:
 
     def stop(self) -> None:
         """Listen no more. Requests that are being answered end on their own, in a few seconds at most."""
-        self._server.shutdown()
-        self.close()
-
-    def close(self) -> None:
-        """Give the port back, of a server that was never started."""
+        if self._thread.is_alive():
+            self._server.shutdown()
         self._server.server_close()
 
 
@@ -121,10 +122,10 @@ def _tls(settings: Webserver) -> ssl.SSLContext | None:
     return context
 
 
-def _bind(settings: Webserver) -> _Server:
+def _bind(settings: Webserver, listening: socket.socket | None) -> _Server:
     kind = _ServerV6 if ":" in settings.listen_address else _Server
     try:
-        return kind((settings.listen_address, settings.listen_port), _Handler)
+        return kind((settings.listen_address, settings.listen_port), _Handler, listening)
     except (OSError, OverflowError) as error:
         raise WebError(f"cannot listen on {settings.listen_address} port {settings.listen_port}: {error}") from error
 

@@ -76,6 +76,10 @@ class Sink(ABC):
     def look(self) -> None:  # noqa: B027  (for those that can lose a connection)
         """Called now and then while no alert comes. Raises `DeliveryError` where the other end has gone."""
 
+    def abandon(self) -> None:  # noqa: B027  (for those that hold what would outlive us)
+        """Its time is up, and its thread is still within a call: end what would go on without us, soon. By another
+        thread, and once."""
+
     @abstractmethod
     def close(self) -> None:
         """Give back what is held open. No alert follows."""

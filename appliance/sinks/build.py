@@ -59,7 +59,7 @@ def build_sinks(config: Config, stream: TextIO) -> list[Sink]:
 
 _NOT_OF_SINKS = frozenset({
     "path", "rules_files", "rules", "priority", "rule_matching", "log_level", "log_stderr",
-    "log_syslog", "append_output", "included", "notes", "watch_config_files", "containers", "capture",
+    "log_syslog", "append_output", "included", "folders", "notes", "watch_config_files", "containers", "capture",
     "syscall_event_drops", "base_syscalls", "canary", "control_socket", "webserver", "metrics", "guard",
 })  # fmt: skip
 """Keys that no sink reads. Whatever is not named here and changes makes all sinks anew: rather once too often."""

@@ -300,6 +300,8 @@ class _Worker:
             self._in_hand = 0
             if left:
                 self._lose(AT_END, left)
+        if self._thread.is_alive():
+            self._sink.abandon()
         return self.stats()
 
     def stats(self) -> SinkStats:

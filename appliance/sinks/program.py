@@ -1,7 +1,8 @@
 """Alerts to the standard input of a program, one line each.
 
-Comes in: alerts. Goes out: lines to a process that runs in a session of its own. Never: a shell, or a wait longer than
-the deadline for a program that does not read; it is ended then.
+Comes in: alerts. Goes out: lines to a process that runs in a session of its own. Never: a shell, a wait longer than the
+deadline for a program that does not read, or a program that outlives us because it does not care that its input has
+ended: it and its children are asked to end, then made to.
 
 Its standard output goes to our standard error, so that it does not stand among alerts.
 """
@@ -23,6 +24,7 @@ from appliance.model.wire import Format, line
 from appliance.sinks.base import Sink
 
 _GRACE_S = 1.0  # between asking a program to end and forcing it
+_LOOK_S = 0.02  # between two looks whether it has ended
 _STDERR = 2
 
 
@@ -38,6 +40,8 @@ class ProgramSink(Sink):
         self._keep_alive = keep_alive
         self._timeout_s = timeout_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._abandoned = False
+        self._group = 0  # that of the program that was started last, 0 when it is known to be gone
 
     def deliver(self, alert: Alert) -> None:
         """Write one line; without `keep_alive` the program must then end with status 0."""
@@ -62,8 +66,12 @@ class ProgramSink(Sink):
                 )
             except (OSError, ValueError) as error:
                 raise DeliveryError(f"cannot start {printable(self._argv[0])}: {error}", retry=False) from error
+            self._group = self._process.pid  # it leads a session of its own
             assert self._process.stdin is not None  # noqa: S101
             os.set_blocking(self._process.stdin.fileno(), False)
+            if self._abandoned:  # meanwhile
+                self._end(0)
+                raise DeliveryError("the appliance ends", retry=False)
         return self._process
 
     def _write(self, process: subprocess.Popen[bytes], data: bytes, deadline: float) -> None:
@@ -87,24 +95,54 @@ class ProgramSink(Sink):
         except subprocess.TimeoutExpired as error:
             self._end(0)
             raise DeliveryError(f"{self._argv[0]}: not ended within {self._timeout_s:g} s", retry=False) from error
-        self._process = None
+        self._process, self._group = None, 0
         if status != 0:
             raise DeliveryError(f"{self._argv[0]}: ended with status {status}", retry=False)
 
     def _end(self, patience_s: float) -> None:
-        """Let the program go: its input is closed, then it is asked to end, then it is made to."""
+        """Let the program go: its input is closed, then it and its children are asked to end, then they are made to."""
         process, self._process = self._process, None
         if process is None:
             return
         assert process.stdin is not None  # noqa: S101
         with contextlib.suppress(OSError):
             process.stdin.close()
-        for number, wait_s in ((0, patience_s), (signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)  # it is the leader of its group; the group may outlive it
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(wait_s)
+        if self._gone(process, patience_s):
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self._signal(number)
+            if self._gone(process, _GRACE_S):
                 return
+
+    def _gone(self, process: subprocess.Popen[bytes], patience_s: float) -> bool:
+        """Whether nothing of the program is left, or will be within this time."""
+        deadline = time.monotonic() + patience_s
+        while process.poll() is None or self._signal(0):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK_S)
+        self._group = 0
+        return True
+
+    def _signal(self, number: int) -> bool:
+        """A signal to the whole group; whether somebody was there to get it."""
+        group = self._group
+        if not group:
+            return False
+        try:
+            os.killpg(group, number)
+        except (ProcessLookupError, PermissionError):  # gone, or another user's by now: not ours to end
+            return False
+        return True
+
+    def abandon(self) -> None:
+        """End the program that its thread waits for."""
+        self._abandoned = True
+        self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_S
+        while self._signal(0) and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+        self._signal(signal.SIGKILL)
 
     def close(self) -> None:
         """Close the program's input and wait a moment for its end."""

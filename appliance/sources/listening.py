@@ -33,11 +33,26 @@ class BoundedServer(ThreadingHTTPServer):
     tls: ssl.SSLContext | None
     handshakes_failed = 0
 
+    def __init__(
+        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], listening: socket.socket | None = None
+    ) -> None:
+        """Bind and listen; or go on with a socket that listens already, which is ours from now on. Raises OSError."""
+        if listening is None:
+            super().__init__(address, handler)
+            return
+        super().__init__(address, handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
+        self._name(listening)
+
     def server_bind(self) -> None:
         """Bind; not as HTTPServer does, which asks the resolver for a name."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
+        self._name(self.socket)
+
+    def _name(self, bound: socket.socket) -> None:
+        self.server_address = bound.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:

@@ -55,6 +55,15 @@ def test_a_replay_is_the_same_twice() -> None:
     assert "Warning Read of a sensitive file (file=/etc/shadow" in text
 
 
+@pytest.mark.parametrize("verb", [["replay", "-"], ["test", "rules/cases"], ["show", RULE], ["explain", RULE, "-"]])
+def test_what_a_configuration_asks_for_in_vain_is_told_offline_too(verb: list[str]) -> None:
+    done = subprocess.run(
+        [COMMAND, verb[0], "-o", "libs_logger={enabled: true}", *verb[1:]],
+        input="{}", capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert "note: of this configuration 1 settings have no effect" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "error"),
     [

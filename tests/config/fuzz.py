@@ -2,21 +2,19 @@
 """A fuzzer over all that reads configuration: YAML, variables, further files, options, the schema, secrets.
 
 Mutates the configuration of this checkout (and Falco's, where it lies beside it): keys and lines cut, doubled, moved
-and replaced. Whatever is read gives a `Config` or diagnostics that can be printed; one that crashes or takes longer
-than LIMIT_S is printed with its seed.
+and replaced. Whatever is read gives a `Config` or diagnostics that can be printed; one that crashes or hangs is
+printed with its seed.
 
 usage: tests/config/fuzz.py [--seconds N] [--seed N]
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import random
-import resource
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +22,8 @@ sys.path.insert(0, str(ROOT))
 
 from appliance.config.load import load_config  # noqa: E402
 from appliance.model.diagnostic import ConfigError  # noqa: E402
+from tests.support import fuzzing  # noqa: E402
 
-LIMIT_S = 20.0  # for one file: a hang, not a slow machine
 _PIECES = [
     "[", "]", "{", "}", ": ", "- ", "'", '"', "\t", "\n", "  ", "&a ", "*a", "<<: ", "|", ">", "#", "!!int ", "!!x ",
     "? ", "---\n", "${", "}", "$${X}", "${X:-", "${HOME}", "\x00", "\u202e", "é", "null", "true", "-1", "1e400",
@@ -78,51 +76,42 @@ def mutate(text: str, rng: random.Random) -> str:
     return text[:100_000]
 
 
-def fuzz(seconds: float, seed: int) -> tuple[int, int, float]:
-    """How many were read, how many of them accepted, and the longest time of one. Raises what reading one raises."""
+def fuzz(seconds: float, seed: int) -> fuzzing.Tally:
+    """Raises what reading one raises."""
     texts = seeds()
-    rng = random.Random(seed)
-    count, accepted, longest = 0, 0, 0.0
-    end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        while time.monotonic() < end:
-            text, extra = mutate(rng.choice(texts), rng), mutate(rng.choice(texts), rng)
-            options = rng.sample(_OPTIONS, rng.choice([0, 0, 1, 2]))
-            (folder / "main.yaml").write_text(text, errors="surrogatepass")
-            (folder / "extra.yaml").write_text(extra, errors="surrogatepass")
-            start = time.monotonic()
-            try:
-                config = load_config(
-                    folder / "main.yaml",
-                    overrides=options,
-                    environment={"HOME": "/${X}", "CREDENTIALS_DIRECTORY": name},
-                )
-                repr([note.render() for note in config.notes])
-                accepted += 1
-            except ConfigError as error:
-                assert error.diagnostics
-                str(error)
-            except BaseException:
-                print(f"seed {seed}, file {count}, options {options}:\n{text!r}\n{extra!r}", file=sys.stderr)
-                raise
-            took = time.monotonic() - start
-            longest = max(longest, took)
-            assert took < LIMIT_S, f"seed {seed}, file {count} took {took:.1f} s:\n{text!r}"
-            count += 1
-    return count, accepted, longest
+
+        def make(rng: random.Random) -> Input:
+            main, extra = mutate(rng.choice(texts), rng), mutate(rng.choice(texts), rng)
+            return Input(main, extra, rng.sample(_OPTIONS, rng.choice([0, 0, 1, 2])))
+
+        return fuzzing.fuzz(seconds, seed, make, lambda made: read(folder, made))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600, help="how long (default 600)")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32), help="repeat a run")
-    args = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-    count, accepted, longest = fuzz(args.seconds, args.seed)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"seed {args.seed}: {count} files, {accepted} accepted, the longest {longest:.2f} s, memory {peak:.0f} MiB")
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A configuration file, one that it may read, and options of the command line."""
+
+    main: str
+    extra: str
+    options: list[str]
+
+
+def read(folder: Path, made: Input) -> bool:
+    """Whether it was accepted; where not, there are diagnostics that can be printed."""
+    (folder / "main.yaml").write_text(made.main, errors="surrogatepass")
+    (folder / "extra.yaml").write_text(made.extra, errors="surrogatepass")
+    environment = {"HOME": "/${X}", "CREDENTIALS_DIRECTORY": str(folder)}
+    try:
+        config = load_config(folder / "main.yaml", overrides=made.options, environment=environment)
+    except ConfigError as error:
+        assert error.diagnostics
+        str(error)
+        return False
+    repr([note.render() for note in config.notes])
+    return True
 
 
 if __name__ == "__main__":
-    main()
+    fuzzing.main(__doc__, fuzz)

@@ -7,24 +7,28 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from appliance.config.load import load_config
 from appliance.config.settings import Capture, Config, FileOutput
-from appliance.daemon.generation import Generation, build_generation
+from appliance.daemon.generation import Generation, build_generation, file_digests, files_of
 from appliance.daemon.reload import Reloader, Verdict, changes_between, needs_restart
 from appliance.daemon.watch import Watcher
 from appliance.model.diagnostic import RuleError
 from appliance.sinks.build import sink_changes
 from bench.reload import reloads
 from tests.support.daemon import COMMAND, Daemon
-from tests.support.receivers import wait_until
+from tests.support.receivers import free_port, wait_until
 
 RULE = """
 - rule: {name}
@@ -178,8 +182,6 @@ def put(file: Path, text: str) -> None:
 
 class Watched:
     def __init__(self, *paths: Path) -> None:
-        from appliance.daemon.generation import file_digests
-
         self.paths = list(paths)
         self.calls = 0
         self.digests = file_digests(self.paths)
@@ -223,6 +225,31 @@ def test_a_written_a_renamed_a_linked_file_is_seen_and_a_touched_one_is_not(tmp_
         wait_until(lambda: watched.digests[plain] == "", "the removal")
     finally:
         watched.watcher.stop()
+
+
+def test_the_first_file_in_an_empty_folder_is_seen(tmp_path: Path) -> None:
+    for name in ("config.d", "rules.d"):
+        (tmp_path / name).mkdir()
+    main = tmp_path / "t.yaml"
+    main.write_text("config_files: [config.d]\nrules_files: [rules.d]\n")
+    config = load_config(main)
+    assert file_digests(files_of(config)).keys() == {main}
+    came = threading.Event()
+    watcher = Watcher(lambda: files_of(config), lambda: (file_digests([main]),), came.set)
+    watcher.start()
+    try:
+        for name in ("config.d", "rules.d"):
+            file = tmp_path / name / "first.yaml"
+            put(file, "")
+            assert came.wait(30), name
+            file.unlink()
+            time.sleep(0.5)  # that is told, too
+            came.clear()
+    finally:
+        watcher.stop()
+    assert not load_config(main).included
+    put(tmp_path / "config.d" / "first.yaml", "priority: error\n")
+    assert [path.name for path in load_config(main).included] == ["first.yaml"]
 
 
 # -- the real thing
@@ -321,6 +348,42 @@ def test_a_ring_of_another_size_is_refused_with_what_to_do(daemon: Daemon) -> No
     put(config, before)
     assert done.returncode == 1
     assert "error[needs-restart]: `capture.ring_mib`" in done.stderr and "systemctl restart" in done.stderr
+
+
+@pytest.mark.kernel
+def test_a_place_that_cannot_be_had_refuses_the_reload_and_the_old_one_goes_on(daemon: Daemon) -> None:
+    """A web server keeps its socket where only its settings change, and does not leave for a port that is taken."""
+    config = daemon.folder / "tercel.yaml"
+    before = config.read_text()
+    mine, second = free_port(), free_port()
+
+    def use(text: str) -> subprocess.CompletedProcess[str]:
+        put(config, before + text)
+        return tercel(daemon, "reload")
+
+    def answers(port: int) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/versions", timeout=20) as answer:
+            return int(answer.status)
+
+    web = "webserver: {{enabled: true, listen_port: {}{}}}\n"
+    assert use(web.format(mine, "")).returncode == 0
+    assert answers(mine) == 200
+    assert use(web.format(mine, ", threadiness: 7")).returncode == 0
+    assert answers(mine) == 200, "on the same socket, by another server"
+    with socket.create_server(("127.0.0.1", second)):
+        done = use(web.format(second, ""))
+    assert done.returncode == 1
+    assert "error[cannot-listen]: `webserver`: cannot listen on 127.0.0.1 port" in done.stderr, done.stderr
+    assert answers(mine) == 200
+    put(config, before.replace(f"{daemon.folder}/control.sock", f"{daemon.file}/s") + web.format(mine, ""))
+    done = tercel(daemon, "reload")
+    assert done.returncode == 1
+    assert "error[cannot-listen]: `control_socket`: cannot listen" in done.stderr, done.stderr
+    assert tercel(daemon, "status").returncode == 0
+    put(config, before)
+    assert tercel(daemon, "reload").returncode == 0
+    with pytest.raises(urllib.error.URLError):
+        answers(mine)
 
 
 @pytest.mark.kernel

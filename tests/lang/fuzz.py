@@ -2,20 +2,16 @@
 """A fuzzer over lexer, parser, YAML reader and all behind them: no crash, no hang, no unbounded memory.
 
 Mutates the rules files of this checkout (and Falco's, where they lie beside it): stretches and lines cut, doubled,
-moved and replaced by what the language is made of. A file that crashes or takes longer than LIMIT_S is printed with its
-seed.
+moved and replaced by what the language is made of. A file that crashes or hangs is printed with its seed.
 
 usage: tests/lang/fuzz.py [--seconds N] [--seed N]
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
-import resource
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +20,8 @@ sys.path.insert(0, str(ROOT))
 from appliance.engine.ruleset import Ruleset  # noqa: E402
 from appliance.lang.load import load_texts  # noqa: E402
 from appliance.model.alert import Priority  # noqa: E402
+from tests.support import fuzzing  # noqa: E402
 
-LIMIT_S = 20.0  # for one file: a hang, not a slow machine
 _WORDS = [
     " and ", " or ", " not ", "(", ")", ",", " in ", " pmatch ", " exists", " = ", " != ", " > ", "proc.name",
     "evt.type",
@@ -75,41 +71,21 @@ def mutate(text: str, rng: random.Random) -> str:
     return text[:200_000]
 
 
-def fuzz(seconds: float, seed: int) -> tuple[int, float]:
-    """How many files were read, and the longest time of one. Raises what a file raises, with its seed."""
+def read(text: str) -> bool:
+    """Whether it was accepted, and then it can be compiled, too; where not, its diagnostics can be printed."""
+    loaded = load_texts([("fuzz.yaml", text)])
+    for diagnostic in loaded.diagnostics:
+        diagnostic.render()
+    if not loaded.errors:
+        Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
+    return not loaded.errors
+
+
+def fuzz(seconds: float, seed: int) -> fuzzing.Tally:
+    """Raises what a file raises."""
     texts = seeds()
-    rng = random.Random(seed)
-    count, longest = 0, 0.0
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        text = mutate(rng.choice(texts), rng)
-        start = time.monotonic()
-        try:
-            loaded = load_texts([("fuzz.yaml", text)])
-            for diagnostic in loaded.diagnostics:
-                diagnostic.render()
-            if not loaded.errors:
-                Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
-        except BaseException:
-            print(f"seed {seed}, file {count}:\n{text!r}", file=sys.stderr)
-            raise
-        took = time.monotonic() - start
-        longest = max(longest, took)
-        assert took < LIMIT_S, f"seed {seed}, file {count} took {took:.1f} s:\n{text!r}"
-        count += 1
-    return count, longest
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600, help="how long (default 600)")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32), help="repeat a run")
-    args = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-    count, longest = fuzz(args.seconds, args.seed)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"seed {args.seed}: {count} files, the longest {longest:.2f} s, memory {peak:.0f} MiB")
+    return fuzzing.fuzz(seconds, seed, lambda rng: mutate(rng.choice(texts), rng), read)
 
 
 if __name__ == "__main__":
-    main()
+    fuzzing.main(__doc__, fuzz)

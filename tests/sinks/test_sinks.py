@@ -26,6 +26,7 @@ from appliance.model.alert import Priority
 from appliance.model.diagnostic import DeliveryError
 from appliance.model.wire import Format
 from appliance.sinks.build import build_sinks
+from appliance.sinks.dispatch import Dispatcher
 from appliance.sinks.file import FileSink
 from appliance.sinks.http import HttpSink
 from appliance.sinks.program import ProgramSink
@@ -365,6 +366,39 @@ def test_a_program_that_never_reads_is_ended(tmp_path: Path) -> None:
     sink.close()
 
 
+STUBBORN = 'trap "" TERM HUP; sleep 1000 & echo $$ $! > "$0.new"; mv "$0.new" "$0"; while :; do sleep 0.1; done'
+CHILD = 'sleep 1000 & echo $! > "$0.new"; mv "$0.new" "$0"; cat > /dev/null'
+
+
+@pytest.mark.parametrize("script", [STUBBORN, CHILD], ids=["deaf", "its child"])
+def test_a_program_that_goes_on_without_input_is_not_left_behind(tmp_path: Path, script: str) -> None:
+    mark = tmp_path / "pids"
+    sink = ProgramSink(["sh", "-c", script, str(mark)], TEXT, keep_alive=True, timeout_s=0.3)
+    sink.deliver(alert())
+    wait_until(mark.exists, "the program")
+    sink.close()
+    wait_until(lambda: not any(map(runs, mark.read_text().split())), "the end of all of it")
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+def test_a_program_is_not_left_behind_by_an_appliance_that_ends(tmp_path: Path, keep_alive: bool) -> None:
+    mark = tmp_path / "pids"
+    argv = ["sh", "-c", STUBBORN, str(mark)]
+    dispatcher = Dispatcher([ProgramSink(argv, TEXT, keep_alive=keep_alive, timeout_s=60)], capacity=10)
+    dispatcher.submit(alert())
+    wait_until(mark.exists, "the program")
+    dispatcher.close(timeout_s=0.2)
+    wait_until(lambda: not any(map(runs, mark.read_text().split())), "the end of all of it")
+
+
+def runs(pid: str) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @pytest.mark.parametrize(
     ("argv", "keep_alive", "error"),
     [
@@ -423,7 +457,6 @@ def test_text_lines(tmp_path: Path, iso: bool) -> None:
 
 
 def test_a_fifo_without_a_reader_holds_only_its_own_sink(tmp_path: Path) -> None:
-    from appliance.sinks.dispatch import Dispatcher
     from tests.support.sinks import MemorySink
 
     fifo = tmp_path / "fifo"
