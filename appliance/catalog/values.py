@@ -1,12 +1,14 @@
 """Values of an event that take more than looking: the functions that `get` expressions of the tables may call.
 
-Comes in: an `Event`. Goes out: a field's value, None where absent. Never: a look at anything but the event.
+Comes in: an `Event`. Goes out: a field's value, None where absent. Never: a look at anything but the
+event, and what `World` stands for.
 `NAMES` is the whole namespace in which generated predicates and messages run.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -26,7 +28,7 @@ from appliance.catalog.params import (
     open_flag_names,
 )
 from appliance.model.alert import FieldValue
-from appliance.model.event import NO_PROCESS, Event, Fd, Labels, Mount, ParamValue, Pod, Process
+from appliance.model.event import NO_PROCESS, NO_USAGE, Event, Fd, Labels, Mount, ParamValue, Pod, Process, Usage
 
 _MAX_ANCESTORS = 256  # a chain longer than this is a loop that state failed to break
 
@@ -508,6 +510,54 @@ def is_probe(e: Event, argv: tuple[str, ...]) -> bool:
     return False
 
 
+class World:
+    """What generated code may ask beyond the event. One for each ruleset: `look` is set by who knows the processes."""
+
+    __slots__ = ("_num", "_usage", "hostname", "look")
+
+    def __init__(self, hostname: str | None = None) -> None:
+        self.hostname = hostname
+        self.look: Callable[[Process], Usage] = lambda process: NO_USAGE
+        self._num = -1
+        self._usage = NO_USAGE
+
+    def usage(self, e: Event) -> Usage:
+        """What the event's process has now: looked for once, so that an alert says what its rule has seen."""
+        if e.num != self._num:
+            self._num, self._usage = e.num, self.look(e.process)
+        return self._usage
+
+
+def share(part: int | None, whole: int | None) -> float | None:
+    """How many per cent of the whole; None where one of them is not known."""
+    return None if part is None or not whole else 100 * part / whole
+
+
+def seconds(time_ns: int | None) -> int | None:
+    """The whole seconds of a duration."""
+    return None if time_ns is None else time_ns // 1_000_000_000
+
+
+def fraction(time_ns: int | None) -> int | None:
+    """The nanoseconds of a duration behind its whole seconds."""
+    return None if time_ns is None else time_ns % 1_000_000_000
+
+
+def distance_ms(e: Event, moment: str) -> int:
+    """Milliseconds, begun ones included, between the event and a moment (nanoseconds since the epoch)."""
+    return -(-abs(e.ts_ns - int(moment)) // 1_000_000)
+
+
+def document_text(e: Event) -> str | None:
+    """An event that came as JSON, as JSON again."""
+    return None if e.document is None else json.dumps(e.document, ensure_ascii=False, separators=(",", ":"))
+
+
+def plugin(e: Event) -> str | None:
+    """The name of Falco's plugin that tells such events; None for system calls."""
+    return "k8saudit" if EVENTS[e.type].source == "k8s_audit" else None
+
+
 def paths_text(e: Event) -> str | None:
     """The path that an event is about, of whatever kind it is; `source -> target` where there are two."""
     if e.target_path is not None:
@@ -531,8 +581,8 @@ NAMES: Mapping[str, object] = MappingProxyType(
             socket_family, polled, domain_names, fd_type, fd_types,
             fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,
             pod, short_id, label, labels_text, pod_labels_text, container_age, probe_text, is_probe,
-            mounts_text, mount_part, paths_text, either,
+            mounts_text, mount_part, paths_text, either, share, seconds, fraction, distance_ms, document_text, plugin,
         )
     }
-    | {"EVENTS": EVENTS, **audit.NAMES}
+    | {"EVENTS": EVENTS, "WORLD": World(), **audit.NAMES}
 )  # fmt: skip

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from appliance.cli.loading import add_rule_options, load_generation
 from appliance.cli.terminal import say
 from appliance.daemon.generation import file_digests
+from appliance.engine.timing import Stopwatch
 from appliance.model.text import printable
 from appliance.model.wire import Format, line
 from appliance.sources.replay import ReplayError, read_events, read_head
@@ -67,7 +68,7 @@ def _replay(args: argparse.Namespace, stream: TextIO, options: Format, match: ob
     first = stream.readline()
     head = read_head(first)
     _compare(head, args.events)
-    for event in read_events(itertools.chain([first], stream), str(args.events)):
+    for event in Stopwatch().all(read_events(itertools.chain([first], stream), str(args.events))):
         events += 1
         for alert in match(event):
             alerts += 1

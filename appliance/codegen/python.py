@@ -259,6 +259,8 @@ class _Writer:
         return self._plain(row, op, values)
 
     def _plain(self, row: Field, op: Operator, values: Sequence[Value]) -> tuple[str, bool]:
+        if row.name == "evt.around":  # its value is a distance
+            return f"{{v}} <= {_literal(values[0])}", False
         match op:
             case Operator.EQ | Operator.IN | Operator.INTERSECTS:
                 if len(values) == 1:

@@ -145,7 +145,7 @@ def text_of(value: object) -> str:
         return " ".join(map(text_of, value)) if value else ABSENT
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
-    return str(value)
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def absent_text(reason: str | None) -> str:

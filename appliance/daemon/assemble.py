@@ -203,6 +203,7 @@ def arm(
         wall_offset_ns=wall_offset_ns(),
         boot_offset_ns=boot_offset_ns(),
         domains=lambda: domains.names,
+        read_usage=processes.usage,
     )
     containers.start()
     for raw in processes.scan():

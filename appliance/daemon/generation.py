@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from appliance.catalog.elsewhere import FIELDS as ELSEWHERE
-from appliance.catalog.lookup import fields_of, find_field
+from appliance.catalog.lookup import find_field
 from appliance.codegen.runtime import globber
 from appliance.config.settings import AppendOutput, Config, RuleSwitch
-from appliance.engine.explain import checks_of
+from appliance.engine.asked import checks_of, fields_asked
 from appliance.engine.ruleset import Ruleset
 from appliance.lang.lexer import Unreadable
 from appliance.lang.lint import shadowed
@@ -25,7 +25,7 @@ from appliance.lang.load import LoadedRules, load_rules
 from appliance.lang.parser import parse_output
 from appliance.model.diagnostic import ConfigError, Diagnostic, RuleError, Severity
 from appliance.model.event import EventType
-from appliance.model.expr import Call, FieldRef, Operand, Word
+from appliance.model.expr import FieldRef, Operand, Word
 from appliance.model.rule import Output, Rule
 
 
@@ -182,16 +182,7 @@ _WHERE = frozenset({"fd.realpath", "fd.is_elsewhere"})
 
 def asks_where(rules: Iterable[Rule]) -> bool:
     """Whether a rule asks where an opened file lies: it costs each open a walk up its folders."""
-    for rule in rules:
-        for check in checks_of(rule.condition):
-            sides = (check.left, *(check.right if isinstance(check.right, tuple) else (check.right,)))
-            if any(f.name in _WHERE for s in sides if isinstance(s, FieldRef | Call) for f in fields_of(s)):
-                return True
-        texts = (rule.output.parts, *(parts for _, parts in rule.output.extra))
-        operands = (part for parts in texts for part in parts if not isinstance(part, str))
-        if any(f.name in _WHERE for operand in operands for f in fields_of(operand)):
-            return True
-    return False
+    return not _WHERE.isdisjoint(fields_asked(rules))
 
 
 def files_of(config: Config) -> Iterator[Path]:

@@ -29,6 +29,7 @@ from appliance.daemon.pen import Pen, is_waiting
 from appliance.daemon.recorder import Recorder
 from appliance.engine.ruleset import Ruleset
 from appliance.engine.state import State
+from appliance.engine.timing import TIMED, Stopwatch
 from appliance.kernel.loader import Books
 from appliance.model.alert import Alert, Priority
 from appliance.model.event import Event, EventType, RawEvent
@@ -210,6 +211,13 @@ class Loop:
         self._compat_told = 0
         self._next_bookkeeping_ns = 0
         self.counts = Counts()
+        self._watch, self._documents_watch = Stopwatch(), Stopwatch()
+        self._look_for(ruleset)
+
+    def _look_for(self, ruleset: Ruleset) -> None:
+        """What the rules ask beyond their events."""
+        ruleset.world.look = self._state.usage
+        self._times = not TIMED.isdisjoint(ruleset.fields)
 
     def stop(self) -> None:
         """Ask `run` to return. Safe to call from a signal handler."""
@@ -228,6 +236,7 @@ class Loop:
         """Judge the events that follow by another ruleset. On the loop's thread, or before `run`."""
         self._errors += self._ruleset.errors
         self._ruleset = ruleset
+        self._look_for(ruleset)
 
     def tell(self, alert: Alert) -> None:
         """Hand over an alert of the appliance's own, counted as any other. On the loop's thread."""
@@ -317,9 +326,17 @@ class Loop:
         judge, by_type = self._judge, self.counts.by_type
         watched = frozenset() if self._canary is None else WATCHED
         latest: Event | None = None
+        watch = self._watch
+        timed = watch.timed if self._times else None
+        if batch:
+            watch.begin(batch[0].ts_ns + self._state.wall_offset_ns)
+            if timed is None:
+                watch.forget()
         for raw in batch:
             event = apply(raw)
             by_type[raw.type] += 1
+            if timed is not None and event is not None:
+                event = timed(event)
             if event is None or (raw.type in watched and self._is_canary(event)) or event.type not in types:
                 continue
             container = event.container
@@ -358,7 +375,7 @@ class Loop:
 
     def _take_documents(self, limit: int) -> None:
         events = self.documents(limit)
-        for event in events:
+        for event in self._documents_watch.all(events) if self._times else events:
             self._judge(event)
         self.counts.documents += len(events)
 

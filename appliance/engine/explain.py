@@ -44,17 +44,6 @@ def explain(rule: Rule, event: Event) -> Verdict:
     return _verdict(rule.condition, rule, event)
 
 
-def checks_of(expr: Expr) -> Iterator[Check]:
-    """All checks of a condition, in order."""
-    if isinstance(expr, Check):
-        yield expr
-    elif isinstance(expr, Not):
-        yield from checks_of(expr.part)
-    elif isinstance(expr, And | Or):
-        for part in expr.parts:
-            yield from checks_of(part)
-
-
 def _verdict(expr: Expr, rule: Rule, event: Event) -> Verdict:
     match expr:
         case Const(value):

@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from appliance.catalog.values import World
 from appliance.codegen.output import output_code
 from appliance.codegen.python import NAMES, Code, judge_code
+from appliance.engine.asked import fields_asked
 from appliance.model.alert import Alert, FieldValue, Priority
 from appliance.model.event import Event, EventType
 from appliance.model.rule import Rule
@@ -28,7 +30,8 @@ class Ruleset:
     """An immutable index: event type -> predicates. Make it with `build`.
 
     `rules` are those that are judged, in load order; `event_types` those on which one of them can hold; `errors` counts
-    errors of generated code by rule, each a bug of ours.
+    errors of generated code by rule, each a bug of ours. `fields` are the names of all that they look at, in conditions
+    and messages; `world` is what they ask beyond the event.
     """
 
     def __init__(
@@ -38,7 +41,7 @@ class Ruleset:
         writers: Sequence[Write],
         *,
         first: bool,
-        hostname: str,
+        world: World,
         new_id: Callable[[], str],
     ) -> None:
         self.rules = tuple(rules)
@@ -47,7 +50,8 @@ class Ruleset:
         self._judges = dict(judges)
         self._writers = tuple(writers)
         self._first = first
-        self._hostname = hostname
+        self.world = world
+        self.fields = fields_asked(self.rules)
         self._new_id = new_id
         self._by_name = {rule.name: rule for rule in self.rules}
 
@@ -65,14 +69,14 @@ class Ruleset:
         alert its id.
         """
         chosen = [rule for rule in rules if rule.enabled and rule.priority <= minimum]
-        first = matching == "first"
+        first, world = matching == "first", World(hostname)
         judges: dict[EventType, Judge] = {}
         for type_ in EventType:
             code = judge_code([(n, r) for n, r in enumerate(chosen) if type_ in r.event_types], type_, first=first)
             if code is not None:
-                judges[type_] = _judge(code, f"<rules on {type_.value}>")
-        writers = [_writer(output_code(rule.output), f"<output of {rule.name}>") for rule in chosen]
-        return cls(chosen, judges, writers, first=first, hostname=hostname, new_id=new_id)
+                judges[type_] = _judge(code, f"<rules on {type_.value}>", world)
+        writers = [_writer(output_code(rule.output), f"<output of {rule.name}>", world) for rule in chosen]
+        return cls(chosen, judges, writers, first=first, world=world, new_id=new_id)
 
     def match(self, event: Event) -> Sequence[Alert]:
         """The alerts of an event, in load order of their rules."""
@@ -94,7 +98,7 @@ class Ruleset:
             try:
                 code = judge_code([(n, rule)], event.type, first=True)
                 if code is not None:
-                    found += _judge(code, f"<rule {rule.name} on {event.type.value}>")(event)
+                    found += _judge(code, f"<rule {rule.name} on {event.type.value}>", self.world)(event)
             except Exception:
                 self._count_error(rule)
         return tuple(found[:1] if self._first else found)
@@ -109,7 +113,7 @@ class Ruleset:
         return Alert(
             id=self._new_id(),
             ts_ns=event.ts_ns,
-            hostname=self._hostname,
+            hostname=self.world.hostname or "",
             rule=rule.name,
             priority=rule.priority,
             source=rule.source,
@@ -127,28 +131,28 @@ class Ruleset:
 def compile_rule(rule: Rule, type_: EventType) -> Judge | None:
     """One rule's predicate for events of a type, alone; None where it can never hold on them."""
     code = judge_code([(0, rule)], type_, first=True)
-    return None if code is None else _judge(code, f"<rule {rule.name} on {type_.value}>")
+    return None if code is None else _judge(code, f"<rule {rule.name} on {type_.value}>", World())
 
 
 def compile_value(value: str) -> Callable[[Event], object]:
     """A function that gives the value of a catalogue expression."""
-    get: Callable[[Event], object] = _run(Code(f"def get(e):\n    return {value}\n", {}), "<value>")["get"]
+    get: Callable[[Event], object] = _run(Code(f"def get(e):\n    return {value}\n", {}), "<value>", World())["get"]
     return get
 
 
-def _judge(code: Code, name: str) -> Judge:
-    judge: Judge = _run(code, name)["judge"]
+def _judge(code: Code, name: str, world: World) -> Judge:
+    judge: Judge = _run(code, name, world)["judge"]
     return judge
 
 
-def _writer(code: Code, name: str) -> Write:
-    write: Write = _run(code, name)["write"]
+def _writer(code: Code, name: str, world: World) -> Write:
+    write: Write = _run(code, name, world)["write"]
     return write
 
 
-def _run(code: Code, name: str) -> dict[str, Any]:
+def _run(code: Code, name: str, world: World) -> dict[str, Any]:
     """Run a generated module; tracebacks show its lines under `name`."""
     linecache.cache[name] = (len(code.text), None, code.text.splitlines(keepends=True), name)
-    module: dict[str, Any] = {**NAMES, **code.constants}
+    module: dict[str, Any] = {**NAMES, "WORLD": world, **code.constants}
     exec(compile(code.text, name, "exec"), module)  # noqa: S102  (made of catalogue expressions and literals)
     return module

@@ -37,6 +37,7 @@ from appliance.model.event import (
     HOST,
     NO_FD,
     NO_PROCESS,
+    NO_USAGE,
     VIA,
     WAITING,
     Account,
@@ -49,6 +50,7 @@ from appliance.model.event import (
     Pod,
     Process,
     RawEvent,
+    Usage,
     changed,
 )
 
@@ -129,17 +131,19 @@ class State:
         max_containers: int = 4_096,
         boot_offset_ns: int | None = None,
         domains: Callable[[], Mapping[str, tuple[str, ...]]] = dict,
+        read_usage: Callable[[int, int], Usage | None] = lambda pid, start_ns: None,
     ) -> None:
         """`read_process(pid)` gives a PROCINFO event or None; `ask_container(full_id, owner)` asks without waiting;
         `wall_offset_ns` is wall clock minus monotonic clock, `boot_offset_ns` wall clock minus the time since boot (the
         same where it is not given: the machine never slept); `domains` gives the domain names that rules ask for, by
-        address."""
+        address; `read_usage(pid, start_ns)` what that very process has now."""
         self.wall_offset_ns = wall_offset_ns
         self._boot_offset_ns = wall_offset_ns if boot_offset_ns is None else boot_offset_ns
         self._accounts = accounts
         self._read_process = read_process
         self._ask_container = ask_container
         self._domains = domains
+        self._read_usage = read_usage
         self._max_processes = max_processes
         self._max_ended = max_ended
         self._max_containers = max_containers
@@ -214,6 +218,14 @@ class State:
             return fixed[n] if 0 <= n < len(fixed) else NO_PROCESS
 
         return event._replace(lineage=lineage)
+
+    def usage(self, process: Process) -> Usage:
+        """What a process has now, a moment behind its event; `NO_USAGE` for one that has ended."""
+        found = self._read_usage(process.pid, process.start_ns) if process.pid > 0 else None
+        if found is None:
+            self._missing["process ended before its threads and descriptors were counted"] += 1
+            return NO_USAGE
+        return found
 
     def container(self, key: str) -> Container | None:
         """What is known of a container by its `key`, None for one never seen."""
@@ -322,7 +334,8 @@ class State:
                 Event,
                 (
                     type_, self._num, ts_ns + self.wall_offset_ns, cpu, tid, res, params, entry.process,
-                    entry.place.container, fd, path, name, None, None, None, None, no_parents, VIA[via], None,
+                    entry.place.container, fd, path, name, None, None, None, None, no_parents, VIA[via],
+                    None, None, None,
                 ),
             )  # fmt: skip
 

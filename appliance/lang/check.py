@@ -59,7 +59,7 @@ class Checker:
             return self._unknown("field-of-other-source", message, span, hint, code)
         if row.name in elsewhere.FIELDS:
             self._report.warn(
-                "not-told", f"`{row.name}` is never told by this version: a check on it is false", span,
+                "not-told", f"no event has a `{row.name}`, here as in Falco: a check on it is false", span,
                 "docs/fields.md lists what is told", "LOAD_UNKNOWN_FILTER",
             )  # fmt: skip
         if argument is None:
@@ -74,6 +74,8 @@ class Checker:
             problem = f"`{row.name}` takes no argument"
         elif row.arg is ArgKind.INDEX and (not isinstance(argument, int) or argument > _MAX_INDEX):
             problem = f"the argument of `{row.name}` must be a number up to {_MAX_INDEX}, not `{argument}`"
+        elif row.name == "evt.around" and not (str(argument).isascii() and str(argument).isdigit()):
+            problem = f"the argument of `{row.name}` must be nanoseconds since the epoch, not `{argument}`"
         elif row.name in ("evt.arg", "evt.rawarg") and isinstance(argument, str) and argument not in _PARAMS:
             self._add(
                 "unknown-argument",
@@ -125,6 +127,9 @@ class Checker:
         value = value_of(check.left)
         assert value is not None  # noqa: S101  (operand() has seen it)
         row = value.row
+        if row.name == "evt.around" and check.op is not Operator.EQ:
+            return self._fail("operator-type", f"`{check.op.value}` does not go with `evt.around`", check.op_span,
+                              "`evt.around[T]=D` is true within D milliseconds of T")  # fmt: skip
         if check.op not in operators_of(row.type):
             allowed = " ".join(op.value for op in Operator if op in operators_of(row.type))
             return self._fail("operator-type", f"`{check.op.value}` does not go with `{check.left}`, a field of type "

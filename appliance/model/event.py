@@ -732,6 +732,18 @@ class Process:
 NO_PROCESS = Process()
 
 
+class Usage(NamedTuple):
+    """What a process has at the moment when it is asked: its living threads, those of them that are not the first, its
+    open descriptors. None: it has ended."""
+
+    threads: int | None = None
+    others: int | None = None
+    fds: int | None = None
+
+
+NO_USAGE = Usage()
+
+
 def _changer() -> Callable[..., Process]:
     # attribute by attribute, for a process has many: dataclasses.replace, which asks each for its nature and runs the
     # constructor, takes four times as long
@@ -770,8 +782,9 @@ class Event(NamedTuple):
     `num` counts events since start, from 1. `ts_ns` is the wall clock, nanoseconds since the epoch. `params` are as in
     `RawEvent`. `path` is the absolute path of the file the event is about, `source_path` and `target_path` those of a
     call with two, each lexically normalised, None where there is none; the `raw` twins are as the caller gave them.
-    `lineage` finds ancestors as they were at this event, see `ancestor`. `via` is one of `VIA`.
-    `document` is the JSON value of an event that came as one (a Kubernetes audit event).
+    `lineage` finds ancestors as they were at this event, see `ancestor`. `via` is one of `VIA`. `document` is the JSON
+    value of an event that came as one (a Kubernetes audit event). `elapsed_ns` and `delta_ns` are nanoseconds since the
+    first event that was heard and since the one before; None where no rule asks.
     """
 
     type: EventType
@@ -793,6 +806,8 @@ class Event(NamedTuple):
     lineage: Ancestor = no_ancestor
     via: str = "syscall"
     document: object = None
+    elapsed_ns: int | None = None
+    delta_ns: int | None = None
 
     def ancestor(self, n: int) -> Process:
         """The n-th ancestor: 0 is the process itself, 1 its parent; `NO_PROCESS` where there is none."""

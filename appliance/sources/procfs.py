@@ -11,11 +11,12 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from appliance.catalog.events import EVENTS
 from appliance.catalog.params import EXE_FLAGS
-from appliance.model.event import EventType, ParamValue, RawEvent
+from appliance.model.event import EventType, ParamValue, RawEvent, Usage
 from appliance.sources.descriptors import Descriptors
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -24,6 +25,7 @@ _TEXT_MAX = 64 * 1024  # bytes of any other file: each is the kernel's own and s
 _ENV_MAX = 4096
 _UNLIMITED = (1 << 64) - 1
 _DAC_OVERRIDE = 1
+_FDS_MAX = 65_536  # that are counted one by one
 _TRIES = 2  # a process may start another program while it is read
 
 
@@ -54,6 +56,23 @@ class Procfs:
             finally:
                 os.close(folder)
         return None
+
+    def usage(self, pid: int, start_ns: int) -> Usage | None:
+        """The threads and descriptors that the process of this start has now; None where it has ended."""
+        try:
+            folder = os.open(f"{self._root}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            told = _stat_line(_read(folder, "stat"))
+            if told.start_ticks != start_ns // _TICK_NS:
+                return None
+            others = told.threads - 1  # a first thread that has ended is counted for as long as there are others
+            return Usage(others + (told.state not in "ZX"), others, _open_fds(folder))
+        except (OSError, ValueError, IndexError):
+            return None
+        finally:
+            os.close(folder)
 
     def scan(self) -> Iterator[RawEvent]:
         """All processes, oldest pid first."""
@@ -125,11 +144,14 @@ class _ChangedError(Exception):
 class _Stat:
     """The fields of /proc/PID/stat that we use."""
 
-    __slots__ = ("comm", "pfmajor", "pfminor", "pgid", "ppid", "sid", "start_ticks", "tty", "vmsize_bytes")
+    __slots__ = (
+        "comm", "pfmajor", "pfminor", "pgid", "ppid", "sid", "start_ticks", "state", "threads", "tty", "vmsize_bytes",
+    )  # fmt: skip
 
     def __init__(self, comm: str, rest: list[bytes]) -> None:
         """`rest` begins with field 3, the state."""
         self.comm = comm
+        self.state, self.threads = os.fsdecode(rest[0]), int(rest[17])
         self.ppid, self.pgid, self.sid = int(rest[1]), int(rest[2]), int(rest[3])
         self.tty = int(rest[4]) & 0xFFFFFFFF
         self.pfminor, self.pfmajor = int(rest[7]), int(rest[9])
@@ -140,6 +162,19 @@ def _stat_line(data: bytes) -> _Stat:
     """The name may hold blanks, brackets and line ends: it lies between the first `(` and the last `)`."""
     left, right = data.index(b"("), data.rindex(b")")
     return _Stat(os.fsdecode(data[left + 1 : right]), data[right + 1 :].split())
+
+
+def _open_fds(folder: int) -> int:
+    """How many descriptors are open: Linux 6.2 tells it as the folder's size, before that they are counted."""
+    found = os.stat("fd", dir_fd=folder).st_size
+    if found:
+        return found
+    fd = os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        with os.scandir(fd) as entries:
+            return sum(1 for _ in islice(entries, _FDS_MAX))
+    finally:
+        os.close(fd)
 
 
 def _fdlimit(folder: int) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import mmap
+import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from appliance.catalog.values import argument, raw_argument
-from appliance.model.event import Event
+from appliance.model.event import NO_USAGE, Event, Usage
 from appliance.model.event import EventType as E
 from tests.support.capture import Capture
 
@@ -78,3 +81,50 @@ def test_calls_about_memory_tell_how_much_there_is_behind_them(capture: Capture,
     full, empty = (e for e in mine if e.type is E.MKDIR)
     assert full.process.vmsize == number(made, "vm_size")
     assert empty.process.vmsize is not None and empty.process.vmsize < full.process.vmsize
+
+
+def test_what_a_process_has_at_the_moment(capture: Capture, tmp_path: Path) -> None:
+    code = (
+        "import os, sys, threading\n"
+        "kept = [open('/dev/null') for _ in range(20)]\n"
+        "go = threading.Event(); t = [threading.Thread(target=go.wait) for _ in range(3)]; [x.start() for x in t]\n"
+        "print(len(os.listdir('/proc/self/fd')) - 1, flush=True)\n"
+        "os.mkdir('now'); sys.stdin.read(); go.set()\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-S", "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert child.stdout is not None
+        fds = int(child.stdout.readline())
+        events = capture.until(lambda e: e.type is E.MKDIR and e.process.pid == child.pid)
+        process = next(e.process for e in events if e.type is E.MKDIR and e.process.pid == child.pid)
+        assert capture.state.usage(process) == Usage(threads=4, others=3, fds=fds)
+        assert fds > 20
+        later = replace(process, start_ns=process.start_ns + 10**9)
+        assert capture.state.usage(later) == NO_USAGE, "its number, another process"
+    finally:
+        child.communicate()
+    before = capture.state.missing["process ended before its threads and descriptors were counted"]
+    assert capture.state.usage(process) == NO_USAGE
+    after = capture.state.missing["process ended before its threads and descriptors were counted"]
+    assert after == before + 1
+
+
+def test_one_whose_first_thread_has_ended(capture: Capture, tmp_path: Path) -> None:
+    code = (
+        "import ctypes, os, sys, threading\n"
+        "def rest():\n"
+        "    while open(f'/proc/{os.getpid()}/stat').read().rpartition(')')[2].split()[0] != 'Z': pass\n"
+        "    os.mkdir('alone'); sys.stdin.read(); os._exit(0)\n"
+        "threading.Thread(target=rest).start()\n"
+        "ctypes.CDLL(None).syscall(60 if os.uname().machine == 'x86_64' else 93, 0)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-S", "-c", code], cwd=tmp_path, stdin=subprocess.PIPE)
+    try:
+        events = capture.until(lambda e: e.type is E.MKDIR and e.process.pid == child.pid)
+        process = next(e.process for e in events if e.type is E.MKDIR and e.process.pid == child.pid)
+        usage = capture.state.usage(process)
+        assert (usage.threads, usage.others) == (1, 1)
+    finally:
+        child.communicate()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from appliance.catalog.events import EVENTS
+from appliance.catalog.events import EVENTS, OPENS
 from appliance.engine.state import State
-from appliance.model.event import Account, Container, Event, EventType, RawEvent
+from appliance.model.event import HOST, Account, Container, Event, EventType, Fd, RawEvent
 
 E = EventType
 BOOT = 1_000_000_000
@@ -278,3 +278,25 @@ def test_descriptors_remembered_for_their_close_are_bounded(make: Make, monkeypa
     for num in range(3, 103):
         state.apply(opened(50)._replace(res=num))
     assert [closed(num) for num in (92, 93, 102, 102)] == [None, "/x", "/x", None]
+
+
+@pytest.mark.parametrize("type_", sorted(OPENS, key=lambda t: t.value))
+@pytest.mark.parametrize("closes", [False, True])
+def test_what_is_made_by_hand_is_what_its_constructor_makes(type_: E, closes: bool, make: Make) -> None:
+    """Opens are made past the constructors, which know how many attributes there are and what they default to."""
+    made = make()
+    made.apply(known(7))
+    if closes:
+        made.apply(raw(E.CLOSE, 7, fd=5))
+    index = EVENTS[type_].index
+    given = {"name": "a/../b", "base": "/f", "flags": 0, "creat_flags": 0, "dev": 9, "ino": 8, "real": "/r/b"}
+    record = raw(type_, 7, res=3, **{k: v for k, v in given.items() if k in index})
+    opened = made.apply(record)
+    assert opened is not None
+    fd = Fd(3, "file", "f", "/f/b", "a/../b", ino=8, dev=9, realpath="/r/b")
+    assert opened.fd == fd and type(opened.fd) is Fd
+    assert opened == Event(
+        type_, opened.num, record.ts_ns + made.wall_offset_ns, 0, 7, 3, record.params, opened.process, HOST, fd,
+        path="/f/b", path_raw="a/../b", lineage=opened.lineage, via="syscall",
+    )  # fmt: skip
+    assert (len(opened), len(opened.fd)) == (len(Event._fields), len(Fd._fields))

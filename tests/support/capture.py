@@ -53,6 +53,7 @@ class Capture:
             ask_container=ask_container,
             wall_offset_ns=wall_offset_ns(),
             boot_offset_ns=boot_offset_ns(),
+            read_usage=processes.usage,
         )
         for raw in processes.scan():
             self.state.apply(raw)

@@ -13,6 +13,29 @@ ROWS = (
     Field("evt.datetime.s", T.TEXT, "local date and time, seconds", "date_time(e.ts_ns)[:19]"),
     Field("evt.rawtime.s", T.ABSTIME, "whole seconds since the epoch", "e.ts_ns // 1000000000"),
     Field("evt.rawtime.ns", T.ABSTIME, "nanoseconds of the second", "e.ts_ns % 1000000000"),
+    *(
+        row
+        for name, attribute, doc in (
+            ("reltime", "elapsed_ns", "time since the first event that was heard"),
+            ("deltatime", "delta_ns", "time since the event before, of those that are heard"),
+        )
+        for row in (
+            Field(f"evt.{name}", T.RELTIME, f"{doc}, nanoseconds", f"e.{attribute}"),
+            Field(f"evt.{name}.s", T.RELTIME, f"{doc}, whole seconds", f"seconds(e.{attribute})"),
+            Field(f"evt.{name}.ns", T.RELTIME, "nanoseconds behind these seconds", f"fraction(e.{attribute})"),
+        )
+    ),
+    Field(
+        "evt.around",
+        T.UINT,
+        "`evt.around[T]=D`: true within D milliseconds of T, nanoseconds since the epoch; its value is that distance",
+        "distance_ms(e, {arg})",
+        A.KEY,
+        arg_required=True,
+    ),
+    Field("evt.hostname", T.TEXT, "this host's name, or FALCO_HOSTNAME", "WORLD.hostname"),
+    Field("evt.pluginname", T.TEXT, "Falco's plugin for such events: `k8saudit`", "plugin(e)"),
+    Field("evt.plugininfo", T.TEXT, "an event of such a source as it came, as JSON", "document_text(e)"),
     Field("evt.source", T.TEXT, "where the event comes from: `syscall`, `k8s_audit`", "EVENTS[e.type].source"),
     Field("evt.is_async", T.BOOL, "true for an event without a cause; never so here", "False"),
     Field("evt.count", T.UINT, "always 1", "1"),

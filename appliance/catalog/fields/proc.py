@@ -118,6 +118,15 @@ ROWS = (
     ),
     Field("proc.loginshellid", T.INT, "pid of the eldest shell among the ancestors", "login_shell(e)"),
     Field("proc.fdlimit", T.INT, "descriptors it may open, as it was when last told of", "e.process.fdlimit"),
+    Field("proc.nthreads", T.UINT, "living threads, when a rule asks", "WORLD.usage(e).threads"),
+    Field("proc.nchilds", T.UINT, "those of them that are not the first", "WORLD.usage(e).others"),
+    Field("proc.fdopencount", T.UINT, "open descriptors, when a rule asks", "WORLD.usage(e).fds"),
+    Field(
+        "proc.fdusage",
+        T.DOUBLE,
+        "open descriptors as a percentage of `proc.fdlimit`",
+        "share(WORLD.usage(e).fds, e.process.fdlimit)",
+    ),
     *(
         row
         for name, doc in (("vmsize", "all its memory"), ("vmrss", "its memory that is not swapped out"))

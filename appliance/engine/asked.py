@@ -1,0 +1,39 @@
+"""What rules look at: some facts are had only where one asks.
+
+Comes in: checked rules. Goes out: their checks, the names of the fields in conditions and messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from appliance.catalog.lookup import fields_of
+from appliance.model.expr import And, Call, Check, Expr, FieldRef, Not, Or
+from appliance.model.rule import Rule
+
+
+def checks_of(expr: Expr) -> Iterator[Check]:
+    """All checks of a condition, in order."""
+    if isinstance(expr, Check):
+        yield expr
+    elif isinstance(expr, Not):
+        yield from checks_of(expr.part)
+    elif isinstance(expr, And | Or):
+        for part in expr.parts:
+            yield from checks_of(part)
+
+
+def fields_asked(rules: Iterable[Rule]) -> frozenset[str]:
+    """The names of the fields that rules look at, those of their messages included."""
+    return frozenset(field.name for rule in rules for field in _fields(rule))
+
+
+def _fields(rule: Rule) -> Iterator[FieldRef]:
+    for check in checks_of(rule.condition):
+        for side in (check.left, *(check.right if isinstance(check.right, tuple) else (check.right,))):
+            if isinstance(side, FieldRef | Call):
+                yield from fields_of(side)
+    for parts in (rule.output.parts, *(parts for _, parts in rule.output.extra)):
+        for part in parts:
+            if not isinstance(part, str):
+                yield from fields_of(part)
