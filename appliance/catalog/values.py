@@ -543,9 +543,10 @@ def fraction(time_ns: int | None) -> int | None:
     return None if time_ns is None else time_ns % 1_000_000_000
 
 
-def distance_ms(e: Event, moment: str) -> int:
-    """Milliseconds, begun ones included, between the event and a moment (nanoseconds since the epoch)."""
-    return -(-abs(e.ts_ns - int(moment)) // 1_000_000)
+def distance_ms(e: Event, moment: str) -> int | None:
+    """Milliseconds, begun ones included, between the event and a moment (nanoseconds since the epoch); None for a word
+    that is none, which no checked rule holds."""
+    return None if not moment.isdigit() else -(-abs(e.ts_ns - int(moment)) // 1_000_000)
 
 
 def document_text(e: Event) -> str | None:
