@@ -105,7 +105,7 @@ def attach_raw_tracepoint(name: str, program_fd: int) -> int:
     return _call(_RAW_TRACEPOINT_OPEN, struct.pack("=QI", ctypes.addressof(held), program_fd))
 
 
-RAW_TRACEPOINT, TRACING, LSM = 17, 26, 29  # enum bpf_prog_type
+TRACEPOINT, RAW_TRACEPOINT, TRACING, LSM = 5, 17, 26, 29  # enum bpf_prog_type
 TYPED_TRACEPOINT, FENTRY, FEXIT, LSM_MAC = 23, 24, 25, 27  # enum bpf_attach_type
 EMPTY = bytes.fromhex("b700000000000000 9500000000000000")  # r0 = 0; exit
 

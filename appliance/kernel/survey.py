@@ -163,10 +163,12 @@ def _hooks(btf: Btf | None, arch: Arch, allowed: bool) -> Iterator[Finding]:
     else:
         yield Finding("typed tracepoints", State.UNUSED,
                       f"refused by this kernel ({problem}); raw ones see the same, at 30 ns more a call")  # fmt: skip
-    for name, kind, attach_type, function, there in (
-        ("fentry", bpfcall.TRACING, bpfcall.FENTRY, _TRIED, True),
-        ("LSM hooks", bpfcall.LSM, bpfcall.LSM_MAC, "bpf_lsm_file_open", _lsm_active()),
-    ):
+    for name, kind, attach_type, function, there, why in (
+        ("fentry", bpfcall.TRACING, bpfcall.FENTRY, _TRIED, True,
+         "calls that seccomp refuses never reach a function; tracepoints see them, at a cost to every call"),
+        ("LSM hooks", bpfcall.LSM, bpfcall.LSM_MAC, "bpf_lsm_file_open", _lsm_active(),
+         "they tell neither results nor all calls; tracepoints do, at a cost to every call"),
+    ):  # fmt: skip
         target = btf.function(function) if btf is not None else None
         if target is None or not there:
             yield Finding(name, State.UNUSED, "this kernel has none; raw tracepoints see the same")
@@ -176,7 +178,7 @@ def _hooks(btf: Btf | None, arch: Arch, allowed: bool) -> Iterator[Finding]:
         yield Finding(
             name, State.UNUSED,
             f"refused by this kernel ({refused}); raw tracepoints see the same" if refused is not None
-            else "offered by this kernel and not used yet; raw tracepoints see the same, at a cost to every call",
+            else f"offered by this kernel and not used: {why}",
         )  # fmt: skip
 
 
