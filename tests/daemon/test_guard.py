@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import platform
 import re
 import signal
 import struct
@@ -23,6 +25,7 @@ from appliance.model.alert import FieldValue, Priority
 from appliance.model.event import EventType
 from appliance.sources.syscall import SyscallSource
 from tests.support.daemon import Daemon
+from tests.support.intruder import close_in
 
 RULE = """
 - rule: Marked file
@@ -209,6 +212,22 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
         yield daemon
 
 
+def link_of(pid: int) -> int:
+    """A descriptor of a process that holds a hook: that of the end of calls, where links tell of their tracepoint."""
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        info = Path(f"/proc/{pid}/fdinfo/{entry.name}")
+        with contextlib.suppress(FileNotFoundError):
+            if "link_id" in (text := info.read_text()):
+                found[int(entry.name)] = "sys_exit" in text
+    return max(found, key=lambda fd: (found[fd], -fd))
+
+
+def possible_cpus() -> int:
+    """How many processors the kernel counts with, whether they are there or not."""
+    return int(Path("/sys/devices/system/cpu/possible").read_text().strip().rpartition("-")[2]) + 1
+
+
 def touch(folder: Path, name: str) -> None:
     (folder / name).mkdir(exist_ok=True)
     (folder / name / "tercel-mark").touch()
@@ -230,6 +249,20 @@ def test_blinded_stopped_edited_and_killed_all_are_told(daemon: Daemon, tmp_path
     touch(tmp_path, "after")
     daemon.wait_for(lambda a: "after/tercel-mark" in a["output"])
 
+    if platform.machine() == "x86_64":  # what the intruder knows the registers of
+        close_in(daemon.pid, link_of(daemon.pid))
+        alert = daemon.wait_for(lambda a: a["rule"] == TAMPER_RULE and " is gone" in a["output"])
+        assert alert["output_fields"]["tamper.mended"] is True
+        touch(tmp_path, "detached")
+        daemon.wait_for(lambda a: "detached/tercel-mark" in a["output"])
+
+    frozen = bpfcall.map_by_id(map_id(daemon.pid, "books"))
+    try:
+        with pytest.raises(PermissionError):
+            bpfcall.update(frozen, 0, bytes(32 * possible_cpus()))
+    finally:
+        os.close(frozen)
+
     with (tmp_path / "rules.yaml").open("a") as file:
         file.write("# harmless?\n")
     assert "rules.yaml" in daemon.wait_for(lambda a: a["rule"] == FILES_RULE)["output"]
@@ -241,7 +274,8 @@ def test_blinded_stopped_edited_and_killed_all_are_told(daemon: Daemon, tmp_path
 
     assert daemon.process is not None
     pid = daemon.pid
-    daemon.process.kill()
+    os.kill(pid, signal.SIGSTOP)
+    daemon.process.kill()  # as systemd's watchdog does with one that is stopped for good
     daemon.process.wait()
     daemon.process = None
     daemon.start()
