@@ -28,6 +28,7 @@ from appliance.sinks.dispatch import Dispatcher
 from appliance.sources.accounts import HostAccounts
 from appliance.sources.container import ContainerSource, user_engines
 from appliance.sources.cri import Engine as CriEngine
+from appliance.sources.digests import Digests
 from appliance.sources.docker_api import Engine
 from appliance.sources.domains import Domains
 from appliance.sources.procfs import Procfs
@@ -48,6 +49,7 @@ class Appliance:
     loop: Loop
     canary: Canary
     stream: TextIO  # standard output, for sinks made later
+    digests: Digests
     audit: Audit | None = None
 
     def adopt(self, old: Generation, new: Generation) -> None:
@@ -126,6 +128,7 @@ class Appliance:
             self.canary.stop()
             self.containers.close()
             self.domains.close()
+            self.digests.close()
             self.source.close()
 
     def stop(self) -> None:
@@ -205,6 +208,7 @@ def arm(
         domains=lambda: domains.names,
         read_usage=processes.usage,
     )
+    digests = Digests()
     containers.start()
     for raw in processes.scan():
         state.apply(raw)
@@ -220,7 +224,9 @@ def arm(
         wait_ns=config.containers.wait_ms * 1_000_000,
         ledger=Ledger(config.syscall_event_drops, make_alert),
         canary=canary,
+        digests=digests,
     )
+    source.watch(digests.fileno())
     posts.append(loop.post)
     source.watch(loop.fileno())
     settings = k8s_audit(config.plugins, config.load_plugins)
@@ -231,6 +237,7 @@ def arm(
         except WebhookError:
             containers.close()
             domains.close()
+            digests.close()
             source.close()
             raise
-    return Appliance(source, containers, domains, dispatcher, loop, canary, stream, audit)
+    return Appliance(source, containers, domains, dispatcher, loop, canary, stream, digests, audit)

@@ -17,16 +17,17 @@ import logging
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from appliance.daemon.canary import WATCHED, Canary, CanaryHealth
 from appliance.daemon.cost import Sample
 from appliance.daemon.ledger import Ledger, Snapshot
 from appliance.daemon.pen import Pen, is_waiting
 from appliance.daemon.recorder import Recorder
+from appliance.engine.asked import types_asking
 from appliance.engine.ruleset import Ruleset
 from appliance.engine.state import State
 from appliance.engine.timing import TIMED, Stopwatch
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 _BATCH = 2048
 _DOCUMENTS = 256  # of other sources, between two looks at the ring
+HASHED = frozenset({"proc.exe_sha256"})  # fields for which events wait until a file was read
+_HASH_WAIT_NS = 1_000_000_000
 _BOOKKEEPING_NS = 500_000_000
 _RECENT = 64  # alerts kept for those who look
 COMPAT_RULE = "Tercel internal: 32-bit calls not seen"
@@ -84,6 +87,20 @@ class ContainerFacts(Protocol):
 
     def take(self) -> list[RawEvent]:
         """What was told since the last call, without waiting."""
+
+
+class FileDigests(Protocol):
+    """Digests of running files: `sources.digests.Digests` in life."""
+
+    def complete(self, event: Event) -> tuple[Event, Hashable | None]:
+        """The event with the digest of its process's file; or as it is, and what to ask `is_known` of."""
+
+    def is_known(self, key: Any) -> bool:
+        """Whether there is no use in waiting any longer."""
+
+    @property
+    def missing(self) -> Mapping[str, int]:
+        """Why digests could not be had, how often."""
 
 
 class AlertTaker(Protocol):
@@ -186,6 +203,7 @@ class Loop:
         wait_ns: int,
         ledger: Ledger,
         canary: Canary | None = None,
+        digests: FileDigests | None = None,
     ) -> None:
         """`wall_offset_ns` gives wall clock minus the records' clock; `make_alert` an alert of our own."""
         self._source = source
@@ -196,6 +214,8 @@ class Loop:
         self._wall_offset_ns = wall_offset_ns
         self._make_alert = make_alert
         self._pen = Pen(wait_ns=wait_ns)
+        self._digests = digests
+        self._digest_pen = Pen(wait_ns=_HASH_WAIT_NS)
         self._stopping = False
         self._posted: deque[Callable[[], None]] = deque()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -217,6 +237,7 @@ class Loop:
     def _look_for(self, ruleset: Ruleset) -> None:
         """What the rules ask beyond their events."""
         ruleset.world.look = self._state.usage
+        self._hashed = frozenset() if self._digests is None else types_asking(ruleset.rules, HASHED)
         self._times = not TIMED.isdisjoint(ruleset.fields)
 
     def stop(self) -> None:
@@ -258,10 +279,10 @@ class Loop:
             undecodable=undecodable,
             waiting_bytes=self._source.waiting_bytes,
             holding=self._source.holding,
-            missing=dict(self._state.missing),
+            missing=self._missing(),
             errors=dict(self.errors),
             judged_without_container=self._pen.late + self._pen.overflow,
-            in_pen=len(self._pen),
+            in_pen=len(self._pen) + len(self._digest_pen),
             processes=self._state.processes,
             containers=self._state.containers,
             recent=tuple(self.recent),
@@ -298,13 +319,14 @@ class Loop:
         self._take_documents(2**63)
         for event in self._pen.release(self._state.container, now_ns=2**63):
             self._judge(event)
+        self._judge_hashed(now_ns=2**63)
         self._keep_books(books, last=True)
         return Summary(
             counts=self.counts,
             books=books,
             undecodable=self._source.undecodable,
             seconds=time.monotonic() - started,
-            missing=dict(self._state.missing),
+            missing=self._missing(),
             waited_too_long=self._pen.late,
             pen_overflow=self._pen.overflow,
             errors=dict(self.errors),
@@ -323,7 +345,7 @@ class Loop:
 
     def _take(self, batch: Sequence[RawEvent]) -> None:
         apply, types = self._state.apply, self._ruleset.event_types
-        judge, by_type = self._judge, self.counts.by_type
+        judge, by_type = self._judge_known if self._hashed else self._judge, self.counts.by_type
         watched = frozenset() if self._canary is None else WATCHED
         latest: Event | None = None
         watch = self._watch
@@ -358,6 +380,29 @@ class Loop:
         self._canary.saw(event)
         return True
 
+    def _judge_known(self, event: Event) -> None:
+        """Judge, once the digest of the running file is known where a rule asks for it."""
+        if self._digests is not None and event.type in self._hashed:
+            event, key = self._digests.complete(event)
+            if key is not None and self._digest_pen.put(self._state.freeze(event), time.monotonic_ns(), key):
+                return
+        self._judge(event)
+
+    def _judge_hashed(self, now_ns: int) -> None:
+        """Judge those that have waited for a digest, and have it or can wait no longer."""
+        digests = self._digests
+        if digests is not None and len(self._digest_pen):
+            for event in self._digest_pen.ready(digests.is_known, now_ns):
+                self._judge(digests.complete(event)[0])
+
+    def _missing(self) -> dict[str, int]:
+        """Why facts were absent, how often."""
+        pen, missing = self._digest_pen, dict(self._state.missing)
+        if self._digests is not None:
+            missing |= self._digests.missing
+        late = {"digest not made in time": pen.late, "digest not waited for, too many events wait": pen.overflow}
+        return missing | {reason: count for reason, count in late.items() if count}
+
     def _judge(self, event: Event) -> None:
         recorder = self.recorder
         if recorder is not None:
@@ -384,7 +429,8 @@ class Loop:
             self._state.apply(raw)
         if len(self._pen):
             for event in self._pen.release(self._state.container, time.monotonic_ns()):
-                self._judge(event)
+                self._judge_known(event)
+        self._judge_hashed(time.monotonic_ns())
 
     def _keep_books(self, books: Books, *, last: bool = False) -> None:
         """Follow the wall clock, and tell what was lost since the last look."""

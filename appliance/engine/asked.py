@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from appliance.catalog.lookup import fields_of
+from appliance.model.event import EventType
 from appliance.model.expr import And, Call, Check, Expr, FieldRef, Not, Or
 from appliance.model.rule import Rule
 
@@ -26,6 +27,12 @@ def checks_of(expr: Expr) -> Iterator[Check]:
 def fields_asked(rules: Iterable[Rule]) -> frozenset[str]:
     """The names of the fields that rules look at, those of their messages included."""
     return frozenset(field.name for rule in rules for field in _fields(rule))
+
+
+def types_asking(rules: Iterable[Rule], names: frozenset[str]) -> frozenset[EventType]:
+    """The types of events on which a rule that looks at one of these fields can hold."""
+    asking = (rule for rule in rules if any(field.name in names for field in _fields(rule)))
+    return frozenset(type_ for rule in asking for type_ in rule.event_types)
 
 
 def _fields(rule: Rule) -> Iterator[FieldRef]:

@@ -661,10 +661,11 @@ class Process:
 
     `env` are `NAME=value` as the program was given them, 4,096 bytes at most. `started_ns` and `pidns_started_ns`, the
     starts of the process and of the first one in its pid namespace, are nanoseconds since the epoch, like the times of
-    the running file (`exe_ctime_ns`, `exe_mtime_ns`); `exe_flags` are the bits of `catalog.params.EXE_FLAGS`. `vmsize`,
-    `vmrss` and `vmswap` (KiB), page faults and `fdlimit` are as they were last told: when it was born, when it started
-    its program, when we were started, at calls about memory that are heard. `cgroup` is the path below its hierarchy;
-    `unit`, `user_unit` and `slice` are what systemd calls it.
+    the running file (`exe_ctime_ns`, `exe_mtime_ns`); `exe_flags` are the bits of `catalog.params.EXE_FLAGS`; `exe_dev`
+    is its device as stat(2) tells it, `exe_magic` what kind of file system it lies on (statfs(2); 0 where that is not
+    known), `exe_sha256` is there where a rule asks. `vmsize`, `vmrss` and `vmswap` (KiB), page faults and `fdlimit` are
+    as they were last told: when it was born, when it started its program, when we were started, at calls about memory
+    that are heard. `cgroup` is the path below its hierarchy; `unit`, `user_unit` and `slice` are what systemd calls it.
     """
 
     pid: int = -1
@@ -704,6 +705,10 @@ class Process:
     exe_ino: int | None = None
     exe_ctime_ns: int | None = None
     exe_mtime_ns: int | None = None
+    exe_dev: int | None = None
+    exe_size: int | None = None
+    exe_magic: int | None = None
+    exe_sha256: str | None = None
     fdlimit: int | None = None
     pfmajor: int | None = None
     pfminor: int | None = None

@@ -80,6 +80,12 @@ ROWS = (
             ("is_exe_from_memfd", "EXE_FROM_MEMFD", "true if the running file is memory (memfd_create)"),
         )
     ),
+    Field(
+        "proc.exe_sha256",
+        T.TEXT,
+        "SHA-256 of the running file, in hexadecimal; made where a rule asks (not in Falco)",
+        "e.process.exe_sha256",
+    ),
     Field("proc.exe_ino", T.INT, "inode of the running file", "e.process.exe_ino"),
     Field("proc.exe_ino.ctime", T.ABSTIME, "last change of the running file's inode", "e.process.exe_ctime_ns"),
     Field("proc.exe_ino.mtime", T.ABSTIME, "last change of the running file's content", "e.process.exe_mtime_ns"),
