@@ -24,7 +24,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_what_it_leaves(wheelhouse: Path) -> None:
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
     names = {file.name for file in wheelhouse.iterdir()}
-    assert {name.partition("-")[0] for name in names} == {"tercel", "google_re2", "SHA256SUMS"}
+    assert {name.partition("-")[0] for name in names} == {"tercel", "google_re2", "hpack", "hyperframe", "SHA256SUMS"}
     assert f"tercel-{VERSION}-py3-none-any.whl" in names
     others = {tag for name in names for tag in re.findall(r"-(cp\d+)-manylinux.*_(x86_64|aarch64)[.]whl", name)}
     assert others == {(f"cp3{minor}", machine) for minor in (11, 12, 13) for machine in ("x86_64", "aarch64")}
@@ -47,7 +47,10 @@ def test_it_is_all_that_a_machine_without_a_network_needs(wheelhouse: Path, tree
     wanted = ("--no-index", "--find-links", "/root/wheelhouse", f"tercel=={VERSION}")
     tree.run(f"{RELEASE}/bin/pip", "install", *wanted)
     installed = tree.run(f"{RELEASE}/bin/pip", "list", "--local", "--format=freeze").stdout.split()
-    assert {name.partition("=")[0] for name in installed} - {"pip", "setuptools"} == {"tercel", "google-re2"}
+    assert {name.partition("=")[0] for name in installed} - {"pip", "setuptools", "hpack", "hyperframe"} == {
+        "tercel",
+        "google-re2",
+    }
     assert f"tercel {VERSION} " in tree.run(f"{RELEASE}/bin/tercel", "version").stdout
     checked = tree.run(f"{RELEASE}/bin/tercel", "check").stderr
     assert f"configuration {RELEASE}/share/tercel/tercel.yaml" in checked
