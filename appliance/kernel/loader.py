@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ from appliance.kernel.objects import Object, from_json, ready
 from appliance.kernel.program import TRACED, Handler, ProgramSpec, bpf_folder
 from appliance.model.diagnostic import KernelError, NotSupportedError, VerifierError
 from appliance.model.event import EventType
+
+_log = logging.getLogger(__name__)
 
 _PATIENCE_S = 300.0
 _FLAGS = ("-Wno-macro-redefined", "-Werror=implicit")
@@ -272,6 +275,18 @@ def load(spec: ProgramSpec, *, own_pid: int, kept: Kept | None = None) -> Progra
     except BaseException:
         _close(held)
         raise
+
+
+def load_first(specs: Sequence[ProgramSpec], *, own_pid: int, kept: Kept | None = None) -> Program:
+    """The first of these that the kernel takes, best first: a verifier that we never met may know less than those that
+    we tried. Raises as `load` does."""
+    for spec in specs[:-1]:
+        try:
+            return load(spec, own_pid=own_pid, kept=kept)
+        except VerifierError as error:
+            _log.warning("the kernel refuses the program `%s`, the next best text is used", error.program)
+            _log.debug("what the verifier said: %s", error.log)
+    return load(specs[-1], own_pid=own_pid, kept=kept)
 
 
 def _filled(spec: ProgramSpec, programs: Mapping[str, int], tables: Mapping[str, int], held: list[int]) -> Program:

@@ -5,26 +5,21 @@ Comes in: nothing. Goes out: `RawEvent`s in the order of time. Never: a judgemen
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import time
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
 from pathlib import Path
 
 from appliance.kernel.arch import this_arch
 from appliance.kernel.btf import read_btf
 from appliance.kernel.kept import Kept
-from appliance.kernel.loader import Books, Program, load, possible_cpus
+from appliance.kernel.loader import Books, Program, load_first, possible_cpus
 from appliance.kernel.merge import Merged
 from appliance.kernel.probe import describe_machine, require_platform, why_not_typed
 from appliance.kernel.program import Buffers, ProgramSpec, program_spec
 from appliance.kernel.ring import Ring
-from appliance.model.diagnostic import VerifierError
 from appliance.model.event import EventType, RawEvent
-
-_log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.002  # between two looks while there is something to do: the kernel need not wake us
 _LOOKS = 8  # looks that find nothing before we ask to be woken
@@ -69,13 +64,9 @@ class SyscallSource:
     @staticmethod
     def _loaded(buffers: Buffers, kept: Kept | None) -> Program:
         btf, arch = read_btf(), this_arch()
-        put_together = partial(program_spec, btf, arch, buffers=buffers, cpus=possible_cpus())
-        if why_not_typed(btf, arch) is None:
-            try:
-                return load(put_together(typed=True), own_pid=os.getpid(), kept=kept)
-            except VerifierError as error:  # a kernel that knows less than we tried it with
-                _log.warning("the kernel refuses the typed program, the other one is used: %s", error)
-        return load(put_together(), own_pid=os.getpid(), kept=kept)
+        ways = (True, False) if why_not_typed(btf, arch) is None else (False,)
+        specs = [program_spec(btf, arch, buffers=buffers, cpus=possible_cpus(), typed=typed) for typed in ways]
+        return load_first(specs, own_pid=os.getpid(), kept=kept)
 
     def hear(self, types: Iterable[EventType], *, real: bool = False) -> None:
         """Hear these events from now on, and those that keep state true; no others. Any thread, but one at a time.
