@@ -131,6 +131,7 @@ def reloads(folder: Path, count: int, rate: int, official: Path | None = None) -
         "longest_pass_ms": after["events"]["slowest_pass_ms"],
         "longest_pass_control": alone["events"]["slowest_pass_ms"],
         "growth_mib": (after["process"]["rss_bytes"] - before["process"]["rss_bytes"]) / 2**20,
+        "growth_control_mib": (alone["process"]["rss_bytes"] - after["process"]["rss_bytes"]) / 2**20,
     }
 
 

@@ -94,6 +94,14 @@ class Audit:
             handshakes_failed=0 if self._webhook is None else self._webhook.handshakes_failed,
         )
 
+    def renew(self) -> Callable[[], None]:
+        """Read the webhook's certificates again; what is given back puts them into use. Raises `WebhookError`."""
+        webhook = self._webhook
+        if webhook is None:
+            return _nothing
+        context = webhook.read_certificates()
+        return lambda: webhook.use(context)
+
     def start(self) -> None:
         """Begin to hear."""
         if self._webhook is not None:

@@ -35,6 +35,7 @@ from appliance.daemon.watch import Watcher
 from appliance.daemon.web import JSON, WebError, WebServer, error_text
 from appliance.model.alert import FieldValue, Priority
 from appliance.model.diagnostic import Diagnostic, DiagnosticsError, Severity
+from appliance.sources.webhook import WebhookError
 
 log = logging.getLogger(__name__)
 
@@ -155,22 +156,29 @@ class Service:
     # -- reload
 
     def _adopt(self, old: Generation, new: Generation) -> None:
-        """What can fail comes first: a port that is taken refuses the reload, and the old generation goes on."""
+        """What can fail comes first: a port that is taken refuses the reload, and the old generation goes on.
+
+        Certificates and tokens may be others under the same names: they are read again.
+        """
         control = web = None
+        renewed = _nothing
         try:
+            if self._appliance.audit is not None:
+                renewed = self._appliance.audit.renew()
             if old.config.control_socket != new.config.control_socket:
                 control = self._listening(new.config)
-            if old.config.webserver != new.config.webserver:
+            if _serves_anew(old.config, new.config):
                 web = self._serving(new.config, old.config.webserver)
             self._appliance.adopt(old, new)
         except Exception as error:
             for made in (control, web):
                 if made is not None:
                     made.stop()
-            if isinstance(error, ControlError | WebError):
+            if isinstance(error, ControlError | WebError | WebhookError):
                 raise DiagnosticsError([_cannot_listen(error)]) from error
             raise
         self._appliance.on_loop(lambda: self._record(old, new))
+        renewed()
         self._follow(old.config, new.config, control, web)
 
     def _record(self, old: Generation | None, new: Generation) -> None:
@@ -234,7 +242,7 @@ class Service:
             if self._control is not None:
                 self._control.stop()
             self._control = control
-        if old is None or old.webserver != new.webserver:
+        if old is None or _serves_anew(old, new):
             if self._web is not None:
                 self._web.stop()
             self._web = web
@@ -367,9 +375,21 @@ class Service:
         return to_json(self.status.read())
 
 
-def _cannot_listen(error: ControlError | WebError) -> Diagnostic:
-    key = "control_socket" if isinstance(error, ControlError) else "webserver"
-    return Diagnostic("cannot-listen", f"`{key}`: {error}", hint="choose another place, or end what has this one")
+def _serves_anew(old: Config, new: Config) -> bool:
+    """Whether there is to be another web server: the settings are others, or files that they name may be."""
+    settings = new.webserver
+    return old.webserver != settings or (settings.enabled and bool(settings.ssl_enabled or settings.token_file))
+
+
+def _cannot_listen(error: ControlError | WebError | WebhookError) -> Diagnostic:
+    key = {ControlError: "control_socket", WebError: "webserver"}.get(type(error), "plugins")
+    return Diagnostic(
+        "cannot-listen", f"`{key}`: {error}", hint="mend the file, or choose another place, or end what has this one"
+    )
+
+
+def _nothing() -> None:
+    pass
 
 
 def _handler(action: Callable[[], None]) -> Callable[[int, FrameType | None], None]:

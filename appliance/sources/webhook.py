@@ -72,7 +72,8 @@ class Webhook:
         `client_ca`: a PEM file of authorities; a client then has to show a certificate that one of them has signed.
         `cluster` is the name of the cluster for events that tell none.
         """
-        context = None if certificate is None else _tls(certificate, client_ca)
+        self._certificates = certificate, client_ca
+        context = self.read_certificates()
         kind = _ServerV6 if ":" in host else _Server
         try:
             self._server = kind((host, port), _Handler)
@@ -98,6 +99,15 @@ class Webhook:
     def handshakes_failed(self) -> int:
         """Clients that spoke no TLS, or had no certificate where one is wanted."""
         return self._server.handshakes_failed
+
+    def read_certificates(self) -> ssl.SSLContext | None:
+        """What its files hold now, for `use`; None without TLS. Raises `WebhookError`."""
+        certificate, client_ca = self._certificates
+        return None if certificate is None else _tls(certificate, client_ca)
+
+    def use(self, context: ssl.SSLContext | None) -> None:
+        """Meet the clients that come from now on with these certificates."""
+        self._server.tls = context
 
     def start(self) -> None:
         """Begin to answer."""

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -27,6 +28,7 @@ from appliance.daemon.watch import Watcher
 from appliance.model.diagnostic import RuleError
 from appliance.sinks.build import sink_changes
 from bench.reload import reloads
+from tests.support.certificates import make_certificates
 from tests.support.daemon import COMMAND, Daemon
 from tests.support.receivers import free_port, wait_until
 
@@ -343,7 +345,7 @@ def test_outputs_come_and_go_and_what_was_told_stays_told(daemon: Daemon) -> Non
 def test_a_ring_of_another_size_is_refused_with_what_to_do(daemon: Daemon) -> None:
     config = daemon.folder / "tercel.yaml"
     before = config.read_text()
-    put(config, before + "capture: {ring_mib: 8}\n")
+    put(config, before.replace("capture:\n", "capture:\n  ring_mib: 8\n"))
     done = tercel(daemon, "reload")
     put(config, before)
     assert done.returncode == 1
@@ -370,6 +372,26 @@ def test_a_place_that_cannot_be_had_refuses_the_reload_and_the_old_one_goes_on(d
     assert answers(mine) == 200
     assert use(web.format(mine, ", threadiness: 7")).returncode == 0
     assert answers(mine) == 200, "on the same socket, by another server"
+    make_certificates(daemon.folder)
+    both, good = daemon.folder / "both.pem", []
+    for name in ("server", "other"):
+        good.append((daemon.folder / f"{name}.pem").read_text() + (daemon.folder / f"{name}.key").read_text())
+
+    def shown() -> str:
+        return ssl.get_server_certificate(("127.0.0.1", mine), timeout=20)
+
+    both.write_text(good[0])
+    tls = web.format(mine, f", ssl_enabled: true, ssl_certificate: {both}")
+    assert use(tls).returncode == 0
+    assert shown().strip() in good[0]
+    both.write_text(good[1])
+    assert tercel(daemon, "reload").returncode == 0
+    assert shown().strip() in good[1], "a certificate that was renewed under its name"
+    both.write_text("nonsense")
+    done = tercel(daemon, "reload")
+    assert done.returncode == 1 and "is no certificate with its key" in done.stderr, done.stderr
+    assert shown().strip() in good[1]
+    assert use(web.format(mine, ", threadiness: 7")).returncode == 0
     with socket.create_server(("127.0.0.1", second)):
         done = use(web.format(second, ""))
     assert done.returncode == 1

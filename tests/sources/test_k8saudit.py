@@ -381,6 +381,14 @@ def test_clients_show_a_certificate_where_one_is_wanted(tmp_path: Path) -> None:
     try:
         assert [ask(name) for name in (None, "stranger", "client")] == [0, 0, 200]
         assert webhook.handshakes_failed == 2
+        both.write_text((tmp_path / "other.pem").read_text() + (tmp_path / "other.key").read_text())
+        webhook.use(webhook.read_certificates())
+        assert ask("client") == 0, "the new certificate is for another host"
+        good = both.read_text()
+        both.write_text("nothing")
+        with pytest.raises(WebhookError, match="no certificate with its key"):
+            webhook.read_certificates()
+        both.write_text(good)
     finally:
         webhook.close()
     (event,) = got[0].events
