@@ -18,7 +18,7 @@ def in_force():
     """What `tercel status` says of rules files."""
     try:
         told = subprocess.run([TERCEL, "status", "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120)
-        return json.loads(told.stdout)["generation"]["rules_files_sha256"]
+        return json.loads(told.stdout)["generation"].get("rules_files_sha256", {})
     except (OSError, ValueError, KeyError, subprocess.TimeoutExpired):
         return None
 
