@@ -19,6 +19,7 @@ from appliance.daemon.generation import Generation, asks_where, domains_of, hear
 from appliance.daemon.identity import boot_offset_ns, internal_alerts, wall_offset_ns
 from appliance.daemon.ledger import Ledger
 from appliance.daemon.loop import Loop, Summary
+from appliance.daemon.shortcut import Shortcut
 from appliance.engine.state import State
 from appliance.kernel.program import Buffers
 from appliance.model.alert import Alert, Priority
@@ -227,6 +228,8 @@ def arm(
         digests=digests,
     )
     source.watch(digests.fileno())
+    loop.shortcut = Shortcut(generation.ruleset, state.knows)
+    source.skip = loop.shortcut.skip
     posts.append(loop.post)
     source.watch(loop.fileno())
     settings = k8s_audit(config.plugins, config.load_plugins)

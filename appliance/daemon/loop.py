@@ -27,6 +27,7 @@ from appliance.daemon.cost import Sample
 from appliance.daemon.ledger import Ledger, Snapshot
 from appliance.daemon.pen import Pen, is_waiting
 from appliance.daemon.recorder import Recorder
+from appliance.daemon.shortcut import Shortcut
 from appliance.engine.asked import types_asking
 from appliance.engine.ruleset import Ruleset
 from appliance.engine.state import State
@@ -226,6 +227,7 @@ class Loop:
         self.digests: Mapping[Path, str] = {}  # of the generation's files, for recordings
         self.documents: Callable[[int], Sequence[Event]] = _no_documents  # events of other sources, at most so many
         self.pulse: Callable[[], None] = _nothing  # called on the loop's thread, twice a second or so
+        self.shortcut: Shortcut | None = None  # asked by the source for what need not be judged
         self.ledger = ledger
         self._canary = canary if canary is not None and canary.enabled else None
         self._compat_told = 0
@@ -258,6 +260,8 @@ class Loop:
         self._errors += self._ruleset.errors
         self._ruleset = ruleset
         self._look_for(ruleset)
+        if self.shortcut is not None:
+            self.shortcut.adopt(ruleset)
 
     def tell(self, alert: Alert) -> None:
         """Hand over an alert of the appliance's own, counted as any other. On the loop's thread."""
@@ -302,6 +306,9 @@ class Loop:
         while not self._stopping:
             if self._posted:
                 self._run_posted()
+            if self.shortcut is not None:
+                # a recording wants every event, a stopwatch the one before, a close the name that an open gave
+                self.shortcut.on = self.recorder is None and not self._times and not self._state.remembers
             batch = self._source.read(_BATCH)
             self._take(batch)
             self._listen_to_containers()
@@ -343,7 +350,16 @@ class Loop:
             except Exception:
                 log.exception("an error of ours in what was posted to the loop")
 
+    def _pass_over(self, shortcut: Shortcut) -> None:
+        """Count what the source left out because no rule can hold on it."""
+        counts = shortcut.taken()
+        self.counts.by_type += counts
+        self.counts.judged += counts.total()
+        self._state.passed_over(counts.total())
+
     def _take(self, batch: Sequence[RawEvent]) -> None:
+        if self.shortcut is not None:
+            self._pass_over(self.shortcut)
         apply, types = self._state.apply, self._ruleset.event_types
         judge, by_type = self._judge_known if self._hashed else self._judge, self.counts.by_type
         watched = frozenset() if self._canary is None else WATCHED

@@ -10,14 +10,19 @@ import linecache
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from appliance.catalog.events import OPENS
+from appliance.catalog.narrow import specialise
 from appliance.catalog.values import World
 from appliance.codegen.output import output_code
+from appliance.codegen.pushdown import of_an_open, over
 from appliance.codegen.python import NAMES, Code, judge_code
 from appliance.engine.asked import fields_asked
 from appliance.model.alert import Alert, FieldValue, Priority
 from appliance.model.event import Event, EventType
+from appliance.model.expr import TRUE
 from appliance.model.rule import Rule
 
 log = logging.getLogger(__name__)
@@ -43,11 +48,13 @@ class Ruleset:
         first: bool,
         world: World,
         new_id: Callable[[], str],
+        opens: Mapping[EventType, Judge] | None = None,
     ) -> None:
         self.rules = tuple(rules)
         self.event_types = frozenset(judges)
         self.errors: Counter[str] = Counter()
         self._judges = dict(judges)
+        self._opens = dict(opens or {})
         self._writers = tuple(writers)
         self._first = first
         self.world = world
@@ -76,7 +83,17 @@ class Ruleset:
             if code is not None:
                 judges[type_] = _judge(code, f"<rules on {type_.value}>", world)
         writers = [_writer(output_code(rule.output), f"<output of {rule.name}>", world) for rule in chosen]
-        return cls(chosen, judges, writers, first=first, world=world, new_id=new_id)
+        opens = {type_: judge for type_ in OPENS if (judge := _generous(chosen, type_, world)) is not None}
+        return cls(chosen, judges, writers, first=first, world=world, new_id=new_id, opens=opens)
+
+    def may_fire(self, event: Event) -> bool:
+        """False for an open on whose arguments no rule can hold, whoever makes it. Of the event only these are looked
+        at, and whether it failed (`codegen.pushdown.of_an_open`)."""
+        judge = self._opens.get(event.type)
+        try:
+            return judge is None or bool(judge(event))
+        except Exception:  # told when it is judged
+            return True
 
     def match(self, event: Event) -> Sequence[Alert]:
         """The alerts of an event, in load order of their rules."""
@@ -126,6 +143,23 @@ class Ruleset:
         self.errors[rule.name] += 1
         if self.errors[rule.name] == 1:
             log.exception("a rule's generated code failed", extra={"rule": rule.name})
+
+
+def _generous(rules: Iterable[Rule], type_: EventType, world: World) -> Judge | None:
+    """The rules weakened to what the arguments of an open say; None where that says nothing."""
+    weak = []
+    for rule in rules:
+        if type_ in rule.event_types:
+            tree = specialise(over(specialise(rule.condition, type_), of_an_open), type_)
+            if tree == TRUE:
+                return None
+            weak.append(replace(rule, condition=tree))
+    code = judge_code(list(enumerate(weak)), type_, first=True)
+    return _nothing if code is None else _judge(code, f"<what {type_.value} may fire>", world)
+
+
+def _nothing(event: Event) -> tuple[int, ...]:
+    return ()
 
 
 def compile_rule(rule: Rule, type_: EventType) -> Judge | None:

@@ -174,6 +174,20 @@ class State:
             return self._asked(raw)
         return self._handlers[raw.type](raw)
 
+    def knows(self, pid: int, start_ns: int) -> bool:
+        """True for a living process whose start is known to the nanosecond: another open of it teaches nothing."""
+        entry = self._live.get(pid)
+        return entry is not None and entry.start_ns == start_ns
+
+    def passed_over(self, count: int) -> None:
+        """Number so many events as seen that were not applied (`daemon.shortcut`)."""
+        self._num += count
+
+    @property
+    def remembers(self) -> bool:
+        """True where descriptors are remembered for their close, so that every open counts."""
+        return self._closes
+
     @property
     def missing(self) -> Mapping[str, int]:
         """How often a fact was absent, by reason."""

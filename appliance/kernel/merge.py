@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Final
 
-from appliance.kernel.ring import Ring
+from appliance.kernel.ring import Ring, Skip
 from appliance.model.event import RawEvent
 
 WINDOW_NS: Final = 1_000_000
@@ -50,17 +50,22 @@ class Merged:
         return sum(map(len, self._held))
 
     @property
+    def skipped(self) -> int:
+        """Records that were left out on demand, of all rings."""
+        return sum(ring.skipped for ring in self._rings)
+
+    @property
     def undecodable(self) -> int:
         """Records that did not fit their layout, of all rings."""
         return sum(ring.undecodable for ring in self._rings)
 
-    def read(self, limit: int, *, all_: bool = False) -> list[RawEvent]:
+    def read(self, limit: int, *, all_: bool = False, skip: Skip | None = None) -> list[RawEvent]:
         """The oldest records, in order, about `limit` of each ring at most. `all_`: nothing more will come, so nothing
         is held back for the window's sake."""
         horizon = 2**63 if all_ else time.monotonic_ns() - WINDOW_NS
         for ring, held in zip(self._rings, self._held, strict=True):
             if len(held) < limit or (len(held) < _MOST and held[-1].ts_ns - held[0].ts_ns <= WINDOW_NS):
-                batch = ring.read(limit)
+                batch = ring.read(limit, skip)
                 if batch:
                     held += batch
                     held.sort(key=_ts_ns)

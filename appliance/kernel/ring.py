@@ -13,11 +13,17 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Callable
 from typing import Final
 
+from appliance.catalog.events import OPENS
 from appliance.kernel.decode import BY_NUMBER, Decoder
-from appliance.kernel.layout import TYPE_AT
+from appliance.kernel.layout import NUMBERS, TYPE_AT
 from appliance.model.event import RawEvent
+
+Skip = Callable[[int, memoryview], bool]
+HOT: Final = frozenset(NUMBERS[t] for t in OPENS)
+"""Numbers of the types that a `Skip` is asked about: the others are too few to matter."""
 
 _BUSY: Final = 1 << 31
 _DISCARDED: Final = 1 << 30
@@ -26,7 +32,8 @@ _HEADER: Final = 8
 
 
 class Ring:
-    """A mapped ring buffer. `undecodable` counts records that did not fit their layout: a bug of ours, and a loss."""
+    """A mapped ring buffer. `undecodable` counts records that did not fit their layout: a bug of ours, and a loss;
+    `skipped` those that were left out on demand."""
 
     def __init__(self, fd: int, size: int) -> None:
         """Map the ring of `size` bytes. Raises OSError."""
@@ -39,6 +46,7 @@ class Ring:
         self._words = self._data.cast("I")
         self._mask = size - 1
         self.undecodable = 0
+        self.skipped = 0
         self.last_error = ""
 
     @property
@@ -51,13 +59,15 @@ class Ring:
         """Bytes that wait to be read."""
         return self._written_to[0] - self._read_at[0]
 
-    def read(self, limit: int) -> list[RawEvent]:
-        """Decode at most `limit` records that are complete, oldest first, and free their room."""
+    def read(self, limit: int, skip: Skip | None = None) -> list[RawEvent]:
+        """Decode at most `limit` records that are complete, oldest first, and free their room. Those that `skip` says
+        yes to, asked with a record's number and the record, are left out; eight times as many may be."""
         position, end = self._read_at[0], self._written_to[0]
         words, data, mask = self._words, self._data, self._mask
         decoders: tuple[Decoder, ...] = BY_NUMBER
         batch: list[RawEvent] = []
         add = batch.append
+        skipped, most = 0, 8 * limit
         while position < end and limit:
             at = position & mask
             header = words[at >> 2]
@@ -67,14 +77,22 @@ class Ring:
             if not header & _DISCARDED:
                 start = at + _HEADER
                 number = words[(start + TYPE_AT) >> 2] & 0xFFFF  # the CPU's number shares the word
+                record = data[start : start + length]
+                if skip is not None and number in HOT and skip(number, record):
+                    position += (length + _HEADER + 7) & ~7
+                    skipped += 1
+                    if skipped >= most:
+                        break
+                    continue
                 try:
-                    add(decoders[number](data[start : start + length]))
+                    add(decoders[number](record))
                 except (ValueError, IndexError, struct.error) as error:
                     self.undecodable += 1
                     self.last_error = f"record of {length} bytes, type {number}: {error}"
             position += (length + _HEADER + 7) & ~7
             limit -= 1
         self._read_at[0] = position
+        self.skipped += skipped
         return batch
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from appliance.kernel.loader import Books, Program, load_first, possible_cpus
 from appliance.kernel.merge import Merged
 from appliance.kernel.probe import describe_machine, require_platform, why_not_typed
 from appliance.kernel.program import Buffers, ProgramSpec, program_spec
-from appliance.kernel.ring import Ring
+from appliance.kernel.ring import Ring, Skip
 from appliance.model.event import EventType, RawEvent
 
 _PAUSE_S = 0.002  # between two looks while there is something to do: the kernel need not wake us
@@ -60,6 +60,7 @@ class SyscallSource:
         for fd in self._program.rings:
             self._poll.register(fd, select.EPOLLIN)
         self._empty_looks = 0
+        self.skip: Skip | None = None  # which records to leave out (`kernel.ring`)
 
     @staticmethod
     def _loaded(buffers: Buffers, kept: Kept | None) -> Program:
@@ -98,8 +99,9 @@ class SyscallSource:
 
     def read(self, limit: int) -> list[RawEvent]:
         """The oldest records, at most `limit`, without waiting."""
-        batch = self._ring.read(limit)
-        if batch:
+        before = self._ring.skipped
+        batch = self._ring.read(limit, skip=self.skip)
+        if batch or self._ring.skipped != before:
             self._empty_looks = 0
         return batch
 
