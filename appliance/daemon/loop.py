@@ -216,7 +216,7 @@ class Loop:
         self._make_alert = make_alert
         self._pen = Pen(wait_ns=wait_ns)
         self._digests = digests
-        self._digest_pen = Pen(wait_ns=_HASH_WAIT_NS)
+        self._digest_pen = Pen(wait_ns=max(wait_ns, _HASH_WAIT_NS))
         self._stopping = False
         self._posted: deque[Callable[[], None]] = deque()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

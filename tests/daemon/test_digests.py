@@ -32,7 +32,7 @@ def test_each_of_many_short_programs_is_known_by_its_content(tmp_path: Path) -> 
         "- rule: A program\n  desc: d\n  priority: INFO\n  output: ran %proc.name %proc.exe_sha256\n"
         "  condition: evt.type = execve and evt.failed = false and proc.name startswith t-sum-\n"
     )
-    with Daemon(tmp_path, {"rule_matching": "all"}, rules=[rules]) as daemon:
+    with Daemon(tmp_path, {"rule_matching": "all", "containers": {"wait_ms": 60_000}}, rules=[rules]) as daemon:
         for name in expected:
             subprocess.run([tmp_path / name], check=True)
         wait_until(lambda: len(daemon.alerts("A program")) >= COUNT, "alerts", 120)
