@@ -1,6 +1,7 @@
 /* The loads of the benchmarks: each mode makes COUNT calls and prints how many it made and the nanoseconds it took.
  * As fast as it can, or RATE a second; it ends after SECONDS if that comes first.
- * usage: workload getppid|open|read|forkexec|connect COUNT [SECONDS [RATE]] */
+ * `walk` opens the same file under 16,384 names in turn, for readers that know again what they saw before.
+ * usage: workload getppid|open|walk|read|forkexec|connect COUNT [SECONDS [RATE]] */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -37,6 +38,20 @@ static void forkexec(void)
         fail("waitpid");
 }
 
+/* A name of /etc/hostname: each bit of the number is a segment `./` or a second slash. */
+static const char *name_of(long number)
+{
+    static char name[64];
+    char *at = name + sprintf(name, "/etc/");
+    for (int bit = 0; bit < 14; bit++) {
+        if (number >> bit & 1)
+            *at++ = '.';
+        *at++ = '/';
+    }
+    strcpy(at, "hostname");
+    return name;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3 || argc > 5)
@@ -64,8 +79,8 @@ int main(int argc, char **argv)
             usleep(200);
         if (!strcmp(mode, "getppid")) {
             syscall(SYS_getppid);
-        } else if (!strcmp(mode, "open")) {
-            int fd = open("/etc/hostname", O_RDONLY);
+        } else if (!strcmp(mode, "open") || !strcmp(mode, "walk")) {
+            int fd = open(mode[0] == 'w' ? name_of(i) : "/etc/hostname", O_RDONLY);
             if (fd < 0)
                 fail("open");
             close(fd);

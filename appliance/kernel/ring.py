@@ -3,7 +3,8 @@
 Comes in: the descriptor of a BPF ring buffer map. Goes out: decoded records. Never: a wait (the caller polls).
 
 Mapped directly, reading costs a third of bcc's callback per record. Layout (kernel/bpf/ringbuf.c): one page with the
-reader's position, one with the writer's, then the data twice in a row so that no record wraps. A record begins with
+reader's position, one with the writer's, then the data twice in a row so that no record wraps; of the second only the
+beginning is mapped, as far as a record can reach, for each mapped page counts as memory of ours. A record begins with
 a u32: length, and two bits for "being written" and "given up". Positions are read without a barrier: on x86_64 loads
 are not reordered; on arm64 the busy bit of a record is looked at, a call later, through the interpreter's own
 barriers.
@@ -29,6 +30,7 @@ _BUSY: Final = 1 << 31
 _DISCARDED: Final = 1 << 30
 _LENGTH: Final = _DISCARDED - 1
 _HEADER: Final = 8
+_REACH: Final = 1 << 16  # more than ROOM + TEXT_MAX of bpf/base.h, the longest record
 
 
 class Ring:
@@ -39,7 +41,7 @@ class Ring:
         """Map the ring of `size` bytes. Raises OSError."""
         page = mmap.PAGESIZE
         self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        self._producer = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._producer = mmap.mmap(fd, page + size + min(size, _REACH), mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._read_at = memoryview(self._consumer).cast("Q")
         self._written_to = memoryview(self._producer)[:8].cast("Q")
         self._data = memoryview(self._producer)[page:]
