@@ -11,7 +11,7 @@ from pathlib import Path
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _INSTALLED = Path(sysconfig.get_path("data")) / "share" / "tercel"
-_PACKAGED = _CHECKOUT.parents[1] / "share" / "tercel"
+_PACKAGED = (_CHECKOUT / "../../share/tercel").resolve()  # of a checkout right below the root, too
 SYSTEM_CONFIG = Path("/etc/tercel/tercel.yaml")
 
 
