@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from appliance.catalog.events import EVENTS, Category
 from appliance.catalog.fields import CLASSES
@@ -104,6 +106,48 @@ def fields() -> str:
     return "\n".join(lines) + "\n"
 
 
+_ROLES = """\
+# Variables of the roles
+
+What `meta/argument_specs.yml` of each role says, and Ansible checks before a role does anything. `ansible-doc -t role
+-r roles tercel` prints the same. How they go together: [fleet.md](fleet.md).
+
+"""
+
+
+def roles() -> str:
+    """Each role's variables, from its argument specification."""
+    text = _ROLES
+    for folder in sorted((ROOT / "roles").iterdir()):
+        for entry, spec in yaml.safe_load((folder / "meta/argument_specs.yml").read_text())["argument_specs"].items():
+            name = folder.name if entry == "main" else f"{folder.name}, `tasks_from: {entry}`"
+            lines = [f"## {name}\n", *(_plain(line) + "\n" for line in [f"{spec['short_description']}.", *_list(spec)])]
+            lines += ["| variable | type | default | meaning |", "|---|---|---|---|"]
+            text += "\n".join([*lines, *_variables(spec["options"], "")]) + "\n\n"
+    return text.rstrip() + "\n"
+
+
+def _list(spec: dict[str, Any]) -> list[str]:
+    told = spec["description"]
+    return [told] if isinstance(told, str) else list(told)
+
+
+def _plain(text: str) -> str:
+    """Ansible's markup as Markdown."""
+    return re.sub(r"B\((.*?)\)", r"**\1**", re.sub(r"C\((.*?)\)", r"`\1`", text.strip()))
+
+
+def _variables(options: dict[str, Any], above: str) -> Iterator[str]:
+    for name, spec in options.items():
+        default = (
+            f"`{json.dumps(spec['default'])}`" if "default" in spec else "required" if spec.get("required") else "none"
+        )
+        choices = f" One of {', '.join(f'`{c}`' for c in spec['choices'])}." if "choices" in spec else ""
+        meaning = " ".join(_plain(line) for line in _list(spec)) + choices
+        yield f"| `{above}{name}` | {spec['type']} | {default.replace('|', chr(92) + '|')} | {meaning} |"
+        yield from _variables(spec.get("options", {}), f"{name}[]." if spec["type"] == "list" else f"{name}.")
+
+
 _ROWS = "| metric | type | meaning |\n|---|---|---|\n"
 
 
@@ -134,7 +178,8 @@ def _rows(properties: dict[str, Any], above: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "made"), [("configuration.md", configuration), ("fields.md", fields), ("operations.md", operations)]
+    ("name", "made"),
+    [("configuration.md", configuration), ("fields.md", fields), ("operations.md", operations), ("roles.md", roles)],
 )
 def test_documents_made_of_tables(name: str, made: Any, request: pytest.FixtureRequest) -> None:
     file = ROOT / "docs" / name

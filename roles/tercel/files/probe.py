@@ -103,6 +103,17 @@ def missing(packages):
     return [name for name in packages if name not in there]
 
 
+def package():
+    """The version of the Debian package that is installed; empty where none is."""
+    try:
+        argv = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Version}", "tercel"]
+        told = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode()
+    except OSError:
+        return ""
+    status, _, version = told.partition(" ")
+    return version if status == "installed" else ""
+
+
 def users():
     """Whether the appliance's user is there."""
     try:
@@ -155,6 +166,7 @@ print(
             "lockdown": "[confidentiality]" in text_of("/sys/kernel/security/lockdown"),
             "systemd": os.path.isdir("/run/systemd/system"),
             "user": users(),
+            "package": package(),
             "room_mib": {path: room_mib(path) for path in asked.get("room", ())},
             "missing": missing(asked.get("packages", ())),
             "files": {path: file_at(path) for path in asked.get("files", ())},

@@ -26,6 +26,11 @@ options:
     type: bool
     default: false
     vars: [{name: tree_kernel}]
+  tree_prefix:
+    description: a command that becomes the one that is run
+    type: str
+    default: ""
+    vars: [{name: tree_prefix}]
 """
 
 # In a mount namespace of its own, which ends with the command.
@@ -51,6 +56,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         argv = ["chroot", self._path(), "/bin/sh", "-c", cmd]
         if self.get_option("tree_kernel"):
             argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", MOUNTED, "sh", self._path(), cmd]
+        argv = [*str(self.get_option("tree_prefix")).split(), *argv]
         done = subprocess.run(argv, input=in_data or b"", capture_output=True, env=environment)
         return done.returncode, done.stdout, done.stderr
 
