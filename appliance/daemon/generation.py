@@ -132,10 +132,20 @@ def _with_additions(rule: Rule, additions: list[tuple[str, _Fields]]) -> Rule:
     return replace(rule, output=Output(text, parts, rule.output.extra + fields))
 
 
-def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str], number: int = 1) -> Generation:
-    """Load the rules that the configuration names. Raises `RuleError` with all diagnostics of the run."""
+def build_generation(
+    config: Config,
+    *,
+    hostname: str,
+    new_id: Callable[[], str],
+    number: int = 1,
+    rest: Callable[[], None] = lambda: None,
+) -> Generation:
+    """Load the rules that the configuration names. Raises `RuleError` with all diagnostics of the run.
+
+    `rest` is called between two steps, of some milliseconds each: a place to let others go first.
+    """
     digests = file_digests(files_of(config))
-    loaded = load_rules(config.rules_files, lenient=config.rules_unknown_keys == "warn")
+    loaded = load_rules(config.rules_files, lenient=config.rules_unknown_keys == "warn", rest=rest)
     if any(d.severity is Severity.ERROR for d in loaded.diagnostics):
         raise RuleError(loaded.diagnostics)
     ruleset = Ruleset.build(
@@ -144,6 +154,7 @@ def build_generation(config: Config, *, hostname: str, new_id: Callable[[], str]
         matching=config.rule_matching,
         hostname=hostname,
         new_id=new_id,
+        rest=rest,
     )
     warnings = loaded.diagnostics + tuple(_unheard(ruleset, config.base_syscalls.custom_set))
     if config.rule_matching == "first":

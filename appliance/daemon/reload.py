@@ -3,7 +3,8 @@
 Comes in: requests (SIGHUP, `tercel reload`, a changed file). Goes out: a `Verdict` for each. Never: a generation that
 is half new, or an event that none or two of them judge.
 
-One thread builds, so that the loop goes on; the swap is posted to the loop and happens between two batches. Requests
+One thread builds, so that the loop goes on, and rests between two steps while the loop is behind: the two share one
+interpreter. The swap is posted to the loop and happens between two batches. Requests
 that come while one is built are answered together by the next. What cannot be changed in a running appliance is refused
 with `needs-restart`, not ignored.
 """

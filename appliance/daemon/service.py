@@ -6,6 +6,7 @@ an end of the watching because one of these fails: what cannot be had is logged,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 REFUSED_RULE = "Tercel internal: reload refused"
 RECORDED_RULE = "Tercel internal: recording"
 RELOADED_RULE = "Tercel internal: reloaded"
+_BEHIND_BYTES = 128 << 10  # in the rings: more than waits there while all is well
+_REST_S = 0.020  # a loop that is always behind must not keep a build from its end
+_NAP_S = 0.001
 _RELOAD_S = 110.0  # who asks for a reload is answered by then
 
 
@@ -63,7 +67,9 @@ class Service:
         self._make_alert = internal_alerts(hostname, new_id)
         self.reloader = Reloader(
             generation,
-            build=lambda number: build_generation(load(), hostname=hostname, new_id=new_id, number=number),
+            build=lambda number: build_generation(
+                load(), hostname=hostname, new_id=new_id, number=number, rest=self._rest
+            ),
             adopt=self._adopt,
             told=self._verdict,
         )
@@ -154,6 +160,13 @@ class Service:
         return found
 
     # -- reload
+
+    def _rest(self) -> None:
+        """Between two steps of a build: the loop goes first while it is behind, for a moment at most."""
+        until = time.monotonic() + _REST_S
+        with contextlib.suppress(ValueError):  # a ring that was closed: the appliance ends
+            while self._appliance.source.waiting_bytes > _BEHIND_BYTES and time.monotonic() < until:
+                time.sleep(_NAP_S)
 
     def _adopt(self, old: Generation, new: Generation) -> None:
         """What can fail comes first: a port that is taken refuses the reload, and the old generation goes on.

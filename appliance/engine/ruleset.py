@@ -68,12 +68,19 @@ class Ruleset:
 
     @classmethod
     def build(
-        cls, rules: Iterable[Rule], *, minimum: Priority, matching: str, hostname: str, new_id: Callable[[], str]
+        cls,
+        rules: Iterable[Rule],
+        *,
+        minimum: Priority,
+        matching: str,
+        hostname: str,
+        new_id: Callable[[], str],
+        rest: Callable[[], None] = lambda: None,
     ) -> Ruleset:
         """Compile the rules that are enabled and at least as severe as `minimum`.
 
         `matching` is `first` (an event fires the first rule that holds, in load order) or `all`. `new_id` gives each
-        alert its id.
+        alert its id. `rest` is called between two steps, of some milliseconds each.
         """
         chosen = [rule for rule in rules if rule.enabled and rule.priority <= minimum]
         first, world = matching == "first", World(hostname)
@@ -82,7 +89,11 @@ class Ruleset:
             code = judge_code([(n, r) for n, r in enumerate(chosen) if type_ in r.event_types], type_, first=first)
             if code is not None:
                 judges[type_] = _judge(code, f"<rules on {type_.value}>", world)
-        writers = [_writer(output_code(rule.output), f"<output of {rule.name}>", world) for rule in chosen]
+                rest()
+        writers = []
+        for rule in chosen:
+            writers.append(_writer(output_code(rule.output), f"<output of {rule.name}>", world))
+            rest()
         opens = {type_: judge for type_ in OPENS if (judge := _generous(chosen, type_, world)) is not None}
         return cls(chosen, judges, writers, first=first, world=world, new_id=new_id, opens=opens)
 

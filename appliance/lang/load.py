@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +47,10 @@ class LoadedRules:
         return tuple(d for d in self.diagnostics if d.severity is Severity.ERROR)
 
 
-def load_rules(files: Sequence[Path], *, lenient: bool = False) -> LoadedRules:
+def load_rules(files: Sequence[Path], *, lenient: bool = False, rest: Callable[[], None] = lambda: None) -> LoadedRules:
     """Read rule files, and the `.yml` and `.yaml` files of folders by name, in the given order.
 
-    `lenient`: unknown keys and items are warned of and passed over.
+    `lenient`: unknown keys and items are warned of and passed over. `rest` is called between two rules.
     """
     report = Report(lenient=lenient)
     names: list[str] = []
@@ -61,12 +61,13 @@ def load_rules(files: Sequence[Path], *, lenient: bool = False) -> LoadedRules:
             source = _read(file, report)
             if source is not None:
                 sources.append(source)
-    return _load(sources, names, report)
+    return _load(sources, names, report, rest)
 
 
 def load_texts(texts: Sequence[tuple[str, str]], *, lenient: bool = False) -> LoadedRules:
     """The same for (name, text) pairs that are in memory already."""
-    return _load([Source(name, text) for name, text in texts], [name for name, _ in texts], Report(lenient=lenient))
+    sources = [Source(name, text) for name, text in texts]
+    return _load(sources, [name for name, _ in texts], Report(lenient=lenient), lambda: None)
 
 
 def _expand(path: Path, report: Report) -> list[Path]:
@@ -114,7 +115,7 @@ def _read(path: Path, report: Report) -> Source | None:
     return Source(str(path), text)
 
 
-def _load(sources: Sequence[Source], names: Sequence[str], report: Report) -> LoadedRules:
+def _load(sources: Sequence[Source], names: Sequence[str], report: Report, rest: Callable[[], None]) -> LoadedRules:
     items: list[Item] = []
     for source in sources:
         report.know(source)
@@ -128,7 +129,7 @@ def _load(sources: Sequence[Source], names: Sequence[str], report: Report) -> Lo
             continue
         items += read_items(read_documents(source, report), report)
     book = collect(items, report)
-    rules = _Compiler(book, report).rules()
+    rules = _Compiler(book, report).rules(rest)
     return LoadedRules(rules, report.sorted(names), len(book.macros), len(book.lists))
 
 
@@ -157,8 +158,11 @@ class _Compiler:
         # what no rule uses may be wrong too; of which source it is meant to be, nobody knows
         self._of_any = Resolver(book, report, Checker(report, None).check, parsed)
 
-    def rules(self) -> tuple[Rule, ...]:
-        made = [self._rule(rule) for rule in self._book.rules.values()]
+    def rules(self, rest: Callable[[], None]) -> tuple[Rule, ...]:
+        made: list[Rule | None] = []
+        for rule in self._book.rules.values():
+            made.append(self._rule(rule))
+            rest()
         used_macros = {name for resolver in self._resolvers.values() for name in resolver.used_macros}
         used_lists = {name for resolver in self._resolvers.values() for name in resolver.used_lists}
         for name, macro in self._book.macros.items():

@@ -131,6 +131,17 @@ def test_an_error_of_ours_refuses_and_the_old_one_goes_on(
     assert "Traceback" in caplog.text
 
 
+def test_a_build_may_rest_between_its_steps(file: Path) -> None:
+    file.write_text(rule() + rule("Two"))
+    rests: list[int] = []
+    config = Config(rules_files=(file,))
+    made = build_generation(config, hostname="h", new_id=lambda: "1", rest=lambda: rests.append(threading.get_ident()))
+    steps = 2 * len(made.loaded.rules) + len(
+        made.ruleset.event_types
+    )  # checked, compiled, and a function for each type
+    assert rests == [threading.get_ident()] * steps
+
+
 def test_requests_that_come_meanwhile_are_answered_together_by_the_next(file: Path) -> None:
     bench = Bench(file)
     bench.gate.clear()
