@@ -150,7 +150,7 @@ class Reloader:
         self.accepted += 1
         log.info("reloaded: generation %d, %s", verdict.number, ", ".join(verdict.changes) or "nothing has changed")
         self._tell(verdict, who)
-        _give_back()
+        settle()
         return verdict
 
     def _refuse(self, verdict: Verdict, who: str) -> Verdict:
@@ -158,7 +158,7 @@ class Reloader:
         self.refused += 1
         log.error("reload refused; generation %d goes on:\n%s", verdict.number, _told(verdict))
         self._tell(verdict, who)
-        _give_back()
+        settle()
         return verdict
 
 
@@ -212,9 +212,12 @@ def changes_between(old: Generation, new: Generation) -> Iterator[str]:
             yield field.name
 
 
-def _give_back() -> None:
-    """Rules that have left are cyclic garbage, and what parsing took is free memory: both go back now, not someday."""
+def settle() -> None:
+    """Rules that have left are cyclic garbage, and what parsing took is free memory: both go back now, not someday.
+    What stays is most of what there is, and no collection looks at it again: that would stop the loop each time."""
+    gc.unfreeze()
     gc.collect()
+    gc.freeze()
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except AttributeError:  # not glibc

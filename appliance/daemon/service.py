@@ -28,7 +28,7 @@ from appliance.daemon.identity import internal_alerts
 from appliance.daemon.loop import Summary
 from appliance.daemon.metrics import OPENMETRICS, PROMETHEUS, SNAPSHOT_RULE, HookCost, collect, openmetrics, prometheus
 from appliance.daemon.recorder import Recorded, Recorder
-from appliance.daemon.reload import Reloader, Verdict
+from appliance.daemon.reload import Reloader, Verdict, settle
 from appliance.daemon.snapshots import Snapshots
 from appliance.daemon.status import StatusReader, to_json, versions
 from appliance.daemon.systemd import Notifier
@@ -118,6 +118,7 @@ class Service:
         self._record(None, self.reloader.current)
         self._appliance.loop.pulse = lambda: self._notifier.alive(self._line)
         self._notifier.tell(READY=1, STATUS="armed")
+        settle()
 
     def _line(self) -> str:
         """How it goes, for `systemctl status`. On the loop's thread."""
