@@ -17,6 +17,7 @@ import importlib.util
 import logging
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ _MAGIC = b"tercel program 1"
 _MOST_BYTES = 16 << 20
 _FILES = 4  # kept: the typed and the plain program, before and after an upgrade
 _SUFFIX = ".program"
+_UNFINISHED_S = 3600  # nobody writes for so long
 
 
 class RefusedError(Exception):
@@ -91,9 +93,15 @@ class Kept:
         return from_bytes(body)
 
     def _clear(self, newest: Path) -> None:
-        """Remove all but the last few, and what a start that was killed left unfinished."""
-        found = sorted(self._folder.glob(f"*{_SUFFIX}"), key=lambda p: p.lstat().st_mtime_ns, reverse=True)
-        for path in (*found[_FILES:], *self._folder.glob(f".*{_SUFFIX}.*")):
+        """Remove all but the last few, and what a start that was killed left unfinished. Another daemon may do the same
+        at the same time."""
+        ages: dict[Path, float] = {}
+        for path in self._folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                ages[path] = path.lstat().st_mtime
+        programs = sorted((p for p in ages if p.suffix == _SUFFIX), key=ages.__getitem__, reverse=True)
+        unfinished = [p for p in ages if p.name.startswith(".") and time.time() - ages[p] > _UNFINISHED_S]
+        for path in (*programs[_FILES:], *unfinished):
             if path != newest:
                 path.unlink(missing_ok=True)
 

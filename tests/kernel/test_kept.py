@@ -125,8 +125,13 @@ def test_nothing_is_kept_where_others_can_write(tmp_path: Path, caplog: pytest.L
 
 def test_a_bad_one_is_replaced_and_only_the_last_few_stay(kept: Kept, file: Path) -> None:
     flip(file)
-    (file.parent / f".{file.name}.123").write_text("left by a start that was killed")
+    left, writing = (file.parent / f".{file.name}.{pid}" for pid in (123, 124))
+    left.write_text("left by a start that was killed")
+    os.utime(left, (0, 0))
+    writing.write_text("another start's")
     kept.keep(KEY, MADE)
+    assert (left.exists(), writing.exists()) == (False, True)
+    writing.unlink()
     assert kept.find(KEY) == MADE
     for n in range(6):
         kept.keep(key_of([str(n)]), MADE)
