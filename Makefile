@@ -28,7 +28,7 @@ test: setup-test
 test-kernels: setup-test
 	TERCEL_KERNELS="bullseye bookworm trixie" exec $(VENV)/bin/python -m pytest -v tests/kernel/test_vm.py $(ARGS)
 
-# The wheelhouse and the Debian package, installed on Debian 12 and 13: for every night.
+# The wheelhouse and the Debian package, installed on Debian 12 and 13, upgraded and downgraded: for every night.
 test-releases: setup-test
 	TERCEL_RELEASES="bookworm trixie" exec $(VENV)/bin/python -m pytest -v tests/packaging $(ARGS)
 
