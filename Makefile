@@ -34,10 +34,10 @@ test-releases: setup-test
 
 # The roles on virtual machines of their own (molecule/): one scenario, or all. `.venv/bin/molecule login -s default` and
 # the like need .venv/bin on PATH, too.
-molecule-default: setup-test
+molecule-default: setup-test dist
 	PATH=$(CURDIR)/$(VENV)/bin:$$PATH exec $(VENV)/bin/molecule test -s default $(ARGS)
 
-molecule: setup-test
+molecule: setup-test dist
 	PATH=$(CURDIR)/$(VENV)/bin:$$PATH exec $(VENV)/bin/molecule test --all $(ARGS)
 
 # What takes too long for every change: ten minutes of each fuzzer, a spool killed 1,000 times and one with 100,000 alerts,
@@ -48,6 +48,7 @@ nightly: setup-test
 	TERCEL_FUZZ_S=600 $(VENV)/bin/python -m pytest -q tests/sources/test_k8saudit.py -k no_bytes
 	TERCEL_NIGHTLY=1 $(VENV)/bin/python -m pytest -q tests/sinks/test_spool.py
 	$(VENV)/bin/python bench/reload.py
+	TERCEL_MOLECULE=default $(VENV)/bin/python -m pytest -q tests/molecule
 
 setup: $(VENV)/.ready
 

@@ -19,6 +19,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes last: a mistake elsewhere is told before."""
+    items.sort(key=lambda item: item.get_closest_marker("molecule") is not None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("CI") == "true":
         return

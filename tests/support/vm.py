@@ -35,6 +35,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,10 @@ from tests.support.docker import cache_folder, rootfs_tar
 CACHE = cache_folder()
 BOOT_S = 300.0
 OLD_S = 86400.0
+LEFT_OUT = re.compile(
+    r"\./(usr/share/(?!nginx)|usr/lib/apt|usr/lib/[^/]+/(perl|gconv|lib(perl|apt|stdc|db-|mvec))|usr/lib/(locale|systemd|udev)"
+    r"|usr/bin/perl|usr/s?bin/(ip|tc|e2fsck|ldconfig|mke2fs|tar|dpkg|apt)|var/(lib/(dpkg|apt)|cache)/)"
+)
 
 USERLAND = "bookworm"
 KERNELS: Mapping[str, str] = {"bullseye": "5.10", "bookworm": "6.1", "trixie": "6.12"}
@@ -60,7 +65,7 @@ PACKAGES = (
     # a machine
     "systemd-sysv", "udev", "dbus", "iproute2", "procps", "kmod", "openssh-server", "python3-apt",
     # what scenarios use there
-    "docker.io", "iptables", "rsyslog", "rsyslog-gnutls", "systemd-journal-remote", "logrotate", "jq",
+    "docker.io", "iptables", "apparmor", "rsyslog", "rsyslog-gnutls", "systemd-journal-remote", "logrotate", "jq",
 )  # fmt: skip
 ASLEEP = ("docker", "containerd", "rsyslog", "systemd-journal-upload", "systemd-journal-remote", "systemd-timesyncd")
 """Of those, what does not start by itself."""
@@ -297,8 +302,8 @@ class Machine:
         self.start()
         self.wait()
 
-    def start(self) -> None:
-        """Start. It outlives us where nobody calls `stop`."""
+    def start(self, *, stays: bool = False) -> None:
+        """Start, and do not wait. `stays`: in a session of its own, to outlive us."""
         argv = [
             "qemu-system-x86_64", "-name", self._name, "-cpu", "max",
             "-accel", "kvm" if accelerator(self.disk) == "kvm" else "tcg,thread=multi",
@@ -323,7 +328,7 @@ class Machine:
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "TMPDIR": str(self.folder)},
-                start_new_session=True,
+                start_new_session=stays,
             )
         (self.folder / "pid").write_text(str(self._process.pid))
 
@@ -498,13 +503,14 @@ def up(platforms: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     """Start machines, all at once, and wait for all. What a platform may say: `name`, `release` (of the kernel),
     `userland`, `memory_mib`, `cpus`, `network` (`closed` or `open`), `share` (names to
     paths), `nginx_tar` (with /mnt/nginx.tar, for `docker import`)."""
-    machines = []
-    try:
+    machines: list[Machine] = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: [machine.stop() for machine in machines])
         for told in platforms:
             image = disk(told.get("release", USERLAND), told.get("userland", USERLAND))
             share = {name: Path(path) for name, path in told.get("share", {}).items()}
             if told.get("nginx_tar"):
-                share["nginx.tar"] = rootfs_tar()
+                share["nginx.tar"] = _nginx_tar(stack.enter_context(tempfile.TemporaryDirectory()))
             machines.append(
                 Machine(
                     image,
@@ -515,14 +521,22 @@ def up(platforms: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
                     network=told.get("network", "closed"),
                 )
             )
-            machines[-1].start()
+            machines[-1].start(stays=True)
         for machine in machines:
             machine.wait()
-        return [machine.reach() for machine in machines]
-    except BaseException:
-        for machine in machines:
-            machine.stop()
-        raise
+        reached = [machine.reach() for machine in machines]
+        machines.clear()  # all are there, and stay
+    return reached
+
+
+def _nginx_tar(folder: str) -> Path:
+    """What nginx and a shell need of the tests' image: without KVM the whole takes minutes to import."""
+    path = Path(folder) / "nginx.tar"
+    with tarfile.open(rootfs_tar()) as whole, tarfile.open(path, "w") as part:
+        for member in whole:
+            if not LEFT_OUT.match(member.name):
+                part.addfile(member, whole.extractfile(member) if member.isreg() else None)
+    return path
 
 
 def down(folder: Path) -> None:
