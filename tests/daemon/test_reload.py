@@ -341,7 +341,8 @@ def test_outputs_come_and_go_and_what_was_told_stays_told(daemon: Daemon) -> Non
     second = daemon.folder / "second.json"
     put(config, before.replace(str(daemon.file), str(second)))
     assert tercel(daemon, "reload").returncode == 0
-    assert re.search(r"reloaded: generation \d+, file_output", daemon.errors()), "by us, or by the watcher before us"
+    told = re.compile(r"reloaded: generation \d+, file_output")
+    wait_until(lambda: told.search(daemon.errors()) is not None, "its line, by us, or by the watcher before us")
     mark(daemon, "to-the-second")
     wait_until(lambda: second.exists() and "to-the-second" in second.read_text(), "the alert in the second file")
     put(config, before)

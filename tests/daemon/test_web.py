@@ -242,8 +242,10 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def port(daemon: Daemon) -> int:
-    found = re.search(r"web server on 127\.0\.0\.1 port (\d+)", daemon.errors())
-    assert found is not None, daemon.errors()
+    said = re.compile(r"web server on 127\.0\.0\.1 port (\d+)")
+    wait_until(lambda: said.search(daemon.errors()) is not None, "its line in the log, which has a thread of its own")
+    found = said.search(daemon.errors())
+    assert found is not None
     return int(found[1])
 
 
