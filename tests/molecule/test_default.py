@@ -1,6 +1,6 @@
 """The roles on a Debian 12 machine of its own, as `make molecule-default` runs them: from nothing to nothing.
 
-What is claimed stands in `molecule/default/verify`. It takes minutes without KVM: in CI (CI=true) it is a test,
+What is claimed stands in `molecule/default/tasks`. It takes minutes without KVM: in CI (CI=true) it is a test,
 elsewhere where TERCEL_MOLECULE names it (`TERCEL_MOLECULE=default pytest tests/molecule`, as `make nightly` does).
 docs/testing.md says what came of the scenarios last. That the page whose commands it runs claims something of each is
 tested always.
