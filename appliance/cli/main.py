@@ -6,6 +6,8 @@ Comes in: arguments. Goes out: an exit status. Never: work of its own; a verb's 
 from __future__ import annotations
 
 import argparse
+import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -47,8 +49,22 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb. The exit status: 0 done, 1 refused or failed, 2 wrong usage."""
     args = make_parser().parse_args(argv)
-    status: int = args.verb(args)
+    try:
+        status: int = args.verb(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_deserted(sys.stdout.fileno()):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return status
+
+
+def _is_deserted(fd: int) -> bool:
+    """True for a pipe whose reader has seen enough: `tercel list fields | head`."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,16 @@ def tercel(*argv: str | Path, status: int = 0, stdin: str = "") -> tuple[str, st
 # -- replay
 
 
+@pytest.mark.parametrize("verb", [["list", "fields"], ["version"]], ids=["much", "little"])
+def test_a_reader_that_has_seen_enough_is_no_error_of_ours(verb: list[str]) -> None:
+    """`tercel list fields | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([COMMAND, *verb], stdout=writer, stderr=subprocess.PIPE, text=True, cwd="/")
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_a_replay_is_the_same_twice() -> None:
     lines = json.dumps(CAT) + "\n\n" + json.dumps(CAT | {"res": -13}) + "\n" + json.dumps({"type": "fork"}) + "\n"
     first, said = tercel("replay", "--json", "-", stdin=lines)
