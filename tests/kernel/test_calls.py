@@ -110,7 +110,7 @@ def test_all_events_with_arguments_are_tried() -> None:
         "fchmodat2 process_vm_writev recvmmsg getpeername eventfd signalfd inotify_init epoll_create getdents "
         "mlock munlock mlockall munlockall",
         "32-bit programs only": "umount stat64 lstat64 fstat64 llseek mmap2 send recv",
-        "our own": "procinfo container ioring",
+        "our own": "procinfo container ioring taskname",
     }
     tried = {c.event.value for c in calls("/f", 1, 2, 3)}
     told = {t.value for t, row in EVENTS.items() if row.told and row.source == "syscall"}
