@@ -8,10 +8,12 @@ import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -53,20 +55,27 @@ def source_of(*engines: Engine, timeout_s: float = 5.0) -> Iterator[ContainerSou
         source.close()
 
 
+_unread: WeakKeyDictionary[ContainerSource, deque[Container]] = WeakKeyDictionary()
+
+
 def wait_for(source: ContainerSource, wanted: Callable[[Container], bool], patience_s: float = 30) -> Container:
-    """The first container told that is as wanted; waits on the source's descriptor, as a poll loop does."""
+    """The first container told that is as wanted, of those after the last that was; waits on the source's descriptor,
+    as a poll loop does."""
     deadline = time.monotonic() + patience_s
     seen = []
+    unread = _unread.setdefault(source, deque())
     while time.monotonic() < deadline:
+        while unread:
+            told = unread.popleft()
+            if wanted(told):
+                return told
+            seen.append(told)
         select.select([source.fileno()], [], [], 0.5)
         for raw in source.take():
             assert raw.type is EventType.CONTAINER
             text = raw.params[0]
             assert isinstance(text, str)
-            told = read_container(text)
-            if wanted(told):
-                return told
-            seen.append(told)
+            unread.append(read_container(text))
     raise AssertionError(f"nobody told of it; told: {seen}, losses: {source.losses}")
 
 
