@@ -18,9 +18,8 @@ from appliance.cli.loading import add_rule_options, load_generation
 from appliance.cli.terminal import say
 from appliance.codegen.output import output_code
 from appliance.codegen.python import is_costly, judge_code
-from appliance.engine.asked import checks_of
 from appliance.model.event import EventType
-from appliance.model.expr import Expr
+from appliance.model.expr import Expr, checks_of
 from appliance.model.rule import Rule
 from appliance.model.text import json_safe, printable
 

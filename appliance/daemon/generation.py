@@ -17,7 +17,7 @@ from appliance.catalog.elsewhere import FIELDS as ELSEWHERE
 from appliance.catalog.lookup import find_field
 from appliance.codegen.runtime import globber
 from appliance.config.settings import AppendOutput, Config, RuleSwitch
-from appliance.engine.asked import checks_of, fields_asked
+from appliance.engine.asked import fields_asked
 from appliance.engine.ruleset import Ruleset
 from appliance.lang.lexer import Unreadable
 from appliance.lang.lint import shadowed
@@ -25,7 +25,7 @@ from appliance.lang.load import LoadedRules, load_rules
 from appliance.lang.parser import parse_output
 from appliance.model.diagnostic import ConfigError, Diagnostic, RuleError, Severity
 from appliance.model.event import EventType
-from appliance.model.expr import FieldRef, Operand, Word
+from appliance.model.expr import FieldRef, Operand, Word, checks_of
 from appliance.model.rule import Output, Rule
 
 

@@ -1,6 +1,6 @@
 """What rules look at: some facts are had only where one asks.
 
-Comes in: checked rules. Goes out: their checks, the names of the fields in conditions and messages.
+Comes in: checked rules. Goes out: the names of the fields in their conditions and messages, and which events ask.
 """
 
 from __future__ import annotations
@@ -9,19 +9,8 @@ from collections.abc import Iterable, Iterator
 
 from appliance.catalog.lookup import fields_of
 from appliance.model.event import EventType
-from appliance.model.expr import And, Call, Check, Expr, FieldRef, Not, Or
+from appliance.model.expr import Call, FieldRef, checks_of
 from appliance.model.rule import Rule
-
-
-def checks_of(expr: Expr) -> Iterator[Check]:
-    """All checks of a condition, in order."""
-    if isinstance(expr, Check):
-        yield expr
-    elif isinstance(expr, Not):
-        yield from checks_of(expr.part)
-    elif isinstance(expr, And | Or):
-        for part in expr.parts:
-            yield from checks_of(part)
 
 
 def fields_asked(rules: Iterable[Rule]) -> frozenset[str]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from appliance.engine.asked import checks_of
 from appliance.engine.explain import explain
 from appliance.engine.ruleset import Ruleset
 from appliance.model.event import Event
-from appliance.model.expr import Check
+from appliance.model.expr import Check, checks_of
 from appliance.model.rule import Rule
 
 

@@ -13,7 +13,7 @@ from appliance.catalog.narrow import is_absent, specialise
 from appliance.lang.source import Report
 from appliance.model.diagnostic import Diagnostic, Severity
 from appliance.model.event import EventType
-from appliance.model.expr import FALSE, TRUE, And, Check, Expr, FieldRef, Not, Or, Word
+from appliance.model.expr import FALSE, TRUE, And, Check, Expr, FieldRef, Not, Or, Word, checks_of
 from appliance.model.field import Operator
 from appliance.model.rule import Placed, Rule
 
@@ -26,7 +26,7 @@ def lint(rule: Rule, condition: Placed, output: Placed, report: Report) -> None:
     """Look at one rule; `condition` and `output` are its texts as written."""
     if not rule.event_types:
         return  # told already
-    causes = [_lint_check(rule, check, report) for check in _checks(rule.condition)]
+    causes = [_lint_check(rule, check, report) for check in checks_of(rule.condition)]
     for expr in _all_of(rule.condition):
         causes.append(_contradictions(expr, report))
     forms = {specialise(rule.condition, t) for t in rule.event_types}
@@ -35,7 +35,7 @@ def lint(rule: Rule, condition: Placed, output: Placed, report: Report) -> None:
     elif forms == {FALSE}:
         report.warn("never-holds", f"the condition of `{rule.name}` can never hold", condition.span(),
                     "each of its events lacks a field that it needs")  # fmt: skip
-    elif TRUE in forms and any(_asks_more(check) for check in _checks(rule.condition)):
+    elif TRUE in forms and any(_asks_more(check) for check in checks_of(rule.condition)):
         always = [t for t in rule.event_types if specialise(rule.condition, t) == TRUE]
         report.warn("always-holds", f"the condition of `{rule.name}` holds on every event of {_names(always)}",
                     condition.span(), "its checks look at what such an event never has")  # fmt: skip
@@ -142,16 +142,6 @@ def _parts(expr: Expr) -> Iterator[Expr]:
             yield from _parts(part)
     else:
         yield expr
-
-
-def _checks(expr: Expr) -> Iterator[Check]:
-    if isinstance(expr, Check):
-        yield expr
-    elif isinstance(expr, Not):
-        yield from _checks(expr.part)
-    elif isinstance(expr, And | Or):
-        for part in expr.parts:
-            yield from _checks(part)
 
 
 def _all_of(expr: Expr) -> Iterator[And]:

@@ -7,6 +7,7 @@ when nodes are compared. A macro's name is a `Macro` node until it has been put 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -174,6 +175,17 @@ class Or:
 Expr = And | Or | Not | Check | Macro | Const
 TRUE = Const(True)
 FALSE = Const(False)
+
+
+def checks_of(expr: Expr) -> Iterator[Check]:
+    """All checks of a condition, in order."""
+    if isinstance(expr, Check):
+        yield expr
+    elif isinstance(expr, Not):
+        yield from checks_of(expr.part)
+    elif isinstance(expr, And | Or):
+        for part in expr.parts:
+            yield from checks_of(part)
 
 
 def _inner(part: Expr) -> str:
