@@ -111,6 +111,8 @@ class HttpSink(Sink):
             status = answer.status_code
             whole = not getattr(getattr(answer.raw, "_original_response", None), "msg", NO_HEADERS).defects
             after_s = _seconds(answer.headers.get("Retry-After", ""))
+        if not self._settings.keep_alive:  # the other end closes it too, at a time of its own
+            self.close()
         self._timeouts = 0
         if self._settings.echo:
             log.info("http_output: answer %d: %s", status, printable(text[:_MAX_ECHO].decode(errors="replace")))

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import select
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ from appliance.sinks.http import HttpSink
 from appliance.sinks.program import ProgramSink
 from appliance.sinks.stdout import StdoutSink
 from appliance.sinks.syslog import SyslogSink
-from tests.support.receivers import http_receiver, https_receiver, rsyslog, wait_until
+from tests.support.receivers import failing_server, http_receiver, https_receiver, rsyslog, wait_until
 from tests.support.sinks import HOSTILE, alert
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,6 +206,22 @@ def test_http_keeps_its_connection_or_does_not(keep_alive: bool) -> None:
             sink.deliver(alert(n))
         sink.close()
     assert len(receiver.connections) == (1 if keep_alive else 3)
+
+
+def test_http_leaves_a_connection_it_does_not_keep_before_the_other_end_does() -> None:
+    made: list[socket.socket] = []
+
+    def answer_and_wait(connection: socket.socket) -> None:
+        made.append(connection)
+        while chunk := connection.recv(65536):
+            if chunk.endswith(b"}"):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with failing_server(answer_and_wait) as port:
+        sink = http(f"http://127.0.0.1:{port}/", keep_alive=False)
+        for n in range(3):
+            sink.deliver(alert(n))
+    assert len(made) == 3
 
 
 @pytest.mark.parametrize("echo", [True, False])
