@@ -312,7 +312,7 @@ class Machine:
             f"root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet panic=-1 systemd.hostname={self._name}",
             "-drive", f"file={self.disk.image},if=virtio,format=raw,snapshot=on",
             "-serial", f"file:{self.folder / 'console.log'}",
-            "-serial", f"unix:{self.folder / 'agent'},server=on,wait=off",
+            "-serial", f"unix:{self.folder / 'agent'},server=on,wait=on",
             "-monitor", f"unix:{self.folder / 'monitor'},server=on,wait=off",
         ]  # fmt: skip
         if self.network != "none":
@@ -331,6 +331,8 @@ class Machine:
                 start_new_session=stays,
             )
         (self.folder / "pid").write_text(str(self._process.pid))
+        # The guest begins when we listen: what its agent says before is lost.
+        self._agent.connect(time.monotonic() + BOOT_S)
 
     def wait(self) -> None:
         """Until the agent answers."""
@@ -424,9 +426,8 @@ class Agent:
             time.sleep(0.1)
 
     def ready(self, patience_s: float) -> None:
-        """Wait until a machine that starts takes commands."""
+        """Wait until a machine that starts takes commands; we are connected since before it began."""
         deadline = time.monotonic() + patience_s
-        self.connect(deadline)
         while "ready" not in self._answer(deadline - time.monotonic()):
             self.alive(deadline)
 
