@@ -8,11 +8,14 @@ mmdebstrap, the image by `mkfs.ext4 -d`, kernel and initrd are handed to QEMU as
 CI has) a boot takes half a minute. Images stay below $XDG_CACHE_HOME/tercel-tests and are made anew when what they are
 made of changes. Nothing that runs in the guest changes its disk: each boot begins from the image.
 
+A machine ends with the process that started it, however that ends: a killed test leaves nothing that computes.
+
 The guest runs systemd; an agent of ours, a unit of it, takes commands from the second serial port as JSON lines. With
 `network`, it has an address, too, and its sshd is reached by a port of this machine's loopback. What else is installed
 there (Docker, rsyslog, journal-upload) does not run until somebody starts it.
 
-As a command it starts machines that outlive it, for Molecule (`molecule/shared`) and for people:
+As a command it starts machines that outlive it, for Molecule (`molecule/shared`) and for people; with the number of a
+process in $TERCEL_VM_OWNER they end when that does:
 
     python -m tests.support.vm up < platforms.json     # a list of Molecule's platforms; prints how to reach each
     python -m tests.support.vm run FOLDER uname -r      # by the agent, whatever becomes of its network
@@ -134,6 +137,22 @@ Restart=always
 
 [Install]
 WantedBy=multi-user.target
+"""
+
+
+# What QEMU is started by: `OWNER FOLDER QEMU...`. It becomes QEMU; its child ends it when the owner has ended. Files of
+# processes (pidfd_open(2)) instead of numbers, which are used again.
+LEASH = """import os, select, shutil, signal, sys
+owner, machine = os.pidfd_open(int(sys.argv[1])), os.pidfd_open(os.getpid())
+if os.fork():
+    os.execvp(sys.argv[3], sys.argv[3:])
+os.setsid()
+ends = select.poll()
+ends.register(owner, select.POLLIN)
+ends.register(machine, select.POLLIN)
+if all(fd != machine for fd, _ in ends.poll()):
+    signal.pidfd_send_signal(machine, signal.SIGKILL)
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
 """
 
 
@@ -302,8 +321,9 @@ class Machine:
         self.start()
         self.wait()
 
-    def start(self, *, stays: bool = False) -> None:
-        """Start, and do not wait. `stays`: in a session of its own, to outlive us."""
+    def start(self, *, stays: bool = False, owner: int = 0) -> None:
+        """Start, and do not wait. It ends with us; `stays`: has a session of its own, and ends with `owner`, if any."""
+        owner = owner if stays else os.getpid()
         argv = [
             "qemu-system-x86_64", "-name", self._name, "-cpu", "max",
             "-accel", "kvm" if accelerator(self.disk) == "kvm" else "tcg,thread=multi",
@@ -321,6 +341,8 @@ class Machine:
             argv += ["-device", "virtio-net-pci,netdev=net,id=card"]
         if self._share:
             argv += ["-drive", f"file={self._shared()},if=virtio,format=raw,readonly=on"]
+        if owner:
+            argv = [sys.executable, "-I", "-S", "-c", LEASH, str(owner), self.folder, *argv]
         with (self.folder / "qemu.log").open("wb") as said:
             self._process = subprocess.Popen(
                 [str(a) for a in argv],
@@ -500,10 +522,10 @@ def monitor(folder: Path, command: str) -> str:
 # -- the command
 
 
-def up(platforms: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
-    """Start machines, all at once, and wait for all. What a platform may say: `name`, `release` (of the kernel),
-    `userland`, `memory_mib`, `cpus`, `network` (`closed` or `open`), `share` (names to
-    paths), `nginx_tar` (with /mnt/nginx.tar, for `docker import`)."""
+def up(platforms: Sequence[Mapping[str, Any]], owner: int = 0) -> list[dict[str, object]]:
+    """Start machines, all at once, and wait for all; they end with the process `owner`, if any. What a platform may
+    say: `name`, `release` (of the kernel), `userland`, `memory_mib`, `cpus`, `network` (`closed` or `open`), `share`
+    (names to paths), `nginx_tar` (with /mnt/nginx.tar, for `docker import`)."""
     machines: list[Machine] = []
     with contextlib.ExitStack() as stack:
         stack.callback(lambda: [machine.stop() for machine in machines])
@@ -522,7 +544,7 @@ def up(platforms: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
                     network=told.get("network", "closed"),
                 )
             )
-            machines[-1].start(stays=True)
+            machines[-1].start(stays=True, owner=owner)
         for machine in machines:
             machine.wait()
         reached = [machine.reach() for machine in machines]
@@ -562,7 +584,8 @@ def main() -> int:
     verbs.choices["link"].add_argument("state", choices=("on", "off"))
     told = parser.parse_args()
     if told.verb == "up":
-        print(json.dumps(up(json.load(sys.stdin))))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # half a machine is switched off again
+        print(json.dumps(up(json.load(sys.stdin), int(os.environ.get("TERCEL_VM_OWNER") or 0))))
     elif told.verb == "run":
         agent = Agent(told.folder)
         agent.connect(time.monotonic() + 10)
