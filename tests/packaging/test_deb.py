@@ -15,6 +15,7 @@ from tests.packaging.conftest import ROOT, build
 from tests.support.tree import Tree
 
 VERSION = appliance.__version__
+PAGE = (ROOT / "docs/installing.md").read_text()
 OURS = Path(__file__).parent / "contents.txt"
 BOOKKEEPING = re.compile(
     r"/var/(lib|cache|log)/(dpkg|man|ldconfig|systemd|apt)\b|/etc/(passwd|group|shadow|gshadow)-?$|/root/"
@@ -111,12 +112,15 @@ def test_made_again_it_is_the_same(debs: dict[str, Path]) -> None:
 @pytest.fixture(scope="module")
 def before(tree: Tree, debs: dict[str, Path]) -> dict[str, tuple[int, int, int]]:
     """A Debian's files before it; the tests that follow come one after the other. Nothing of systemd runs there."""
-    shutil.copy(debs["amd64"], tree.root / "root/tercel.deb")
+    (tree.root / "root/dist").mkdir()
+    shutil.copy(debs["amd64"], tree.root / "root/dist")
     return tree.files()
 
 
 def test_it_installs(tree: Tree, before: dict[str, tuple[int, int, int]]) -> None:
-    tree.run("dpkg", "--install", "/root/tercel.deb")
+    """By the command of docs/installing.md, which finds all that it depends on in the tree."""
+    (command,) = re.findall(r"(?m)^(apt install \./dist/tercel_\*_amd64\.deb) ", PAGE)
+    tree.run("sh", "-c", f"cd /root && {command}")
     _, _, uid, gid, _, home, shell = tree.run("getent", "passwd", "tercel").stdout.strip().split(":")
     assert (home, shell) == ("/var/lib/tercel", "/usr/sbin/nologin")
     files = tree.files()
@@ -164,7 +168,7 @@ def test_what_was_changed_stays_over_an_upgrade(tree: Tree, before: object) -> N
         file.write_text(text)
     (etc / "rules.d/mine.yaml").write_text("# mine, too\n")
     (tree.root / "var/lib/tercel/alerts").write_text("waiting\n")
-    tree.run("dpkg", "--install", "/root/tercel.deb")
+    tree.run("dpkg", "--install", f"/root/dist/tercel_{VERSION}_amd64.deb")
     assert {file: file.read_text() for file in changed} == changed
     assert (etc / "rules.d/mine.yaml").exists()
     assert (tree.root / "var/lib/tercel/alerts").read_text() == "waiting\n"

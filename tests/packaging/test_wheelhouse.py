@@ -14,7 +14,7 @@ from tests.packaging.conftest import ROOT, build
 from tests.support.tree import Tree
 
 VERSION = appliance.__version__
-RELEASE = f"/opt/tercel/releases/{VERSION}"
+PAGE = (ROOT / "docs/installing.md").read_text()
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -40,30 +40,32 @@ def test_made_again_it_is_the_same(wheelhouse: Path) -> None:
     assert digests(wheelhouse) == before
 
 
-def test_it_is_all_that_a_machine_without_a_network_needs(wheelhouse: Path, tree: Tree) -> None:
-    """As the role does it: an environment on Debian's Python, which brings all else."""
+def test_by_hand_it_is_all_that_a_machine_without_a_network_needs(wheelhouse: Path, tree: Tree) -> None:
+    """The commands of docs/installing.md, but that nothing is started: no systemd runs there."""
+    (by_hand,) = re.findall(r"^```\n(apt install .*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     shutil.copytree(wheelhouse, tree.root / "root/wheelhouse")
-    tree.run("/usr/bin/python3", "-m", "venv", "--system-site-packages", RELEASE)
-    wanted = ("--no-index", "--find-links", "/root/wheelhouse", f"tercel=={VERSION}")
-    tree.run(f"{RELEASE}/bin/pip", "install", *wanted)
-    installed = tree.run(f"{RELEASE}/bin/pip", "list", "--local", "--format=freeze").stdout.split()
+    (tree.root / "root/by-hand").write_text("cd /root\n" + by_hand.replace("enable --now", "enable"))
+    tree.run("bash", "-ex", "/root/by-hand")
+    installed = tree.run("/opt/tercel/bin/pip", "list", "--local", "--format=freeze").stdout.split()
     assert {name.partition("=")[0] for name in installed} - {"pip", "setuptools", "hpack", "hyperframe"} == {
         "tercel",
         "google-re2",
     }
-    assert f"tercel {VERSION} " in tree.run(f"{RELEASE}/bin/tercel", "version").stdout
-    checked = tree.run(f"{RELEASE}/bin/tercel", "check").stderr
-    assert f"configuration {RELEASE}/share/tercel/tercel.yaml" in checked
-    assert "0 errors, 0 warnings" in checked
-    tree.run(f"{RELEASE}/bin/tercel", "run", "--dry-run")
+    assert f"tercel {VERSION} " in tree.run("tercel", "version").stdout
+    for who in ((), ("setpriv", "--reuid=tercel", "--regid=tercel", "--clear-groups")):
+        checked = tree.run(*who, "tercel", "check").stderr
+        assert "configuration /etc/tercel/tercel.yaml" in checked
+        assert "0 errors, 0 warnings" in checked
+        tree.run(*who, "tercel", "run", "--dry-run")
+    assert (tree.root / "etc/systemd/system/multi-user.target.wants/tercel.service").is_symlink()
+    tree.run("systemd-analyze", "verify", "--man=no", "/usr/lib/systemd/system/tercel.service")
+    assert "Tercel" in tree.run("journalctl", "--dump-catalog").stdout
+    for place in ("/usr/local/share/man/man8/tercel.8", "/usr/share/bash-completion/completions/tercel"):
+        assert (tree.root / place[1:]).is_file()
 
 
-def test_its_configuration_for_services_holds_where_the_role_puts_it(wheelhouse: Path, tree: Tree) -> None:
-    etc, share = tree.root / "etc/tercel", tree.root / RELEASE[1:] / "share/tercel"
-    for folder in (etc, etc / "rules.d", etc / "config.d"):
-        folder.mkdir()
-    for file in (*(share / "rules").iterdir(), share / "etc/tercel.yaml"):
-        shutil.copy(file, etc)
-    checked = tree.run(f"{RELEASE}/bin/tercel", "check").stderr
-    assert "configuration /etc/tercel/tercel.yaml" in checked
+def test_without_a_configuration_the_shipped_one_counts(tree: Tree) -> None:
+    (tree.root / "etc/tercel/tercel.yaml").unlink()
+    checked = tree.run("tercel", "check").stderr
+    assert "configuration /opt/tercel/share/tercel/tercel.yaml" in checked
     assert "0 errors, 0 warnings" in checked
