@@ -15,7 +15,7 @@ from appliance.model.diagnostic import NotSupportedError
 from appliance.model.event import EventType
 
 # A slot stands for a number and the kind of call it belongs to: see bpf/call.h.
-_IA32, _X32, _SOCKETCALL, _IO_URING = 512, 1024, 1088, 1152
+COMPAT_SLOTS, _X32, _SOCKETCALL, _IO_URING = 512, 1024, 1088, 1152
 SLOTS = 1216
 IO_URING_OPERATIONS = 64
 
@@ -32,6 +32,22 @@ _SOCKETCALLS = (
     "sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4", "recvmmsg",
     "sendmmsg",
 )  # fmt: skip
+
+
+# What makes a call, where it is not called as the call is: the tables of arch/x86/entry/syscalls and
+# include/uapi/asm-generic/unistd.h. On the right names of functions, without what stands before all of them.
+_NAMES = {
+    "stat": "newstat", "lstat": "newlstat", "fstat": "newfstat", "uname": "newuname", "pread": "pread64",
+    "pwrite": "pwrite64", "sendfile": "sendfile64", "prlimit": "prlimit64", "umount2": "umount",
+    "fadvise64": "fadvise64 fadvise64_64",
+}  # fmt: skip
+# For 32-bit programs these beside the call's own, and those that end otherwise: with ids of 16 bits, times of 32 or 64.
+_NAMES_32 = _NAMES | {
+    "umount": "oldumount", "mmap": "old_mmap", "mmap2": "mmap_pgoff", "_newselect": "select", "select": "old_select",
+    "readdir": "old_readdir", "oldstat": "stat", "oldlstat": "lstat", "oldfstat": "fstat", "oldolduname": "olduname",
+    "olduname": "uname", "getrlimit": "old_getrlimit",
+}  # fmt: skip
+_ENDS_32 = ("", "16", "32", "64", "_time32", "_time64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +68,8 @@ class Arch:
 
     `name` is the folder below `arch/` in a kernel tree, `define` the compiler's macro, `bpf` bpf(2)'s number. `args`
     and `number` are members of `struct pt_regs`, as BTF paths; a path `regs+N` means N bytes into its member `regs`.
+    `functions` are how the kernel calls the functions that make calls, `*` being the call's name, each only where those
+    before it are not there; `compat_functions` and `x32_functions` those of other programs.
     `compat_args` are those of 32-bit programs, where they are decoded; `compat` and `x32` are their numbers. `syscalls`
     finds the number of a 64-bit program's call.
     """
@@ -62,6 +80,9 @@ class Arch:
     number: str
     args: tuple[str, str, str, str, str, str]
     numbers: Mapping[int, EventType]
+    functions: tuple[str, ...]
+    compat_functions: tuple[str, ...] = ()
+    x32_functions: tuple[str, ...] = ()
     compat_args: tuple[str, ...] = ()
     compat: Mapping[int, EventType] = field(default_factory=dict)
     compat_short_ids: frozenset[int] = frozenset()
@@ -77,7 +98,7 @@ class Arch:
         for number, type_ in self.numbers.items():
             yield Slot(number, number, type_)
         for number, type_ in self.compat.items():
-            yield Slot(_IA32 + number, number, type_, number in self.compat_short_ids)
+            yield Slot(COMPAT_SLOTS + number, number, type_, number in self.compat_short_ids)
         for number, type_ in self.x32.items():
             yield Slot(_X32 + number - 512, number, type_)
         if self.socketcall is not None:
@@ -85,6 +106,20 @@ class Arch:
                 yield Slot(_SOCKETCALL + i, self.socketcall, EventType(name))
         for operation, name in _OPERATIONS.items():
             yield Slot(_IO_URING + operation, operation, EventType(name), operation=True)
+
+    def functions_of(self, slot: int, type_: EventType) -> list[tuple[str, ...]]:
+        """Names of the kernel's functions that make a call: of each tuple the first that is there. A call that is kept
+        in several sizes has several."""
+        if slot < COMPAT_SLOTS:
+            names = _NAMES.get(type_.value, type_.value).split()
+            return [tuple(f.replace("*", name) for f in self.functions) for name in names]
+        if slot >= _SOCKETCALL:
+            return [tuple(f.replace("*", "socketcall") for f in self.compat_functions)] if slot < _IO_URING else []
+        if slot >= _X32:
+            return [tuple(f.replace("*", type_.value) for f in self.x32_functions)]
+        stems = (type_.value, *_NAMES_32.get(type_.value, "").split())
+        sizes = dict.fromkeys(stem + end for stem in stems for end in _ENDS_32)
+        return [tuple(f.replace("*", name) for f in self.compat_functions) for name in sizes]
 
 
 _X86_64 = Arch(
@@ -94,6 +129,17 @@ _X86_64 = Arch(
     number="orig_ax",
     args=("di", "si", "dx", "r10", "r8", "r9"),
     numbers=X86_64,
+    # calls without arguments have two names, and types are told of the second
+    functions=("__x64_sys_*", "__do_sys_*"),
+    compat_functions=(
+        "__ia32_compat_sys_ia32_*",
+        "__ia32_sys_ia32_*",
+        "__ia32_compat_sys_*",
+        "__do_compat_sys_*",
+        "__ia32_sys_*",
+        "__do_sys_*",
+    ),
+    x32_functions=("__x64_compat_sys_*", "__x32_compat_sys_*"),
     compat_args=("bx", "cx", "dx", "si", "di", "bp"),
     compat=I386,
     compat_short_ids=I386_SHORT_IDS,
@@ -109,6 +155,7 @@ _ARM64 = Arch(
     # the first argument's register is overwritten by the result; the kernel keeps it in orig_x0
     args=("orig_x0", "regs+8", "regs+16", "regs+24", "regs+32", "regs+40"),
     numbers=ARM64,
+    functions=("__arm64_sys_*", "__do_sys_*"),
 )
 
 ARCHES: Mapping[str, Arch] = {"x86_64": _X86_64, "aarch64": _ARM64}

@@ -22,6 +22,7 @@ _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
 _MEMBER = struct.Struct("<III")
 _ENUMERATOR = struct.Struct("<Ii")
+_PARAMETER = struct.Struct("<II")
 _POINTER, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNCTION, _PROTOTYPE = 2, 4, 5, 6, 8, 12, 13
 _TRANSPARENT = frozenset({8, 9, 10, 11, 18})  # typedef, volatile, const, restrict, type tag
 
@@ -102,6 +103,29 @@ class Btf:
             if info >> 24 & 31 == _FUNCTION and self.data.startswith(wanted, self.strings + name_at):
                 return type_id
         return None
+
+    def calls(self, *begins: str) -> dict[str, tuple[int, int]]:
+        """The kernel functions whose names begin so and that take a `struct pt_regs *` and nothing else: the type ids
+        of each and of its prototype. Prototypes differ where the argument has another name."""
+        names = tuple(b.encode() for b in begins)
+        found: dict[str, tuple[int, int]] = {}
+        kinds: dict[int, bool] = {}
+        for type_id, at in enumerate(self.types):
+            name_at, info, kind = _TYPE.unpack_from(self.data, at)
+            if info >> 24 & 31 != _FUNCTION or not self.data.startswith(names, self.strings + name_at):
+                continue
+            if kind not in kinds:
+                kinds[kind] = self._takes_registers(kind)
+            if kinds[kind]:
+                found.setdefault(self._string(name_at), (type_id, kind))
+        return found
+
+    def _takes_registers(self, prototype: int) -> bool:
+        at = self.types[prototype]
+        if _TYPE.unpack_from(self.data, at)[1] & 0xFFFF != 1:
+            return False
+        _, info, target = _TYPE.unpack_from(self.data, self.types[_PARAMETER.unpack_from(self.data, at + 12)[1]])
+        return info >> 24 & 31 == _POINTER and self._resolve(target) in self.named.get("pt_regs", ())
 
     def _walk(self, type_id: int, members: Iterable[str]) -> int | None:
         total = 0

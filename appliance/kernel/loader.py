@@ -27,7 +27,7 @@ from appliance.kernel.inventory import Inventory, fdinfo, id_cell
 from appliance.kernel.kept import Kept, key_of
 from appliance.kernel.layout import NUMBERS
 from appliance.kernel.objects import Object, from_json, ready
-from appliance.kernel.program import TRACED, Handler, ProgramSpec, bpf_folder
+from appliance.kernel.program import TRACED, Handler, Loading, ProgramSpec, bpf_folder, grouped
 from appliance.model.diagnostic import KernelError, NotSupportedError, VerifierError
 from appliance.model.event import EventType
 
@@ -104,10 +104,13 @@ class Program:
     _programs: Mapping[str, int] = field(repr=False)
     _maps: Mapping[str, int] = field(repr=False)
     _inventory: Inventory = field(repr=False)
-    _links: dict[str, int] = field(default_factory=dict)  # raw tracepoint -> descriptor of the link
+    _links: dict[str, int] = field(default_factory=dict)  # raw tracepoint, or function -> descriptor of the link
+    _entries: Sequence[bytes] = field(default=(), repr=False)  # by group: what is loaded for each door
+    _doors: dict[str, int] = field(default_factory=dict)  # function -> descriptor of its program
     _heard: frozenset[int] = frozenset()
     _asked: tuple[Collection[EventType], Collection[EventType], bool] = ((), (), False)  # of `hear`, at its latest call
     _cpus: int = 0
+    _attached: bool = False
 
     @property
     def heard(self) -> frozenset[EventType]:
@@ -124,14 +127,40 @@ class Program:
         """How many of a 64-bit program's system calls are heard."""
         return sum(slot == self.spec.handlers[slot].number for slot in self._heard)
 
+    @property
+    def functions(self) -> int:
+        """How many of the kernel's functions are hooked."""
+        return len(self._doors)
+
     def attach(self) -> None:
         """Begin to hear. Raises `KernelError` where a hook cannot be had."""
-        for name, function in self.spec.tracepoints.items():
+        for name, function in self.spec.attached.items():
             try:
                 self._attach(name, function)
             except OSError as error:
                 self.detach()
                 raise KernelError(f"cannot attach to the tracepoint `{name}`: {error}") from error
+        self._attached = True
+        self._open(self._heard)
+
+    def _open(self, slots: Iterable[int]) -> None:
+        """Hook the functions that these calls are made by. Raises `KernelError`."""
+        wanted = {door.name: door for slot in slots for door in self.spec.doors.get(slot, ())}
+        for name in sorted(wanted.keys() - self._links.keys()):
+            door = wanted[name]
+            try:
+                if name not in self._doors:
+                    self._doors[name] = bpfcall.load_program(
+                        bpfcall.TRACING,
+                        self._entries[door.group],
+                        name.removeprefix("__"),
+                        attach_type=bpfcall.FEXIT,
+                        target=door.target,
+                    )
+                self._links[name] = bpfcall.attach_traced(self._doors[name])
+            except OSError as error:
+                raise KernelError(f"cannot hook the function `{name}`: {error}") from error
+            self._inventory.hold(f"the hook on `{name}`", self._links[name])
 
     def _attach(self, name: str, function: str) -> None:
         program = self._programs[function]
@@ -148,9 +177,14 @@ class Program:
 
         Takes effect at once, call by call; nothing is detached, and what stays wanted is heard throughout.
         Of types that are neither in `whole` nor keep state true, calls that failed are not asked for.
-        With `real`, opens tell where the opened file lies.
+        With `real`, opens tell where the opened file lies. A function that is hooked stays so to the end, as letting go
+        of one takes a fifth of a second; its calls are not told where nobody asks. Raises `KernelError`, and nothing
+        has changed, where a function cannot be hooked.
         """
         types = frozenset(types)
+        slots = self.spec.heard(types)
+        if self._attached:
+            self._open(slots)
         self._asked = types, whole, real
         handlers = self.spec.handlers
         for type_, number in NUMBERS.items():
@@ -159,18 +193,23 @@ class Program:
             wanted = type_ in types or ends
             kind |= _REAL if real and type_ in OPENS else 0
             self._write("kinds", number, struct.pack("=I", kind | (_WANTED if wanted else 0)))
-        slots = self.spec.heard(types)
         for slot in slots - self._heard:  # before the number that leads there
-            program = self._programs[handlers[slot].function]
-            self._write(*_cell(handlers[slot], slot), struct.pack("=I", program), reads_as=id_cell(program))
+            for group in self._groups(slot):
+                program = self._programs[grouped(handlers[slot].function, group)]
+                table, key = _cell(handlers[slot], slot, group)
+                self._write(table, key, struct.pack("=I", program), reads_as=id_cell(program))
         before, after = self._numbers(self._heard), self._numbers(slots)
         for table, number in before ^ after:
             self._write(table, number, struct.pack("=I", (table, number) in after))
         for slot in self._heard - slots:
-            table, key = _cell(handlers[slot], slot)
-            with contextlib.suppress(FileNotFoundError):  # somebody else emptied it
-                self._inventory.delete(table, self._maps[table], key)
+            for group in self._groups(slot):
+                table, key = _cell(handlers[slot], slot, group)
+                with contextlib.suppress(FileNotFoundError):  # somebody else emptied it
+                    self._inventory.delete(table, self._maps[table], key)
         self._heard = slots
+
+    def _groups(self, slot: int) -> frozenset[int]:
+        return frozenset(door.group for door in self.spec.doors.get(slot, ())) or frozenset((0,))
 
     def _write(self, table: str, key: int, value: bytes, *, reads_as: bytes | None = None) -> None:
         self._inventory.write(table, self._maps[table], key, value, reads_as=reads_as)
@@ -183,9 +222,10 @@ class Program:
         """Write all tables anew and attach what is attached no more. Raises `KernelError`, OSError."""
         for name in [name for name, fd in self._links.items() if not fdinfo(fd)]:
             del self._links[name]  # not closed: its number may be another's by now
-        for name, function in self.spec.tracepoints.items():
+        for name, function in self.spec.attached.items():
             if name not in self._links:
                 self._attach(name, function)
+        self._open(self._heard)
         self._heard = frozenset()
         types, whole, real = self._asked
         self.hear(types, whole=whole, real=real)
@@ -194,7 +234,7 @@ class Program:
         """Runs and nanoseconds of each program that ran, as the kernel counts them while `kernel.bpf_stats_enabled` is
         1 (bpftool-prog(8)); a program that others jump to is part of the one that was called."""
         found = {}
-        for name, fd in self._programs.items():
+        for name, fd in (*self._programs.items(), *self._doors.items()):
             counts = fdinfo(fd)
             if counts.get("run_cnt"):
                 found[name.removeprefix("at_")] = counts["run_cnt"], counts["run_time_ns"]
@@ -218,6 +258,8 @@ class Program:
             sum(row[0] for row in _BOOK.iter_unpack(bpfcall.lookup(fd, len(NUMBERS) + i, cpus * _BOOK.size)))
             for i in (0, 1)
         )
+        # a program at a function does not run while the same one is at work on this processor, where tasks preempt it
+        busy += sum(fdinfo(fd).get("recursion_misses", 0) for fd in self._doors.values())
         return Books(by_type, compat, busy, tuple(Book(*row) for row in by_cpu))
 
     def want_wakeup(self) -> None:
@@ -225,24 +267,34 @@ class Program:
         bpfcall.update(self._maps["sleeping"], 0, struct.pack("=I", 1))
 
     def detach(self) -> None:
-        """Stop hearing. What is in the rings stays readable."""
-        while self._links:
-            name, fd = self._links.popitem()
-            self._inventory.release(f"the hook on `{name}`")
-            with contextlib.suppress(OSError):  # somebody else closed it
-                os.close(fd)
+        """Stop hearing. What is in the rings stays readable. Functions stay hooked until `close`, and are not heard."""
+        self._attached = False
+        for table, number in self._numbers(self._heard) if self._doors else ():
+            if table == "asked":
+                with contextlib.suppress(OSError):
+                    self._write(table, number, struct.pack("=I", 0))
+        for name in [name for name in self._links if name not in self._doors]:
+            self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
+        self._inventory.release(f"the hook on `{name}`")
+        with contextlib.suppress(OSError):  # somebody else closed it
+            os.close(self._links.pop(name))
 
     def close(self) -> None:
-        """Detach, and give everything back to the kernel."""
+        """Detach, and give everything back to the kernel. A function takes it a fifth of a second."""
         self._inventory.clear()
         self.detach()
-        _close((*self.rings, *self._programs.values(), *self._maps.values()))
+        for name in list(self._links):
+            self._let_go(name)
+        _close((*self.rings, *self._programs.values(), *self._doors.values(), *self._maps.values()))
         self._programs = self._maps = {}
+        self._doors = {}
 
 
-def _cell(handler: Handler, slot: int) -> tuple[str, int]:
+def _cell(handler: Handler, slot: int, group: int) -> tuple[str, int]:
     """Where a handler stands: table and key."""
-    return ("operations", handler.number) if handler.operation else ("handlers", slot)
+    return ("operations", handler.number) if handler.operation else (grouped("handlers", group), slot)
 
 
 def load(spec: ProgramSpec, *, own_pid: int, kept: Kept | None = None) -> Program:
@@ -264,14 +316,14 @@ def load(spec: ProgramSpec, *, own_pid: int, kept: Kept | None = None) -> Progra
     made = kept.find(key) if kept is not None else None
     if made is None:
         made = _compiled(job)
-        programs, tables = _loaded(spec, made, own_pid)
+        programs, tables, entries = _loaded(spec, made, own_pid)
         if kept is not None:
             kept.keep(key, made)
     else:
-        programs, tables = _loaded(spec, made, own_pid)
+        programs, tables, entries = _loaded(spec, made, own_pid)
     held = [*programs.values(), *tables.values()]
     try:
-        return _filled(spec, programs, tables, held)
+        return _filled(spec, programs, tables, entries, held)
     except BaseException:
         _close(held)
         raise
@@ -289,7 +341,13 @@ def load_first(specs: Sequence[ProgramSpec], *, own_pid: int, kept: Kept | None 
     return load(specs[-1], own_pid=own_pid, kept=kept)
 
 
-def _filled(spec: ProgramSpec, programs: Mapping[str, int], tables: Mapping[str, int], held: list[int]) -> Program:
+def _filled(
+    spec: ProgramSpec,
+    programs: Mapping[str, int],
+    tables: Mapping[str, int],
+    entries: Sequence[bytes],
+    held: list[int],
+) -> Program:
     """The program with its rings and all that its tables hold before it starts; what is opened is added to `held`."""
     rings = []
     for number, size in enumerate(spec.rings):
@@ -307,7 +365,7 @@ def _filled(spec: ProgramSpec, programs: Mapping[str, int], tables: Mapping[str,
     inventory = Inventory()
     for name, fd in (*programs.items(), *((f"table `{name}`", fd) for name, fd in tables.items())):
         inventory.hold(f"the program `{name}`" if name in programs else f"the {name}", fd)
-    return Program(spec, tuple(rings), programs, tables, inventory, _cpus=possible_cpus())
+    return Program(spec, tuple(rings), programs, tables, inventory, _entries=entries, _cpus=possible_cpus())
 
 
 def _stubs() -> list[str]:
@@ -315,8 +373,9 @@ def _stubs() -> list[str]:
     return [path.read_text() for path in sorted((bpf_folder() / "stubs").rglob("*.h"))]
 
 
-def _loaded(spec: ProgramSpec, made: Object, own_pid: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Descriptors of the programs, and of the tables that we write or read."""
+def _loaded(spec: ProgramSpec, made: Object, own_pid: int) -> tuple[dict[str, int], dict[str, int], tuple[bytes, ...]]:
+    """Descriptors of the programs, and of the tables that we write or read; the instructions for the doors of each
+    group, whose table of handlers is its own."""
     fds: list[int] = []
     programs: dict[str, int] = {}
     try:
@@ -327,11 +386,17 @@ def _loaded(spec: ProgramSpec, made: Object, own_pid: int) -> tuple[dict[str, in
                 fds.append(bpfcall.create_table(facts, inner=inner))
             except OSError as error:
                 raise KernelError(f"cannot make the table `{table.name}`: {error}") from error
-        code = {name: ready(made.functions[name], fds, own_pid) for name in spec.functions}
+        places = {table.name: place for place, table in enumerate(made.tables)}
+        of_group = [fds[: len(made.tables)]]
+        for group in range(1, spec.groups):
+            fds.append(bpfcall.create_table(bpfcall.table_facts(fds[places["handlers"]])))
+            of_group.append([*of_group[0]])
+            of_group[group][places["handlers"]] = fds[-1]
+        code = {one: ready(made.functions[one.function], of_group[one.group], own_pid) for one in spec.loadings()}
         # the verifier works on as many processors as it is asked from; the longest programs first
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            order = sorted(code, key=lambda name: len(code[name]), reverse=True)
-            jobs = {name: pool.submit(_verified, name, code[name], *spec.how(name)) for name in order}
+            order = sorted(code, key=lambda one: len(code[one]), reverse=True)
+            jobs = {one.name: pool.submit(_verified, one, code[one]) for one in order}
         errors = []
         for name, job in jobs.items():
             try:
@@ -343,12 +408,15 @@ def _loaded(spec: ProgramSpec, made: Object, own_pid: int) -> tuple[dict[str, in
     except BaseException:
         _close((*fds, *programs.values()))
         raise
-    tables = {table.name: fd for table, fd in zip(made.tables, fds, strict=True) if table.name in _TABLES}
+    tables = {name: fds[place] for name, place in places.items() if name in _TABLES}
+    tables |= {grouped("handlers", group): of_group[group][places["handlers"]] for group in range(1, spec.groups)}
     _close(set(fds) - set(tables.values()))  # the programs hold them
-    return programs, tables
+    entry = made.functions.get(spec.entry, b"")
+    return programs, tables, tuple(ready(entry, of_group[group], own_pid) for group in range(spec.groups))
 
 
-def _verified(name: str, code: bytes, kind: int, attach_type: int, target: int) -> int:
+def _verified(one: Loading, code: bytes) -> int:
+    kind, name, attach_type, target = one.kind, one.function, one.attach_type, one.target
     try:
         return bpfcall.load_program(kind, code, name, attach_type=attach_type, target=target)
     except OSError:  # again, for what the verifier says

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from appliance.catalog.events import CLONES, EXECS, FD_MAKERS, STATE
 from appliance.kernel import bpfcall
 from appliance.kernel.arch import IO_URING_OPERATIONS, SLOTS, Arch
 from appliance.kernel.btf import Btf
+from appliance.kernel.doors import MISSED, Door
 from appliance.kernel.layout import LAYOUTS, c_structs
 from appliance.kernel.objects import OWN_PID_MARK
 from appliance.kernel.offsets import io_uring_macros, macros
@@ -40,6 +42,14 @@ TRACEPOINTS = (_SYS_EXIT, "sched_process_fork", "sched_process_exec", "sched_pro
 
 # Told by tracepoints of their own.
 TRACED = frozenset({*CLONES, *EXECS, EventType.PROCEXIT, EventType.TASKNAME})
+
+
+class Hooks(Enum):
+    """Where the end of a call is heard, by the name that `capture.hooks` has for it: at the tracepoint that every call
+    passes, which sees all; or at the functions that make the calls, which costs others nothing and sees less."""
+
+    TRACEPOINTS = "tracepoints"
+    FUNCTIONS = "functions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +85,27 @@ class Handler:
 
 
 @dataclass(frozen=True, slots=True)
+class Loading:
+    """A program to load: under which name we keep it, its function of the text, kind of program, kind of attachment,
+    the type that it attaches to, and the group of doors that it belongs to."""
+
+    name: str
+    function: str
+    kind: int = bpfcall.RAW_TRACEPOINT
+    attach_type: int = 0
+    target: int = 0
+    group: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramSpec:
     """What will be loaded.
 
     `handlers` are by the call's slot (`kernel.arch`), of all calls, heard or not. `tracepoints` are the raw tracepoints
     and the functions that run there; `typed` are those of them whose arguments' types the verifier knows, with the type
     ids by which programs attach there. `rings` are the sizes of the rings in bytes, the state ring's first. `blind`
-    names what this machine does not let us see, with the reason.
+    names what this machine does not let us see, with the reason. With `doors` (by slot) a call is heard where the
+    functions that make it return, and not by the tracepoint that every call passes.
     """
 
     text: str
@@ -90,6 +114,36 @@ class ProgramSpec:
     rings: tuple[int, ...]
     blind: tuple[str, ...] = ()
     typed: Mapping[str, int] = field(default_factory=dict)
+    doors: Mapping[int, tuple[Door, ...]] = field(default_factory=dict)
+
+    @property
+    def attached(self) -> Mapping[str, str]:
+        """The tracepoints that are attached from the start to the end, and their functions."""
+        return {n: f for n, f in self.tracepoints.items() if not (self.doors and n == _SYS_EXIT)}
+
+    @property
+    def groups(self) -> int:
+        """How many groups of doors there are; one where there are no doors."""
+        return 1 + max((door.group for doors in self.doors.values() for door in doors), default=0)
+
+    @property
+    def entry(self) -> str:
+        """The function where every call that is heard begins."""
+        return self.tracepoints.get(_SYS_EXIT, "")
+
+    def loadings(self) -> Iterator[Loading]:
+        """All programs that are loaded at the start. Those of doors themselves are loaded when a call is heard."""
+        groups: dict[str, dict[int, int]] = {}  # function -> group -> some door of it
+        for slot, doors in self.doors.items():
+            for door in doors:
+                groups.setdefault(self.handlers[slot].function, {}).setdefault(door.group, door.target)
+        for function in self.functions:
+            if function not in groups:
+                if not self.doors or function != self.entry:
+                    yield Loading(function, function, *self.how(function))
+                continue
+            for group, target in sorted(groups[function].items()):
+                yield Loading(grouped(function, group), function, bpfcall.TRACING, bpfcall.FEXIT, target, group)
 
     def how(self, function: str) -> tuple[int, int, int]:
         """How a function is loaded: kind of program, kind of attachment, the type that it attaches to."""
@@ -110,7 +164,16 @@ class ProgramSpec:
         wanted = STATE | frozenset(types)
         if EventType.CLOSE in wanted:
             wanted |= FD_MAKERS | {EventType.CONNECT}
-        return frozenset(slot for slot, handler in self.handlers.items() if handler.type in wanted)
+        return frozenset(
+            slot
+            for slot, handler in self.handlers.items()
+            if handler.type in wanted and (handler.operation or not self.doors or slot in self.doors)
+        )
+
+
+def grouped(name: str, group: int) -> str:
+    """The name of what there is once for each group of doors: of the first, the name itself."""
+    return f"{name}.{group + 1}" if group else name
 
 
 def bpf_folder() -> Path:
@@ -118,9 +181,18 @@ def bpf_folder() -> Path:
     return Path(str(files("appliance.kernel") / "bpf"))
 
 
-def program_spec(btf: Btf, arch: Arch, *, buffers: Buffers, cpus: int, typed: bool = False) -> ProgramSpec:
+def program_spec(
+    btf: Btf,
+    arch: Arch,
+    *,
+    buffers: Buffers,
+    cpus: int,
+    typed: bool = False,
+    doors: Mapping[int, tuple[Door, ...]] | None = None,
+) -> ProgramSpec:
     """Put the program together. `cpus` is the number of processors that may ever be there.
-    With `typed`, the end of a call is heard by a typed tracepoint (`kernel.probe.typed_calls` knows whether it can).
+    With `typed`, the end of a call is heard by a typed tracepoint (`kernel.probe.why_not_typed` knows whether it can);
+    with `doors`, at the functions that make it (`kernel.doors`), with the same text.
 
     Raises `NotSupportedError` for a kernel that lacks what the C reads.
     """
@@ -141,7 +213,7 @@ def program_spec(btf: Btf, arch: Arch, *, buffers: Buffers, cpus: int, typed: bo
         "IO_URING_OPERATIONS": IO_URING_OPERATIONS,
         f"ARCH_{arch.name}": 1,
     }
-    target = btf.typed_tracepoint(_SYS_EXIT) if typed else None
+    target = btf.typed_tracepoint(_SYS_EXIT) if typed or doors else None
     if target is not None:
         values["TYPED"] = 1
         if btf.enum("bpf_func_id", "BPF_FUNC_get_current_task_btf") is not None:
@@ -170,8 +242,9 @@ def program_spec(btf: Btf, arch: Arch, *, buffers: Buffers, cpus: int, typed: bo
         handlers=handlers,
         tracepoints={name: f"at_{name}" for name in (*TRACEPOINTS, *told)},
         rings=rings,
-        blind=tuple(_blind(arch, io_uring=bool(io_uring))),
+        blind=(*_blind(arch, io_uring=bool(io_uring)), *(MISSED if doors else ())),
         typed={} if target is None else {_SYS_EXIT: target},
+        doors=doors or {},
     )
 
 

@@ -5,21 +5,28 @@ Comes in: nothing. Goes out: `RawEvent`s in the order of time. Never: a judgemen
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
+from appliance.catalog.events import STATE
 from appliance.kernel.arch import this_arch
 from appliance.kernel.btf import read_btf
+from appliance.kernel.doors import doors_of, why_no_doors, without_door
 from appliance.kernel.kept import Kept
 from appliance.kernel.loader import Books, Program, load_first, possible_cpus
 from appliance.kernel.merge import Merged
 from appliance.kernel.probe import describe_machine, require_platform, why_not_typed
-from appliance.kernel.program import Buffers, ProgramSpec, program_spec
+from appliance.kernel.program import Buffers, Hooks, ProgramSpec, program_spec
 from appliance.kernel.ring import Ring, Skip
+from appliance.model.diagnostic import KernelError
 from appliance.model.event import EventType, RawEvent
+
+log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.002  # between two looks while there is something to do: the kernel need not wake us
 _LOOKS = 8  # looks that find nothing before we ask to be woken
@@ -38,17 +45,58 @@ class SyscallSource:
         no_failed: bool = False,
         always_failed: Collection[EventType] = (),
         programs: Path | None = None,
+        hooks: Hooks = Hooks.TRACEPOINTS,
     ) -> None:
         """Compile, load and attach. Takes seconds; raises `KernelError` and its kin.
 
         `types` are the events to hear, beside those that keep state true; see `hear`. With `no_failed`, calls that
         failed are dropped in the kernel, but for those of `always_failed` and those that keep state true. What was
-        compiled is kept in the folder `programs`, and taken from there.
+        compiled is kept in the folder `programs`, and taken from there. With `hooks` the ends of calls are heard at
+        their functions, where this kernel lets us; where not, by the tracepoint, and `instead` says why.
         """
         require_platform()
-        self._program: Program = self._loaded(buffers, None if programs is None else Kept(programs))
-        self.spec: ProgramSpec = self._program.spec
+        self.instead: str | None = None
+        self._asked: frozenset[EventType] = frozenset()
         self._whole = frozenset(EventType if not no_failed else always_failed)
+        kept = None if programs is None else Kept(programs)
+        specs = self._specs(buffers, hooks)
+        try:
+            self._begin(specs, kept, types, real=real)
+        except KernelError as error:
+            if not specs[0].doors:
+                raise
+            self._stays_at_tracepoints(str(error))
+            self._begin(specs[1:], kept, types, real=real)
+        self._poll = select.epoll()
+        for fd in self._program.rings:
+            self._poll.register(fd, select.EPOLLIN)
+        self._empty_looks = 0
+        self.skip: Skip | None = None  # which records to leave out (`kernel.ring`)
+
+    def _specs(self, buffers: Buffers, hooks: Hooks) -> list[ProgramSpec]:
+        """The ways to hear that this kernel offers, best first."""
+        btf, arch = read_btf(), this_arch()
+        put = partial(program_spec, btf, arch, buffers=buffers, cpus=possible_cpus())
+        specs = [put(typed=typed) for typed in ((True, False) if why_not_typed(btf, arch) is None else (False,))]
+        if hooks is Hooks.FUNCTIONS:
+            doors = doors_of(btf, arch)
+            refused = why_no_doors(btf, arch, doors)
+            if refused is None:
+                return [put(doors=doors), *specs]
+            self._stays_at_tracepoints(refused)
+        return specs
+
+    def _stays_at_tracepoints(self, reason: str) -> None:
+        self.instead = f"`capture.hooks: functions` is refused by this kernel ({reason})"
+        log.warning("calls are heard by the tracepoint, not at their functions: %s", reason)
+
+    def _begin(
+        self, specs: Sequence[ProgramSpec], kept: Kept | None, types: Iterable[EventType], *, real: bool
+    ) -> None:
+        if specs[0].doors:  # alone: another way to hear is another answer to what was asked for
+            specs = specs[:1]
+        self._program: Program = load_first(specs, own_pid=os.getpid(), kept=kept)
+        self.spec: ProgramSpec = self._program.spec
         try:
             self.hear(types, real=real)
             self._ring = Merged([Ring(fd, size) for fd, size in zip(self._program.rings, self.spec.rings, strict=True)])
@@ -56,25 +104,15 @@ class SyscallSource:
         except BaseException:
             self._program.close()
             raise
-        self._poll = select.epoll()
-        for fd in self._program.rings:
-            self._poll.register(fd, select.EPOLLIN)
-        self._empty_looks = 0
-        self.skip: Skip | None = None  # which records to leave out (`kernel.ring`)
-
-    @staticmethod
-    def _loaded(buffers: Buffers, kept: Kept | None) -> Program:
-        btf, arch = read_btf(), this_arch()
-        ways = (True, False) if why_not_typed(btf, arch) is None else (False,)
-        specs = [program_spec(btf, arch, buffers=buffers, cpus=possible_cpus(), typed=typed) for typed in ways]
-        return load_first(specs, own_pid=os.getpid(), kept=kept)
 
     def hear(self, types: Iterable[EventType], *, real: bool = False) -> None:
         """Hear these events from now on, and those that keep state true; no others. Any thread, but one at a time.
 
-        With `real`, opens tell where the opened file lies.
+        With `real`, opens tell where the opened file lies. Raises `KernelError` where a call's function cannot be
+        hooked; what was heard before is heard still.
         """
-        self._program.hear(types, whole=self._whole, real=real)
+        self._asked = frozenset(types)
+        self._program.hear(self._asked, whole=self._whole, real=real)
 
     @property
     def heard(self) -> frozenset[EventType]:
@@ -117,14 +155,16 @@ class SyscallSource:
 
     def describe(self) -> str:
         """What was chosen, for the start banner."""
-        tracepoints = ", ".join(
-            f"{name} (typed)" if name in self.spec.typed else name for name in self.spec.tracepoints
-        )
+        tracepoints = ", ".join(f"{name} (typed)" if name in self.spec.typed else name for name in self.spec.attached)
+        calls = f"{self._program.calls} system calls"
+        if self.spec.doors:
+            calls += f" at {self._program.functions} functions of the kernel"
         rings = f"{len(self.spec.rings) - 1} rings and one for state" if len(self.spec.rings) > 2 else "2 rings"
-        blind = "".join(f"; not seen: {what}" for what in self.spec.blind)
-        return (
-            f"raw tracepoints {tracepoints}; {self._program.calls} system calls; {rings}; {describe_machine()}{blind}"
-        )
+        none = without_door(this_arch(), self.spec.doors, STATE | self._asked) if self.spec.doors else ()
+        unseen = [*self.spec.blind, *([f"what this kernel has no function for: {', '.join(none)}"] if none else ())]
+        blind = "".join(f"; not seen: {what}" for what in unseen)
+        instead = f"; {self.instead}" if self.instead else ""
+        return f"raw tracepoints {tracepoints}; {calls}; {rings}; {describe_machine()}{instead}{blind}"
 
     def books(self) -> Books:
         """The kernel's own counts since start."""

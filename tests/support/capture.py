@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,13 +12,14 @@ from typing import Any
 from appliance.catalog.events import EVENTS
 from appliance.daemon.identity import boot_offset_ns, wall_offset_ns
 from appliance.engine.state import State
-from appliance.kernel.program import Buffers
+from appliance.kernel.program import Buffers, Hooks
 from appliance.model.event import Event, EventType, RawEvent
 from appliance.sources.accounts import HostAccounts
 from appliance.sources.procfs import Procfs
 from appliance.sources.syscall import SyscallSource
 from tests.support.daemon import PROGRAMS
 
+HOOKS = Hooks(os.environ.get("TERCEL_HOOKS", "tracepoints"))  # as tests/kernel/test_vm.py asks for
 PATIENCE_S = 180  # how long a program may take on a machine that has much else to do
 
 # What happens so often that it would drown the rest: heard only where a test asks for it.
@@ -44,8 +46,9 @@ class Capture:
         *,
         real: bool = False,
         ring_bytes: int = 16 << 20,
+        hooks: Hooks = HOOKS,
     ) -> None:
-        self.source = SyscallSource(Buffers(ring_bytes, 32 << 20), types, real=real, programs=PROGRAMS)
+        self.source = SyscallSource(Buffers(ring_bytes, 32 << 20), types, real=real, programs=PROGRAMS, hooks=hooks)
         processes = Procfs()
         self.state = State(
             accounts=HostAccounts(),
