@@ -38,13 +38,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Look and print."""
-    from appliance.kernel.survey import survey  # the kernel room, which other verbs never import
+    from appliance.kernel.program import Hooks  # the kernel room, which other verbs never import
+    from appliance.kernel.survey import survey
 
     generation = load_generation(args)
     if generation is None:
         return 1
     rules = generation.ruleset.rules
-    findings = survey()
+    findings = survey(Hooks(generation.config.capture.hooks), generation.ruleset.event_types)
     if args.json:
         print(json.dumps({"status": status_of(findings), "findings": [to_json(f, rules) for f in findings]}))
     else:

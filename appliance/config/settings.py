@@ -181,8 +181,9 @@ class Capture:
     """The kernel side: sizes of the ring buffers in MiB (powers of two).
 
     There is a ring of `ring_mib` for each `cpus_per_ring` processors (0: one for all), and one of `state_ring_mib` for
-    what keeps the process table true. With `drop_failed` calls that failed are dropped in the kernel. `programs` is
-    where compiled programs are kept for the next start, None for nowhere.
+    what keeps the process table true. `hooks` says where the end of a call is heard: at `tracepoints`, or at the
+    kernel's `functions` where it offers them. With `drop_failed` calls that failed are dropped in the kernel.
+    `programs` is where compiled programs are kept for the next start, None for nowhere.
 
     And recordings, Falco's `capture`: where `enabled`, alerts of rules that ask for it (or of all) are written with
     what was judged `before_ms` milliseconds before and `default_duration` after; `max_events` at most are in memory.
@@ -191,6 +192,7 @@ class Capture:
     ring_mib: int = 16
     state_ring_mib: int = 4
     cpus_per_ring: int = 2
+    hooks: str = "tracepoints"  # tracepoints, functions
     drop_failed: bool = False
     programs: Path | None = Path("/var/lib/tercel/programs")
     enabled: bool = False

@@ -21,7 +21,7 @@ from appliance.daemon.ledger import Ledger
 from appliance.daemon.loop import Loop, Summary
 from appliance.daemon.shortcut import Shortcut
 from appliance.engine.state import State
-from appliance.kernel.program import Buffers
+from appliance.kernel.program import Buffers, Hooks
 from appliance.model.alert import Alert, Priority
 from appliance.model.event import EventType
 from appliance.sinks.build import sink_changes, spool_maker
@@ -58,12 +58,14 @@ class Appliance:
 
         The ruleset and the sinks that changed are swapped between two batches; the kernel's program stays as it is, and
         hears from then on what the new rules ask for.
-        Raises TimeoutError, and then nothing was swapped.
+        Raises TimeoutError, or `DiagnosticsError` where the kernel refuses a hook, and then nothing was swapped.
         """
+        types = asked_for(new, self.canary)
+        self.source.prepare(types)
         gone, sinks = sink_changes(old.config, new.config, self.stream)
 
         def swap() -> None:
-            self.source.hear(asked_for(new, self.canary), real=asks_where(new.ruleset.rules))
+            self.source.hear(types, real=asks_where(new.ruleset.rules))
             self.loop.adopt(new.ruleset)
             self.domains.watch(domains_of(new.ruleset.rules))
             self.loop.ledger.settings = new.config.syscall_event_drops
@@ -192,6 +194,7 @@ def arm(
         no_failed=capture.drop_failed,
         always_failed=CALLS,
         programs=capture.programs,
+        hooks=Hooks(capture.hooks),
     )
     containers = ContainerSource(
         engines_of(config.containers),

@@ -143,6 +143,12 @@ class Program:
         self._attached = True
         self._open(self._heard)
 
+    def prepare(self, types: Iterable[EventType]) -> None:
+        """Hook what these events need, where that is not hooked: it takes a moment that `hear` then does not. What is
+        heard stays as it is. Raises `KernelError`."""
+        if self._attached:
+            self._open(self.spec.heard(types))
+
     def _open(self, slots: Iterable[int]) -> None:
         """Hook the functions that these calls are made by. Raises `KernelError`."""
         wanted = {door.name: door for slot in slots for door in self.spec.doors.get(slot, ())}
@@ -259,7 +265,7 @@ class Program:
             for i in (0, 1)
         )
         # a program at a function does not run while the same one is at work on this processor, where tasks preempt it
-        busy += sum(fdinfo(fd).get("recursion_misses", 0) for fd in self._doors.values())
+        busy += sum(fdinfo(fd).get("recursion_misses", 0) for fd in list(self._doors.values()))
         return Books(by_type, compat, busy, tuple(Book(*row) for row in by_cpu))
 
     def want_wakeup(self) -> None:

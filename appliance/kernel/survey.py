@@ -1,7 +1,7 @@
 """What this machine offers, what we take of it, and what is lost by what it lacks: `tercel doctor`.
 
-Comes in: nothing. Goes out: `Finding`s, each with its reason and what it blinds. Never: a change that outlives the
-question: what is loaded to see whether it can be is closed at once.
+Comes in: where calls shall be heard, and which. Goes out: `Finding`s, each with its reason and what it blinds. Never: a
+change that outlives the question: what is loaded to see whether it can be is closed at once.
 
 The kernel is asked, by loading a program that does nothing; a version number says little, for vendors backport.
 """
@@ -11,17 +11,18 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from appliance.catalog.events import EVENTS
+from appliance.catalog.events import EVENTS, STATE
 from appliance.kernel import bpfcall
 from appliance.kernel.arch import ARCHES, Arch
 from appliance.kernel.btf import VMLINUX, Btf, read_btf
+from appliance.kernel.doors import MISSED, Door, doors_of, why_no_doors, without_door
 from appliance.kernel.offsets import io_uring_macros, macros
 from appliance.kernel.probe import (
     can_load,
@@ -31,7 +32,7 @@ from appliance.kernel.probe import (
     why_not_typed,
     why_refused,
 )  # fmt: skip
-from appliance.kernel.program import TRACEPOINTS
+from appliance.kernel.program import TRACEPOINTS, Hooks
 from appliance.model.diagnostic import NotSupportedError
 from appliance.model.event import EventType
 
@@ -39,7 +40,6 @@ _STATUS = Path("/proc/self/status")
 _JIT = Path("/proc/sys/net/core/bpf_jit_enable")
 _LSM = Path("/sys/kernel/security/lsm")
 _CALLABLE = frozenset(t for t, row in EVENTS.items() if row.source == "syscall" and row.told)
-_TRIED = "bpf_fentry_test1"  # there for this purpose (net/bpf/test_run.c)
 
 
 class State(Enum):
@@ -64,12 +64,13 @@ class Finding:
     blinds: frozenset[EventType] = frozenset()
 
 
-def survey() -> list[Finding]:
-    """All findings, in the order in which one would mend them."""
-    return list(_survey())
+def survey(hooks: Hooks = Hooks.TRACEPOINTS, types: Iterable[EventType] = ()) -> list[Finding]:
+    """All findings, in the order in which one would mend them. `hooks` is what is configured, `types` are the events
+    that rules ask for."""
+    return list(_survey(hooks, frozenset(types)))
 
 
-def _survey() -> Iterator[Finding]:
+def _survey(hooks: Hooks, types: frozenset[EventType]) -> Iterator[Finding]:
     yield Finding("machine", State.WELL, describe_machine())
     arch = ARCHES.get(platform.machine())
     if platform.system() != "Linux" or arch is None:
@@ -96,7 +97,7 @@ def _survey() -> Iterator[Finding]:
         yield Finding("kernel types", State.MISSING, f"{VMLINUX}: {error.missing}", error.hint)
     else:
         yield from _types(btf, arch)
-    yield from _hooks(btf, arch, allowed)
+    yield from _hooks(btf, arch, allowed, hooks, types)
     yield from _ring(allowed)
     yield _jit()
 
@@ -145,41 +146,73 @@ def _types(btf: Btf, arch: Arch) -> Iterator[Finding]:
                       "sysctl kernel.io_uring_disabled=2 (Linux 6.6), or a kernel from 5.19 on", blinds)  # fmt: skip
 
 
-def _hooks(btf: Btf | None, arch: Arch, allowed: bool) -> Iterator[Finding]:
+def _hooks(btf: Btf | None, arch: Arch, allowed: bool, hooks: Hooks, types: frozenset[EventType]) -> Iterator[Finding]:
     if not allowed:
         yield Finding("hooks", State.UNKNOWN, "could not be tried without the rights to load programs")
         return
+    doors = {} if btf is None else doors_of(btf, arch)
+    no_doors = "their types are not told" if btf is None else why_no_doors(btf, arch, doors)
+    by_doors = hooks is Hooks.FUNCTIONS and no_doors is None
     problem = why_refused(lambda: bpfcall.load_program(bpfcall.RAW_TRACEPOINT, bpfcall.EMPTY), _at_tracepoints)
     if problem is None:
-        yield Finding("raw tracepoints", State.CHOSEN, f"{', '.join(TRACEPOINTS)}: every system call passes the first")
+        said = f"{', '.join(TRACEPOINTS[1:] if by_doors else TRACEPOINTS)}"
+        yield Finding("raw tracepoints", State.CHOSEN, f"{said}{'' if by_doors else ': every call passes the first'}")
     else:
         yield Finding("raw tracepoints", State.MISSING, f"refused: {problem}",
                       "is the kernel locked down (/sys/kernel/security/lockdown), or bpf(2) filtered?")  # fmt: skip
     problem = why_not_typed(btf, arch) if btf is not None else "their types are not told"
-    if problem is None:
+    if by_doors:
+        yield Finding("typed tracepoints", State.UNUSED, "calls are heard at their functions")
+    elif problem is None:
         yield Finding(
             "typed tracepoints", State.CHOSEN, "sys_exit: the verifier knows its arguments, registers are loaded"
         )
     else:
         yield Finding("typed tracepoints", State.UNUSED,
                       f"refused by this kernel ({problem}); raw ones see the same, at 30 ns more a call")  # fmt: skip
-    for name, kind, attach_type, function, there, why in (
-        ("fentry", bpfcall.TRACING, bpfcall.FENTRY, _TRIED, True,
-         "calls that seccomp refuses never reach a function; tracepoints see them, at a cost to every call"),
-        ("LSM hooks", bpfcall.LSM, bpfcall.LSM_MAC, "bpf_lsm_file_open", _lsm_active(),
-         "they tell neither results nor all calls; tracepoints do, at a cost to every call"),
-    ):  # fmt: skip
-        target = btf.function(function) if btf is not None else None
-        if target is None or not there:
-            yield Finding(name, State.UNUSED, "this kernel has none; raw tracepoints see the same")
-            continue
-        load = partial(bpfcall.load_program, kind, bpfcall.EMPTY, attach_type=attach_type, target=target)
-        refused = why_refused(load, _traced)
-        yield Finding(
-            name, State.UNUSED,
-            f"refused by this kernel ({refused}); raw tracepoints see the same" if refused is not None
-            else f"offered by this kernel and not used: {why}",
-        )  # fmt: skip
+    yield from _functions(arch, doors, no_doors, hooks, types)
+    yield _lsm(btf)
+
+
+def _functions(
+    arch: Arch, doors: Mapping[int, tuple[Door, ...]], refused: str | None, hooks: Hooks, types: frozenset[EventType]
+) -> Iterator[Finding]:
+    """fexit on the functions that make the calls that are heard."""
+    asked = hooks is Hooks.FUNCTIONS
+    if refused is not None:
+        yield Finding("functions", State.UNUSED,
+                      f"refused by this kernel ({refused}); the tracepoint sees more, at a cost to every call",
+                      "`capture.hooks: functions` has no effect here" if asked else None)  # fmt: skip
+        return
+    wanted = types | STATE
+    slots = [slot.slot for slot in arch.slots() if slot.type in wanted and not slot.operation]
+    count = len({door.name for slot in slots for door in doors.get(slot, ())})
+    if not asked:
+        yield Finding("functions", State.UNUSED,
+                      f"offered by this kernel and not used (`capture.hooks`): at {count} of them a call that nobody"
+                      " asks about would cost nothing, and calls that seccomp refuses would not be seen")  # fmt: skip
+        return
+    yield Finding("functions", State.CHOSEN, f"calls are heard at {count} of them, and others cost nothing")
+    yield Finding("calls that do not reach their function", State.DEGRADED, f"not seen: {'; '.join(MISSED)}",
+                  "`capture.hooks: tracepoints` sees them, at a cost to every call", types & _CALLABLE)  # fmt: skip
+    none = without_door(arch, doors, wanted)
+    if none:
+        unseen = frozenset(slot.type for slot in arch.slots() if not slot.operation and slot.slot not in doors)
+        yield Finding("calls without a function", State.DEGRADED,
+                      f"not seen, or not there at all, as this kernel names no function for {', '.join(none)}",
+                      "`capture.hooks: tracepoints` sees them, at a cost to every call", types & unseen)  # fmt: skip
+
+
+def _lsm(btf: Btf | None) -> Finding:
+    target = btf.function("bpf_lsm_file_open") if btf is not None else None
+    if target is None or not _lsm_active():
+        return Finding("LSM hooks", State.UNUSED, "this kernel has none; tracepoints see more")
+    load = partial(bpfcall.load_program, bpfcall.LSM, bpfcall.EMPTY, attach_type=bpfcall.LSM_MAC, target=target)
+    refused = why_refused(load, _traced)
+    if refused is not None:
+        return Finding("LSM hooks", State.UNUSED, f"refused by this kernel ({refused}); tracepoints see more")
+    return Finding("LSM hooks", State.UNUSED, "offered by this kernel and not used: they tell neither results nor all"
+                   " calls")  # fmt: skip
 
 
 def _traced(fd: int) -> list[int]:

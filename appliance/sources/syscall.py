@@ -23,7 +23,7 @@ from appliance.kernel.merge import Merged
 from appliance.kernel.probe import describe_machine, require_platform, why_not_typed
 from appliance.kernel.program import Buffers, Hooks, ProgramSpec, program_spec
 from appliance.kernel.ring import Ring, Skip
-from appliance.model.diagnostic import KernelError
+from appliance.model.diagnostic import Diagnostic, DiagnosticsError, KernelError
 from appliance.model.event import EventType, RawEvent
 
 log = logging.getLogger(__name__)
@@ -105,6 +105,17 @@ class SyscallSource:
             self._program.close()
             raise
 
+    def prepare(self, types: Iterable[EventType]) -> None:
+        """Hook what these events need beside what is hooked, so that `hear` need not wait. Any thread, one at a time.
+
+        Raises `DiagnosticsError` where a call's function cannot be hooked; nothing has changed then.
+        """
+        try:
+            self._program.prepare(types)
+        except KernelError as error:
+            hint = "restart the appliance: it begins with the tracepoint where functions cannot be hooked"
+            raise DiagnosticsError([Diagnostic("hook-refused", str(error), hint=hint)]) from error
+
     def hear(self, types: Iterable[EventType], *, real: bool = False) -> None:
         """Hear these events from now on, and those that keep state true; no others. Any thread, but one at a time.
 
@@ -161,7 +172,7 @@ class SyscallSource:
             calls += f" at {self._program.functions} functions of the kernel"
         rings = f"{len(self.spec.rings) - 1} rings and one for state" if len(self.spec.rings) > 2 else "2 rings"
         none = without_door(this_arch(), self.spec.doors, STATE | self._asked) if self.spec.doors else ()
-        unseen = [*self.spec.blind, *([f"what this kernel has no function for: {', '.join(none)}"] if none else ())]
+        unseen = [*self.spec.blind, *([f"what this kernel names no function for: {', '.join(none)}"] if none else ())]
         blind = "".join(f"; not seen: {what}" for what in unseen)
         instead = f"; {self.instead}" if self.instead else ""
         return f"raw tracepoints {tracepoints}; {calls}; {rings}; {describe_machine()}{instead}{blind}"

@@ -11,9 +11,11 @@ import os
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.kernel.test_compat import built
 from tests.support.vm import KERNELS, Machine, disk
 
 pytestmark = pytest.mark.kernel
@@ -27,8 +29,10 @@ CLAIMS = "typed or each_call or paths_are or threads_are or hostile or order_of_
 
 
 @pytest.fixture(scope="module", params=RELEASES)
-def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     share = {name: ROOT / name for name in SHARED} | {"site": Path(sysconfig.get_path("purelib"))}
+    for option in ("-m32", "-DWIDE"):
+        share[f"built/calls32{option}"] = built(tmp_path_factory.mktemp("built"), option)
     with Machine(disk(request.param), share) as machine:
         yield machine
 
@@ -46,18 +50,49 @@ def test_the_kernel_sees_the_workload(machine: Machine) -> None:
     assert " passed" in done.out and "skipped" not in done.out, done.out
 
 
-def test_the_doctor_says_what_that_kernel_offers(machine: Machine) -> None:
-    """fentry is there on ordinary kernels; requests of io_uring are told from 5.19 on."""
+def test_the_kernel_sees_the_same_at_its_functions(machine: Machine) -> None:
+    """fexit instead of the tracepoint that every call passes; all of the workload where nights have the time for it."""
+    paths, names = ["tests/kernel/at_functions.py"], ""
+    if "TERCEL_KERNELS" in os.environ:
+        paths, names = [*paths, "tests/kernel/test_capture.py"], f"at_functions or {CLAIMS}"
     done = machine.run(
-        ["python3", "-m", "appliance.cli.main", "doctor", "--json", "-c", "/mnt/tercel.yaml"],
+        ["python3", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *paths, "-k", names],
+        env={"PYTHONPATH": "/mnt:/mnt/site", "CI": "true", "TERCEL_HOOKS": "functions", "TERCEL_BUILT": "/mnt/built"},
+        cwd="/mnt",
+        timeout_s=2400,
+    )
+    assert done.status == 0, f"{done.out[-6000:]}\n{done.err[-2000:]}"
+    assert " passed" in done.out and "skipped" not in done.out, done.out
+
+
+def test_the_doctor_says_what_that_kernel_offers(machine: Machine) -> None:
+    """Functions can be hooked on ordinary kernels; requests of io_uring are told from 5.19 on."""
+    told = asked(machine)
+    states = {f["name"]: f["state"] for f in told["findings"]}
+    assert states["raw tracepoints"] == states["typed tracepoints"] == "chosen"
+    assert "offered" in next(f["text"] for f in told["findings"] if f["name"] == "functions")
+    old = machine.disk.release == "bullseye"
+    assert states["io_uring"] == ("degraded" if old else "chosen")
+    assert told["status"] == (3 if old else 0)
+    assert any(f["rules"] for f in told["findings"]) is old
+
+
+def test_the_doctor_says_what_is_lost_by_functions(machine: Machine) -> None:
+    found = {f["name"]: f for f in asked(machine, "-o", "capture.hooks=functions")["findings"]}
+    assert (found["functions"]["state"], found["typed tracepoints"]["state"]) == ("chosen", "unused")
+    assert "sys_exit" not in found["raw tracepoints"]["text"]
+    less = found["calls that do not reach their function"]
+    assert less["state"] == "degraded" and "seccomp" in less["text"]
+    assert "mount" in less["events"] and "Mount attempted in a container" in less["rules"]
+
+
+def asked(machine: Machine, *options: str) -> dict[str, Any]:
+    """What `tercel doctor` says there."""
+    done = machine.run(
+        ["python3", "-m", "appliance.cli.main", "doctor", "--json", "-c", "/mnt/tercel.yaml", *options],
         env={"PYTHONPATH": "/mnt:/mnt/site"},
     )
     assert done.out, done.err
-    told = json.loads(done.out)
-    states = {f["name"]: f["state"] for f in told["findings"]}
-    assert states["raw tracepoints"] == states["typed tracepoints"] == "chosen"
-    assert "offered" in next(f["text"] for f in told["findings"] if f["name"] == "fentry")
-    old = machine.disk.release == "bullseye"
-    assert states["io_uring"] == ("degraded" if old else "chosen")
-    assert told["status"] == done.status == (3 if old else 0)
-    assert any(f["rules"] for f in told["findings"]) is old
+    told: dict[str, Any] = json.loads(done.out)
+    assert told["status"] == done.status
+    return told

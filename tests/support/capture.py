@@ -49,6 +49,7 @@ class Capture:
         hooks: Hooks = HOOKS,
     ) -> None:
         self.source = SyscallSource(Buffers(ring_bytes, 32 << 20), types, real=real, programs=PROGRAMS, hooks=hooks)
+        self.taken = 0  # records
         processes = Procfs()
         self.state = State(
             accounts=HostAccounts(),
@@ -70,6 +71,7 @@ class Capture:
 
     def take(self, batch: Sequence[RawEvent]) -> list[Event]:
         """What state makes of records, each as it was at its moment."""
+        self.taken += len(batch)
         return [self.state.freeze(e) for raw in batch if (e := self.state.apply(raw)) is not None]
 
     def until(self, done: Callable[[Event], bool]) -> list[Event]:
