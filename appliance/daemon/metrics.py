@@ -107,6 +107,9 @@ def _base(status: Status) -> Iterator[Metric]:
     yield _info(f"{_FALCO}_version_info", "Version of Tercel.", version=__version__)
     yield _info(f"{_FALCO}_kernel_release_info", "Release of the kernel.", kernel_release=platform.release())
     yield _info(f"{_SCAP}_engine_name_info", "How events are had.", engine_name=_ENGINE, evt_source="syscall")
+    yield _info(
+        f"{_OURS}_hooks_info", "Where ends of calls are heard (`capture.hooks`, if allowed).", hooks=status.hooked
+    )
     yield _info("falcosecurity_evt_hostname_info", "Name of the host.", hostname=status.hostname)
     for what, digests in (("rules", generation.rules_digests), ("config", generation.config_digests)):
         yield Metric(

@@ -27,6 +27,7 @@ from appliance.daemon.generation import Generation, one_digest
 from appliance.daemon.loop import Glance
 from appliance.daemon.reload import Reloader
 from appliance.kernel.layout import HEAD_SIZE
+from appliance.kernel.program import Hooks
 from appliance.lang.reader import ENGINE_VERSION
 from appliance.model.diagnostic import Severity
 from appliance.model.wire import shortened
@@ -59,6 +60,7 @@ class Status:
     cpu_seconds: float
     audit: AuditStats | None = None
     floods: Mapping[str, int] = field(default_factory=dict)
+    hooked: str = Hooks.TRACEPOINTS.value
 
     @property
     def seconds(self) -> float:
@@ -103,7 +105,6 @@ class StatusReader:
         self._reloader = reloader
         self._hostname = hostname
         self._started_ns = started_ns
-        self._hooks = appliance.source.describe()
         self._lock = threading.Lock()
         self._latest: tuple[float, Status] | None = None
 
@@ -127,7 +128,7 @@ class StatusReader:
             taken_ns=time.time_ns(),
             started_ns=self._started_ns,
             hostname=self._hostname,
-            hooks=self._hooks,
+            hooks=self._appliance.source.describe(),
             generation=reloader.current,
             reloads=(reloader.accepted, reloader.refused),
             last_reload=last_reload(reloader),
@@ -137,6 +138,7 @@ class StatusReader:
             cpu_seconds=usage.ru_utime + usage.ru_stime,
             audit=None if self._appliance.audit is None else self._appliance.audit.stats(),
             floods=self._appliance.dispatcher.flood_stats(),
+            hooked=self._appliance.source.hooked.value,
         )
 
 

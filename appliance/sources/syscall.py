@@ -164,6 +164,11 @@ class SyscallSource:
         if self._ring.empty:
             self._poll.poll(_NAP_S)
 
+    @property
+    def hooked(self) -> Hooks:
+        """Where the ends of calls are heard, whatever was asked for."""
+        return Hooks.FUNCTIONS if self.spec.doors else Hooks.TRACEPOINTS
+
     def describe(self) -> str:
         """What was chosen, for the start banner."""
         tracepoints = ", ".join(f"{name} (typed)" if name in self.spec.typed else name for name in self.spec.attached)
