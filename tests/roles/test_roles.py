@@ -328,6 +328,21 @@ def test_secrets_are_credentials_for_root_alone_and_nowhere_shown(
     assert "LoadCredential=hub:/etc/tercel/credentials/hub\n" in drop_in and "hush" not in drop_in
     assert put(**wanted).recap["here"]["changed"] == 0
 
+    # what is found wrong when the credentials are there already: they are again what they were, and no copy is left
+    def secrets() -> dict[str, str]:
+        return {file.name: file.read_text() for file in (tree.root / "etc/tercel/credentials").iterdir()}
+
+    kept = secrets()
+    played = put(
+        tercel_outputs_config={"http_output": {"enabled": True, "url": "credential:hub", "echo": True}},
+        tercel_outputs_credentials=[{"name": "hub", "content": "hush, no address"}, {"name": "new", "content": "hush"}],
+    )
+    assert played.status != 0 and "credentials that were there before are in force again" in message(played), played.out
+    assert secrets() == kept and "hush" not in played.out, played.out
+    assert (tree.root / "etc/systemd/system/tercel.service.d/60-credentials.conf").read_text() == drop_in
+    assert tree.run("cat", "/etc/tercel/config.d/outputs.yaml").stdout.count("credential:") == 3
+    assert put(**wanted).recap["here"]["changed"] == 0
+
     assert put(tercel_outputs_config={"journald_output": {"enabled": True}}).status == 0
     assert not list((tree.root / "etc/tercel/credentials").iterdir())
     assert not (tree.root / "etc/systemd/system/tercel.service.d/60-credentials.conf").exists()
