@@ -1,8 +1,8 @@
 """What the role wants to know of a target, asked in one go: JSON on standard output. It changes nothing.
 
 One argument, JSON: `room`, paths whose free space is told; `files`, paths of which is told what is there; `folders`, with
-mode, owner and group, of which those that are otherwise are told; `packages`, of which the missing ones are told; `shipped`,
-pairs of a file of a release and its place, of which, for each release, the places are told that hold something else.
+mode, owner and group, of which those that are otherwise are told; `packages`, of which the missing ones are told; `kept`,
+where the Debian package lies that was installed last; `shipped`, pairs of a file of a release and its place, of which, for each release, the places are told that hold something else.
 Runs on whatever python3 the target has.
 """
 
@@ -114,6 +114,16 @@ def package():
     return version if status == "installed" else ""
 
 
+def kept(path, note="/var/lib/dpkg/info/tercel.list"):
+    """The digest of the copy of what is installed. Empty where dpkg has unpacked something since the copy was made."""
+    try:
+        if os.stat(path).st_mtime_ns < os.stat(note).st_mtime_ns:
+            return ""
+    except OSError:
+        return ""
+    return file_at(path).get("sha256", "")
+
+
 def users():
     """Whether the appliance's user is there."""
     try:
@@ -167,6 +177,7 @@ print(
             "systemd": os.path.isdir("/run/systemd/system"),
             "user": users(),
             "package": package(),
+            "package_sha256": kept(asked.get("kept", "")),
             "room_mib": {path: room_mib(path) for path in asked.get("room", ())},
             "missing": missing(asked.get("packages", ())),
             "files": {path: file_at(path) for path in asked.get("files", ())},
