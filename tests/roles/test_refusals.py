@@ -15,6 +15,13 @@ from tests.support.tree import Tree
 pytestmark = pytest.mark.kernel
 
 Edit = Callable[[Path], dict[str, Any]]
+RULE = "- {rule: Marker, desc: d, condition: 'evt.type = openat and fd.name = /m', output: o, priority: INFO}\n"
+CASE = """- rule: Marker
+  cases:
+    - name: it is opened
+      fires: false
+      event: {type: openat, res: 3, process: {pid: 7, name: cat}, fd: {name: /m, typechar: f}}
+"""
 
 
 def _tampered(folder: Path) -> dict[str, Any]:
@@ -25,6 +32,20 @@ def _tampered(folder: Path) -> dict[str, Any]:
     return {"tercel_artifact": str(copy)}
 
 
+def _rules(rule: str, case: str = "") -> Edit:
+    """Local rules for all hosts, and a case of theirs."""
+
+    def edit(folder: Path) -> dict[str, Any]:
+        layer = folder / "rules/all"
+        (layer / "cases").mkdir(parents=True)
+        (layer / "mine.yaml").write_text(rule)
+        if case:
+            (layer / "cases/mine.yaml").write_text(case)
+        return {"tercel_rules_local": str(folder / "rules")}
+
+    return edit
+
+
 REFUSALS: dict[str, tuple[Edit, str]] = {
     "no artifact": (lambda folder: {"tercel_artifact": str(folder)}, "holds no wheel of tercel: `make dist` makes it"),
     "another version": (lambda _: {"tercel_version": "9.9"}, "holds no wheel of tercel 9.9"),
@@ -32,6 +53,19 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "kernel without types": (lambda _: {"tree_kernel": False}, "tells no types (/sys/kernel/btf/vmlinux)"),
     "machine": (lambda _: {"tree_prefix": "setarch i686"}, "the machine is i686; supported are x86_64, aarch64"),
     "no space": (lambda _: {"tercel_free_mib": 99999999}, "has less than 99999999 MiB free"),
+    "kernel without a ring buffer": (
+        lambda _: {"__tercel_found": FOUND | {"ring_buffer": "Invalid argument"}},
+        "kernel 5.10.0 makes no BPF ring buffer (Invalid argument): Linux 5.8 or newer is needed",
+    ),
+    "kernel that is locked": (
+        lambda _: {"__tercel_found": FOUND | {"lockdown": True}},
+        "the kernel is locked down for confidentiality",
+    ),
+    "rule with a mistake": (
+        _rules(RULE.replace("fd.name", "fd.nmae")),
+        "error[unknown-field]: no field is called `fd.nmae`",
+    ),
+    "rule that fails its test": (_rules(RULE, CASE), "expected it not to fire, and it did"),
     "no systemd": (lambda _: {"tercel_manage_service": True}, "systemd does not run there"),
     "old Python": (
         lambda _: {"__tercel_found": FOUND | {"python": [3, 9], "system_name": "Debian GNU/Linux 11 (bullseye)"}},
@@ -40,6 +74,10 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     "unknown key": (
         lambda _: {"tercel_config": {"journald_outputs": {"enabled": True}}},
         "error[unknown-key]: there is no key `journald_outputs`",
+    ),
+    "value of another type": (
+        lambda _: {"tercel_config": {"journald_output": {"enabled": "perhaps"}}},
+        "refused, and nothing was changed: tercel_config is wrong",
     ),
     "unknown way": (
         lambda _: {"tercel_install_method": "snap"},
