@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from appliance.cli.loading import add_rule_options, load_generation
+from appliance.cli.loading import add_rule_options, events_of, load_generation
 from appliance.cli.show import find_rule
 from appliance.cli.terminal import say
 from appliance.engine.explain import Verdict, explain
 from appliance.model.event import Event
 from appliance.model.expr import And, Check, Not, Or
 from appliance.model.text import json_safe, printable
-from appliance.sources.replay import ReplayError, read_events
+from appliance.sources.replay import ReplayError
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     fired = True
     try:
-        for number, event in enumerate(_events(args.events), 1):
+        for number, event in enumerate(events_of(args.events), 1):
             verdict = explain(rule, event)
             fired = fired and verdict.holds
             if args.json:
@@ -64,14 +63,6 @@ def run(args: argparse.Namespace) -> int:
         say(f"error: {printable(str(error))}")
         return 1
     return 0 if fired else 1
-
-
-def _events(path: Path) -> Iterator[Event]:
-    if str(path) == "-":
-        yield from read_events(sys.stdin, "-")
-        return
-    with path.open(encoding="utf-8", errors="surrogateescape") as stream:
-        yield from read_events(stream, str(path))
 
 
 def _lines(verdict: Verdict, deciding: set[int], depth: int) -> Iterator[str]:

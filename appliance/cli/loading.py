@@ -1,12 +1,14 @@
 """Rules and configuration for the verbs that judge without a kernel.
 
-Comes in: arguments. Goes out: a `Generation`, or None where what is wrong has been printed.
+Comes in: arguments. Goes out: a `Generation`, or None where what is wrong has been printed; the events of a file.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.cli.terminal import print_diagnostics, print_notes
@@ -14,6 +16,8 @@ from appliance.config.files import default_config
 from appliance.config.load import load_config
 from appliance.daemon.generation import Generation, build_generation
 from appliance.model.diagnostic import DiagnosticsError
+from appliance.model.event import Event
+from appliance.sources.replay import read_events
 
 HOST = "replay"
 
@@ -44,3 +48,12 @@ def load_generation(args: argparse.Namespace, *options: str) -> Generation | Non
     print_diagnostics(generation.warnings)
     print_notes(config.notes)
     return generation
+
+
+def events_of(path: Path) -> Iterator[Event]:
+    """The events of a file of JSON Lines, `-` for standard input. Raises `OSError`, `ReplayError`."""
+    if str(path) == "-":
+        yield from read_events(sys.stdin, "-")
+        return
+    with path.open(encoding="utf-8", errors="surrogateescape") as stream:
+        yield from read_events(stream, str(path))

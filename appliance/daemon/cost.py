@@ -88,7 +88,7 @@ class CostMeter:
                 events = by_type[type_]
                 judge = self._judge(n, ruleset, type_)
                 if judge is not None:
-                    total += _time_of(judge, events)
+                    total += time_of(judge, events)
                 count += len(events)
             if count:
                 spent.append((rule.name, total, count))
@@ -104,7 +104,7 @@ class CostMeter:
         return self._judges[key]
 
 
-def _time_of(judge: Judge, events: Sequence[Event]) -> float:
+def time_of(judge: Judge, events: Sequence[Event]) -> float:
     """Nanoseconds of one pass over the events, the loop around them taken off."""
     rounds, spent = 0, 0
     while spent < _LEAST_NS and rounds < 64:

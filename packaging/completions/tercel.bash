@@ -12,7 +12,7 @@ _tercel() {
         doctor) words='-h --help -c --config -r --rules -o --option --json' files='-c --config -r --rules';;
         check) words='-h --help -c --config -o --option --json --falco-json' files='-c --config';;
         list) words='-h --help -c --config -r --rules -o --option --json fields events operators transformers rules' files='-c --config -r --rules';;
-        show) words='-h --help -c --config -r --rules -o --option --json' files='-c --config -r --rules';;
+        show) words='-h --help -c --config -r --rules -o --option --events --json' files='-c --config -r --rules --events';;
         explain) words='-h --help -c --config -r --rules -o --option --json' files='-c --config -r --rules';;
         replay) words='-h --help -c --config -r --rules -o --option --json' files='-c --config -r --rules';;
         test) words='-h --help -c --config -r --rules -o --option --json --junit --coverage' files='-c --config -r --rules --junit';;

@@ -66,6 +66,7 @@ complete -c tercel -n '__fish_seen_subcommand_from show' -s h -l help -d 'show t
 complete -c tercel -n '__fish_seen_subcommand_from show' -s c -l config -r -d 'configuration file'
 complete -c tercel -n '__fish_seen_subcommand_from show' -s r -l rules -r -d 'rules file or folder, in place of rules_files; may be given several times'
 complete -c tercel -n '__fish_seen_subcommand_from show' -s o -l option -r -d 'set a configuration key'
+complete -c tercel -n '__fish_seen_subcommand_from show' -l events -r -d 'measure on the events of this file, `-` for standard input'
 complete -c tercel -n '__fish_seen_subcommand_from show' -l json -d 'print one JSON object'
 complete -c tercel -n '__fish_seen_subcommand_from explain' -s h -l help -d 'show this help message and exit'
 complete -c tercel -n '__fish_seen_subcommand_from explain' -s c -l config -r -d 'configuration file'

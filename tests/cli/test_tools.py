@@ -227,6 +227,29 @@ def test_show_prints_every_stage() -> None:
     assert "did you mean `Read of a sensitive file`" in tercel("show", "Read of sensitive file", status=1)[1]
 
 
+def test_show_tells_what_each_check_costs() -> None:
+    """Each check once, with its place, its share of all, and on how many of the events it holds; no time is judged."""
+    cost = json.loads(tercel("show", "--json", RULE)[0])["cost"]
+    checks = [(check["check"], check["line"]) for check in cost["checks"]]
+    assert (cost["measured_on"], cost["events"]) == ("typical", 1)
+    assert len(set(checks)) == len(checks) > 10
+    assert all(check["ns"] >= 0 and check["line"] > 0 for check in cost["checks"])
+    assert [check["ns"] for check in cost["checks"]] == sorted((c["ns"] for c in cost["checks"]), reverse=True)
+    assert sum(check["share"] for check in cost["checks"]) == pytest.approx(1, abs=0.01)
+    rename = {"type": "rename"}  # not one of the rule's types
+    events = "\n".join(map(json.dumps, [CAT, CAT | {"res": -2}, CAT, CAT, rename]))
+    document = json.loads(tercel("show", "--json", "--events", "-", RULE, stdin=events)[0])
+    assert (document["cost"]["measured_on"], document["cost"]["events"]) == ("recorded", 4)
+    holds = {check["check"]: check["holds"] for check in document["cost"]["checks"]}
+    assert holds["evt.res in (ENOENT, ENOTDIR)"] == 0.25
+    assert holds["fd.typechar = f"] == 1
+    out, _ = tercel("show", "--events", "-", RULE, stdin=events)
+    assert "ns an event, on 4 of the file; each check by itself" in out
+    assert "evt.res in (ENOENT, ENOTDIR)" in out.split("each check by itself")[1].split("def judge")[0]
+    assert "`type` must be the name of an event" in tercel("show", "--events", "-", RULE, stdin="{}", status=1)[1]
+    assert "No such file" in tercel("show", "--events", "/none/such", RULE, status=1)[1]
+
+
 @pytest.mark.parametrize(
     ("what", "contains"),
     [
