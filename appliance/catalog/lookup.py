@@ -56,18 +56,28 @@ def value_of(operand: Operand) -> Value | None:
         return Value(row.get.replace("{arg}", repr(argument)), row, row.is_list)
     transformer = TRANSFORMERS[operand.name]
     codes, several = [], False
-    for arg in operand.args:
+    for n, arg in enumerate(operand.args):
         if isinstance(arg, Word):
             codes.append(repr(arg.text))
             continue
-        inner = value_of(arg)
+        inner = words_of(arg) if transformer.of_words and n == 0 else value_of(arg)
         if inner is None:
             return None
         codes.append(inner.code)
         several = several or inner.several
+    if transformer.of_words:
+        codes, several = [*codes, repr(operand.index)], operand.index is None
     code = f"{transformer.function}({', '.join(codes)})"
-    row = Field(str(operand), transformer.type, transformer.doc, code)
+    row = Field(str(operand), transformer.type, transformer.doc, code, is_list=transformer.of_words and several)
     return Value(code, row, several and not transformer.gathers)
+
+
+def words_of(operand: Operand) -> Value | None:
+    """The texts that an operand gives one by one; None where it gives a single one."""
+    value = value_of(operand)
+    if value is not None and value.row.words is not None and isinstance(operand, FieldRef) and operand.arg is None:
+        return Value(value.row.words, value.row, True)
+    return value if value is not None and value.several else None
 
 
 def fields_of(operand: Operand) -> Iterator[FieldRef]:

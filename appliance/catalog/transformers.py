@@ -1,7 +1,7 @@
 """What can be put around a field: one row each.
 
 Comes in: nothing. Goes out: `TRANSFORMERS`. A transformer of an absent value is absent; one of several values gives as
-many.
+many, and `getopt` as many as it finds.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Transformer:
     texts_only: bool = True
     literals: bool = False
     gathers: bool = False  # makes one value of several
+    of_words: bool = False  # its first argument is several texts; gives several, or with a letter in brackets one
 
 
 T = FieldType
@@ -47,6 +48,18 @@ TRANSFORMERS: Mapping[str, Transformer] = MappingProxyType(
             Transformer("concat", T.TEXT, "the values one behind the other", "concatenated", 1, 64, False, True, True),
             Transformer(
                 "join", T.TEXT, "the values, with the first argument between them", "joined", 2, 64, False, True, True
+            ),
+            Transformer(
+                "getopt",
+                T.TEXT,
+                "options and their values among arguments, as getopt(3) would find them: `getopt(proc.args, 'nt:')`;"
+                " with `[t]` the last value of one of them",
+                "options_of",
+                2,
+                2,
+                True,
+                True,
+                of_words=True,
             ),
         )
     }

@@ -338,9 +338,14 @@ def login_shell(e: Event) -> int | None:
     return next((p.pid for p in reversed(ancestors(e)[1:]) if p.name in _SHELLS), None)
 
 
-def joined_args(process: Process) -> str | None:
-    """The arguments behind the first, joined by blanks; None for a process that is not known."""
-    return None if process.name is None else " ".join(process.args)
+def joined_args(process: Process, n: int | None = None) -> str | None:
+    """The arguments behind the first, joined by blanks, or the n-th of them from 0 on; None for a process that is not
+    known, and where there are not so many."""
+    if process.name is None:
+        return None
+    if n is None:
+        return " ".join(process.args)
+    return process.args[n] if n < len(process.args) else None
 
 
 def arguments_length(e: Event) -> int:

@@ -24,6 +24,7 @@ _MEANINGS = {
     "LOAD_ERR_EXTENSION": "refused for a reason of Tercel's own",
     "LOAD_UNKNOWN_SOURCE": "a rule is for a source that is not here",
     "LOAD_UNSAFE_NA_CHECK": "a comparison with `<NA>` does not mean what it says",
+    "LOAD_COMPILE_CONDITION": "a condition has an operator that is slow",
     "LOAD_NO_EVTTYPE": "a condition is not restricted to event types",
     "LOAD_UNKNOWN_FILTER": "a field is not known",
     "LOAD_UNUSED_MACRO": "a macro is not used",

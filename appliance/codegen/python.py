@@ -34,7 +34,7 @@ _CALLED = (
     runtime.absent_text, runtime.ascii_lower, runtime.below, runtime.in_networks, runtime.text_of,
     runtime.field_value, runtime.related,
     runtime.lowered, runtime.uppered, runtime.unbase64, runtime.base_name, runtime.length, runtime.concatenated,
-    runtime.joined,
+    runtime.joined, runtime.options_of,
 )  # fmt: skip
 NAMES: Mapping[str, object] = MappingProxyType({**VALUE_NAMES, **{f.__name__: f for f in _CALLED}})
 """What generated code may name besides its own constants and Python's built-ins."""

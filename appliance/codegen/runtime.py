@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -129,6 +130,43 @@ def joined(separator: object, *values: object) -> str | None:
     if separator is None or any(value is None for value in values):
         return None
     return str(separator).join(text_of(v) for value in values for v in several(value))
+
+
+def options_of(words: object, letters: object, letter: str | None) -> Any:
+    """Transformer `getopt`: what getopt(3) finds in `words` by `letters` (`nt:` is -n, and -t with a value).
+
+    In order, each option's letter and then its value, `?` for an option that is not among them; a missing value is
+    empty. With `letter` only the last value of that option, its letter where it takes none, absent where it is not
+    there. Ends at `--` and at the first word that is no option; passes over long ones.
+    """
+    if letters is None:
+        return None
+    known, valued = _options(str(letters))
+    found: list[str] = []
+    last = None
+    rest = iter(several(words))
+    for word in rest:
+        if word == "--" or len(word) < 2 or word[0] != "-":
+            break
+        for at, option in enumerate(word[1:] if word[1] != "-" else "", 2):
+            if option not in known:
+                found.append("?")
+                continue
+            found.append(option)
+            if option in valued:
+                found.append(word[at:] or next(rest, ""))
+            if option == letter:
+                last = found[-1]
+            if option in valued:
+                break
+    return found if letter is None else last
+
+
+@lru_cache(maxsize=256)
+def _options(letters: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The options of getopt(3)'s optstring, and those of them that take a value."""
+    valued = frozenset(a for a, b in itertools.pairwise(letters) if b == ":")
+    return frozenset(letters) - {":"}, valued - {":"}
 
 
 def text_of(value: object) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from appliance.catalog import elsewhere
 from appliance.catalog.events import PARAM_NAMES
 from appliance.catalog.fields import FIELDS
-from appliance.catalog.lookup import find_field, value_of, value_type
+from appliance.catalog.lookup import find_field, value_of, value_type, words_of
 from appliance.catalog.operators import LISTS, ORDER, TEXTS, WITH_FIELD, comparable, convert, operators_of
 from appliance.catalog.transformers import TRANSFORMERS
 from appliance.lang.source import Report
@@ -101,17 +101,19 @@ class Checker:
         return False
 
     def _call(self, call: Call, code: str) -> bool:
-        row = TRANSFORMERS.get(call.name)
-        if row is None:
-            return self._fail("not-supported", f"the transformer `{call.name}` is not supported yet", call.span)
-        if call.index is not None:
+        row = TRANSFORMERS[call.name]
+        if call.index is not None and not row.of_words:
             return self._fail("bad-argument", f"`{call.name}(...)` takes no argument in brackets", call.span)
+        if call.index is not None and len(call.index) != 1:
+            return self._fail("bad-argument", f"`{call.name}(...)` takes one letter in brackets", call.span)
         if not row.least <= len(call.args) <= row.most:
             wants = str(row.least) if row.least == row.most else f"at least {row.least}"
             return self._fail("bad-argument", f"`{call.name}` takes {wants} arguments, not {len(call.args)}", call.span)
         good = []
-        for arg in call.args:
-            if isinstance(arg, Word):
+        for n, arg in enumerate(call.args):
+            if row.of_words and n == 0:
+                good.append(self._several(call, arg, code))
+            elif isinstance(arg, Word):
                 good.append(row.literals or self._fail("bad-argument", f"`{call.name}` takes a field", arg.span))
             elif not self.operand(arg, code):
                 good.append(False)
@@ -119,6 +121,17 @@ class Checker:
                 message = f"`{call.name}` takes texts, and `{arg}` is of type {value.row.type.value}"
                 good.append(self._fail("bad-argument", message, arg.span))
         return all(good)
+
+    def _several(self, call: Call, arg: Operand | Word, code: str) -> bool:
+        """An argument that must give several texts."""
+        if isinstance(arg, FieldRef | Call):
+            if not self.operand(arg, code):
+                return False
+            value = words_of(arg)
+            if value is not None and value.row.type in TEXTS:
+                return True
+        return self._fail("bad-argument", f"`{call.name}` takes arguments one by one, and `{arg}` is a single text",
+                          arg.span, f"write `{call.name}(proc.args, ...)`")  # fmt: skip
 
     def check(self, check: Check) -> bool:
         """Whether the check's names, operator and values go together."""
@@ -136,6 +149,12 @@ class Checker:
                               f"{row.type.value}", check.op_span, f"operators for it: {allowed}")  # fmt: skip
         if isinstance(check.right, FieldRef | Call):
             return self._other(check, row, check.right)
+        if check.op is Operator.REGEX:
+            self._report.warn(
+                "slow-operator", "`regex` costs more than other operators, on each event that gets this far",
+                check.op_span, "`in`, `startswith` or `glob`, perhaps; `tercel show RULE` measures it",
+                "LOAD_COMPILE_CONDITION",
+            )  # fmt: skip
         words = check.right if isinstance(check.right, tuple) else () if check.right is None else (check.right,)
         good = [self._word(row, check, word) for word in words]  # all of them: each mistake is told
         if all(good) and check.op in ORDER and row.type in TEXTS:

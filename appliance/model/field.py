@@ -54,6 +54,7 @@ class Field:
     gives a tuple of values. `get_all` is the expression used when a field with an optional argument has none
     (`proc.aname`): a tuple of values, a check on it holds if any of them does. `both`: there `!=` holds only if
     it holds for all of them (`fd.port != 80`: neither side's is). `sources` are those whose events have the field.
+    `words` is the expression of the texts that a text is made of (`proc.args`), for who asks for them one by one.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Field:
     get_all: str | None = None
     both: bool = False
     sources: tuple[str, ...] = ("syscall",)
+    words: str | None = None
 
 
 class Operator(Enum):

@@ -36,6 +36,7 @@ TOLD = [
      rule(more=", exceptions: [{name: e, fields: [proc.name, fd.name], values: [[a]]}]")),
     ("LOAD_UNKNOWN_SOURCE", "unknown-source", rule(more=", source: aws_cloudtrail")),
     ("LOAD_UNSAFE_NA_CHECK", "unsafe-na", rule("evt.type = open and proc.name = <NA>")),
+    ("LOAD_COMPILE_CONDITION", "slow-operator", rule("evt.type = open and fd.name regex /etc/.*")),
     ("LOAD_NO_EVTTYPE", "no-evttype", rule("proc.name = x")),
     ("LOAD_UNKNOWN_FILTER", "unknown-field", rule("evt.type = open and no.such = x", more=SKIP)),
     ("LOAD_UNUSED_MACRO", "unused-macro", "- {macro: m, condition: evt.type = open}\n"),

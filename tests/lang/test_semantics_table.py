@@ -29,6 +29,10 @@ EVENTS: dict[str, Event] = {
     "failed": event("openat", process=process("cat"), fd=file_fd("/etc/x", num=-1), res=-2, name="x", flags=0),
     "nobody": event("openat", process=NO_PROCESS, res=-1),
     "nofd": event("openat", process=process("cat"), res=-1),
+    "nc": event("execve", process=process("nc", "-lvp", "8080", "-e/bin/sh", "-x", "-v", "--all", "-n", "host", "-k")),
+    "last": event("execve", process=process("nc", "-l", "-e", "a", "-e", "b b", "-", "-v")),
+    "ended": event("execve", process=process("nc", "-l", "--", "-v", "-p")),
+    "lacks": event("execve", process=process("nc", "-p")),
     "web": event(
         "connect", process=process("curl"), fd=inet_fd(("10.0.0.5", 40000), ("93.184.216.34", 443)),
         container=Container("0123456789ab", "0123456789ab" * 5, name="web", image="nginx:1.25", privileged=True),
