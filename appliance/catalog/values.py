@@ -306,7 +306,7 @@ def exe_is(process: Process, name: str) -> bool:
 
 def environment(process: Process, name: str | None = None) -> str | None:
     """The whole environment, or one variable of it: empty, not absent, where there is none of that name (Falco)."""
-    if process.name is None:
+    if process.name is None or process.env is None:
         return None
     if name is None:
         return " ".join(process.env)

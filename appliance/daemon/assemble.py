@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TextIO
 
 from appliance.config.plugins import k8s_audit
@@ -20,10 +21,12 @@ from appliance.daemon.identity import boot_offset_ns, internal_alerts, wall_offs
 from appliance.daemon.ledger import Ledger
 from appliance.daemon.loop import Loop, Summary
 from appliance.daemon.shortcut import Shortcut
+from appliance.engine.asked import asks_environment
 from appliance.engine.state import State
-from appliance.kernel.program import Buffers, Hooks
+from appliance.kernel.program import Buffers, Extras, Hooks
 from appliance.model.alert import Alert, Priority
-from appliance.model.event import EventType
+from appliance.model.event import EventType, RawEvent
+from appliance.model.rule import Rule
 from appliance.sinks.build import sink_changes, spool_maker
 from appliance.sinks.dispatch import Dispatcher
 from appliance.sources.accounts import HostAccounts
@@ -36,6 +39,8 @@ from appliance.sources.procfs import Procfs
 from appliance.sources.syscall import SyscallSource
 from appliance.sources.webhook import WebhookError
 
+_ROUNDS = 8  # of reading the processes that lack a fact
+_AT_ONCE = 64  # processes that the loop learns of between two batches of events
 _SWAP_S = 30.0  # the loop looks at what is posted many times a second
 
 
@@ -51,6 +56,8 @@ class Appliance:
     canary: Canary
     stream: TextIO  # standard output, for sinks made later
     digests: Digests
+    processes: Procfs
+    state: State  # the loop's
     audit: Audit | None = None
 
     def adopt(self, old: Generation, new: Generation) -> None:
@@ -60,12 +67,15 @@ class Appliance:
         hears from then on what the new rules ask for.
         Raises TimeoutError, or `DiagnosticsError` where the kernel refuses a hook, and then nothing was swapped.
         """
-        types = asked_for(new, self.canary)
+        types, extras = asked_for(new, self.canary), extras_of(new.ruleset.rules)
         self.source.prepare(types)
+        self.processes.environments = extras.environment
+        if extras.environment and not extras_of(old.ruleset.rules).environment:
+            self._learn_environments(old, extras)
         gone, sinks = sink_changes(old.config, new.config, self.stream)
 
         def swap() -> None:
-            self.source.hear(types, real=asks_where(new.ruleset.rules))
+            self.source.hear(types, extras)
             self.loop.adopt(new.ruleset)
             self.domains.watch(domains_of(new.ruleset.rules))
             self.loop.ledger.settings = new.config.syscall_event_drops
@@ -82,6 +92,33 @@ class Appliance:
         self.on_loop(swap)
         if old.config.log_level != new.config.log_level:
             logging.getLogger().setLevel(LOG_LEVELS[new.config.log_level])
+
+    def _learn_environments(self, old: Generation, extras: Extras) -> None:
+        """Before rules that ask for environments are judged: from now on starting programs tell theirs, and those of
+        all that run are read. Not on the loop's thread; raises TimeoutError.
+
+        What is born of a process that has not been read yet, or started by a record that waits in a ring, is found in
+        the next round.
+        """
+        self.on_loop(lambda: self.source.hear(asked_for(old, self.canary), extras))
+        missing: list[int] = []
+        told: list[RawEvent] = []
+
+        def look() -> None:
+            missing[:] = self.state.without_environment()
+
+        def learn() -> None:
+            for raw in told:
+                self.state.apply(raw)
+
+        for _ in range(_ROUNDS):
+            self.on_loop(look)
+            if not missing:
+                return
+            pids = iter(tuple(missing))
+            while some := tuple(islice(pids, _AT_ONCE)):
+                told[:] = [raw for pid in some if (raw := self.processes.read_process(pid)) is not None]
+                self.on_loop(learn)
 
     def on_loop(self, action: Callable[[], None], patience_s: float = _SWAP_S) -> None:
         """Run `action` on the loop's thread and wait for it. Raises TimeoutError, and then it will not run."""
@@ -170,6 +207,12 @@ def canary_alert(make_alert: Callable[..., Alert], waited_s: float) -> Alert:
     )
 
 
+def extras_of(rules: Sequence[Rule]) -> Extras:
+    """What rules ask the kernel for that costs where nobody asks: each open a walk up its folders, each start of a
+    program up to 4 KiB."""
+    return Extras(real=asks_where(rules), environment=asks_environment(rules))
+
+
 def arm(
     generation: Generation, dispatcher: Dispatcher, stream: TextIO, *, hostname: str, new_id: Callable[[], str]
 ) -> Appliance:
@@ -187,10 +230,11 @@ def arm(
             post(lambda: loop.tell(canary_alert(make_alert, waited_s)))
 
     canary = Canary(config.canary, late)
+    extras = extras_of(generation.ruleset.rules)
     source = SyscallSource(
         capture_buffers(capture),
         asked_for(generation, canary),
-        real=asks_where(generation.ruleset.rules),
+        extras=extras,
         no_failed=capture.drop_failed,
         always_failed=CALLS,
         programs=capture.programs,
@@ -202,7 +246,7 @@ def arm(
     )
     domains = Domains()
     domains.watch(domains_of(generation.ruleset.rules))
-    processes = Procfs()
+    processes = Procfs(environments=extras.environment)
     state = State(
         accounts=HostAccounts(),
         read_process=processes.read_process,
@@ -246,4 +290,6 @@ def arm(
             digests.close()
             source.close()
             raise
-    return Appliance(source, containers, domains, dispatcher, loop, canary, stream, digests, audit)
+    return Appliance(
+        source, containers, domains, dispatcher, loop, canary, stream, digests, processes, state, audit
+    )  # fmt: skip

@@ -1,21 +1,45 @@
 """What rules look at: some facts are had only where one asks.
 
-Comes in: checked rules. Goes out: the names of the fields in their conditions and messages, and which events ask.
+Comes in: checked rules. Goes out: the names of the fields in their conditions and messages, which events ask, and
+whether somebody asks for environments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from appliance.catalog.lookup import fields_of
+from appliance.catalog.events import EVENTS, EXECS
+from appliance.catalog.lookup import fields_of, find_field
 from appliance.model.event import EventType
 from appliance.model.expr import Call, FieldRef, checks_of
 from appliance.model.rule import Rule
+
+_ENVIRONMENTS = frozenset({"proc.env", "proc.aenv"})
+_ARGUMENTS, _ALL_ARGUMENTS = frozenset({"evt.arg", "evt.rawarg"}), frozenset({"evt.args", "evt.info"})
+_OF_ENVIRONMENT = frozenset(
+    {"env"} | {n for type_ in EXECS for n, param in enumerate(EVENTS[type_].params) if param.name == "env"}
+)
 
 
 def fields_asked(rules: Iterable[Rule]) -> frozenset[str]:
     """The names of the fields that rules look at, those of their messages included."""
     return frozenset(field.name for rule in rules for field in _fields(rule))
+
+
+def asks_environment(rules: Iterable[Rule]) -> bool:
+    """Whether a rule looks at the environment of programs: among the arguments of their start, or later."""
+    return any(_is_environment(field, rule) for rule in rules for field in _fields(rule))
+
+
+def _is_environment(field: FieldRef, rule: Rule) -> bool:
+    if field.name in _ENVIRONMENTS:
+        return True
+    if rule.event_types.isdisjoint(EXECS):
+        return False
+    found = find_field(field)
+    if found is None or found[0].name not in _ARGUMENTS:
+        return field.name in _ALL_ARGUMENTS
+    return found[1] in _OF_ENVIRONMENT
 
 
 def types_asking(rules: Iterable[Rule], names: frozenset[str]) -> frozenset[EventType]:

@@ -241,6 +241,10 @@ class State:
             return NO_USAGE
         return found
 
+    def without_environment(self) -> list[int]:
+        """The living processes whose environment was not told: a PROCINFO event tells it later."""
+        return [pid for pid, entry in self._live.items() if entry.process.env is None]
+
     def container(self, key: str) -> Container | None:
         """What is known of a container by its `key`, None for one never seen."""
         place = self._places.get(key)
@@ -610,6 +614,9 @@ class State:
         if known is None or (not known.exact and known.start_ns <= raw.start_ns and not _same(known, raw.start_ns)):
             process, place = self._facts(raw)
             self._add(_Entry(process, place, exact=False))
+        elif known.process.env is None and raw.start_ns <= known.start_ns < raw.start_ns + _TICK_NS:
+            env = cast("tuple[str, ...] | None", raw.params[EVENTS[raw.type].index["env"]])
+            known.process = changed(known.process, env=env)
 
     def _container(self, raw: RawEvent) -> None:
         try:
@@ -703,7 +710,7 @@ class State:
             cap_inheritable=cast("int | None", value["cap_inheritable"]),
             container_id=place.container.id,
             stdio=standard_streams(cast("tuple[str, ...]", value["stdio"] or ())),
-            env=cast("tuple[str, ...]", value["env"] or ()),
+            env=cast("tuple[str, ...] | None", value["env"]),
             cgroup=cgroup,
             unit=unit.unit,
             user_unit=unit.user_unit,

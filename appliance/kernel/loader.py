@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from appliance.catalog.events import OPENS, STATE
+from appliance.catalog.events import EXECS, OPENS, STATE
 from appliance.kernel import bpfcall
 from appliance.kernel.bpfcall import TableFacts
 from appliance.kernel.inventory import Inventory, fdinfo, id_cell
 from appliance.kernel.kept import Kept, key_of
 from appliance.kernel.layout import NUMBERS
 from appliance.kernel.objects import Object, from_json, ready
-from appliance.kernel.program import TRACED, Handler, Loading, ProgramSpec, bpf_folder, grouped
+from appliance.kernel.program import BARE, TRACED, Extras, Handler, Loading, ProgramSpec, bpf_folder, grouped
 from appliance.model.diagnostic import KernelError, NotSupportedError, VerifierError
 from appliance.model.event import EventType
 
@@ -40,7 +40,7 @@ _LIKE = {"rings": "ring_like"}  # a table of tables, and the table that these ar
 _LOG_BYTES = 16 << 20
 _CONSTANT = ("rings", "plans", "books")  # written before the start, or by our programs alone
 _BOOK = struct.Struct("=4Q")  # struct book of bpf/base.h
-_STATE, _WANTED, _NO_FAILED, _REAL = 1, 2, 4, 8  # KIND_* of bpf/base.h
+_STATE, _WANTED, _NO_FAILED, _REAL, _ENV = 1, 2, 4, 8, 16  # KIND_* of bpf/base.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Program:
     _entries: Sequence[bytes] = field(default=(), repr=False)  # by group: what is loaded for each door
     _doors: dict[str, int] = field(default_factory=dict)  # function -> descriptor of its program
     _heard: frozenset[int] = frozenset()
-    _asked: tuple[Collection[EventType], Collection[EventType], bool] = ((), (), False)  # of `hear`, at its latest call
+    _asked: tuple[Collection[EventType], Collection[EventType], Extras] = ((), (), BARE)  # of `hear`'s latest call
     _cpus: int = 0
     _attached: bool = False
 
@@ -177,27 +177,32 @@ class Program:
         self._inventory.hold(f"the hook on `{name}`", self._links[name])
 
     def hear(
-        self, types: Iterable[EventType], *, whole: Collection[EventType] = frozenset(EventType), real: bool = False
+        self,
+        types: Iterable[EventType],
+        *,
+        whole: Collection[EventType] = frozenset(EventType),
+        extras: Extras = BARE,
     ) -> None:
         """Hear the calls of these events from now on, and those that keep state true; no others.
 
         Takes effect at once, call by call; nothing is detached, and what stays wanted is heard throughout.
         Of types that are neither in `whole` nor keep state true, calls that failed are not asked for.
-        With `real`, opens tell where the opened file lies. A function that is hooked stays so to the end, as letting go
-        of one takes a fifth of a second; its calls are not told where nobody asks. Raises `KernelError`, and nothing
-        has changed, where a function cannot be hooked.
+        `extras` are told as well. A function that is hooked stays so to the end, as letting go of one takes a fifth of
+        a second; its calls are not told where nobody asks. Raises `KernelError`, and nothing has changed, where a
+        function cannot be hooked.
         """
         types = frozenset(types)
         slots = self.spec.heard(types)
         if self._attached:
             self._open(slots)
-        self._asked = types, whole, real
+        self._asked = types, whole, extras
         handlers = self.spec.handlers
         for type_, number in NUMBERS.items():
             ends = type_ is EventType.IORING  # of what is wanted, failed or not
             kind = _STATE if type_ in STATE else 0 if type_ in whole or ends else _NO_FAILED
             wanted = type_ in types or ends
-            kind |= _REAL if real and type_ in OPENS else 0
+            kind |= _REAL if extras.real and type_ in OPENS else 0
+            kind |= _ENV if extras.environment and type_ in EXECS else 0
             self._write("kinds", number, struct.pack("=I", kind | (_WANTED if wanted else 0)))
         for slot in slots - self._heard:  # before the number that leads there
             for group in self._groups(slot):
@@ -233,8 +238,8 @@ class Program:
                 self._attach(name, function)
         self._open(self._heard)
         self._heard = frozenset()
-        types, whole, real = self._asked
-        self.hear(types, whole=whole, real=real)
+        types, whole, extras = self._asked
+        self.hear(types, whole=whole, extras=extras)
 
     def costs(self) -> dict[str, tuple[int, int]]:
         """Runs and nanoseconds of each program that ran, as the kernel counts them while `kernel.bpf_stats_enabled` is

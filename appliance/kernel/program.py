@@ -74,6 +74,18 @@ class Buffers:
 
 
 @dataclass(frozen=True, slots=True)
+class Extras:
+    """What costs the host something and is told where a rule asks: with `real` opens tell where the opened file lies,
+    with `environment` programs that start what environment they were given."""
+
+    real: bool = False
+    environment: bool = False
+
+
+BARE = Extras()
+
+
+@dataclass(frozen=True, slots=True)
 class Handler:
     """What runs at the end of one kind of call: a function of the text, and the plan that it reads."""
 

@@ -30,9 +30,17 @@ _TRIES = 2  # a process may start another program while it is read
 
 
 class Procfs:
-    """Reads processes below `root`. `now_ns` gives CLOCK_MONOTONIC in nanoseconds."""
+    """Reads processes below `root`. `now_ns` gives CLOCK_MONOTONIC in nanoseconds. Their environments are read while
+    `environments` says so."""
 
-    def __init__(self, root: Path = Path("/proc"), now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        root: Path = Path("/proc"),
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        *,
+        environments: bool = True,
+    ) -> None:
+        self.environments = environments
         self._root = str(root)
         self._now_ns = now_ns
         self._descriptors = Descriptors(now_ns)
@@ -125,7 +133,7 @@ class Procfs:
             "vm_size": after.vmsize_bytes // 1024,
             "vm_rss": _kib(status, "VmRSS"),
             "vm_swap": _kib(status, "VmSwap"),
-            "env": _environment(folder),
+            "env": _environment(folder) if self.environments else None,
             "vpgid": int(status["NSpgid"].split()[-1]) if "NSpgid" in status else after.pgid,
             **_exe_facts(folder, exe, uids[1], gids[1], int(status["CapEff"], 16)),
             "pidns_init_start_ts": 0,

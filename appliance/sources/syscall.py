@@ -21,7 +21,7 @@ from appliance.kernel.kept import Kept
 from appliance.kernel.loader import Books, Program, load_first, possible_cpus
 from appliance.kernel.merge import Merged
 from appliance.kernel.probe import describe_machine, require_platform, why_not_typed
-from appliance.kernel.program import Buffers, Hooks, ProgramSpec, program_spec
+from appliance.kernel.program import BARE, Buffers, Extras, Hooks, ProgramSpec, program_spec
 from appliance.kernel.ring import Ring, Skip
 from appliance.model.diagnostic import Diagnostic, DiagnosticsError, KernelError
 from appliance.model.event import EventType, RawEvent
@@ -41,7 +41,7 @@ class SyscallSource:
         buffers: Buffers,
         types: Iterable[EventType] = (),
         *,
-        real: bool = False,
+        extras: Extras = BARE,
         no_failed: bool = False,
         always_failed: Collection[EventType] = (),
         programs: Path | None = None,
@@ -61,12 +61,12 @@ class SyscallSource:
         kept = None if programs is None else Kept(programs)
         specs = self._specs(buffers, hooks)
         try:
-            self._begin(specs, kept, types, real=real)
+            self._begin(specs, kept, types, extras)
         except KernelError as error:
             if not specs[0].doors:
                 raise
             self._stays_at_tracepoints(str(error))
-            self._begin(specs[1:], kept, types, real=real)
+            self._begin(specs[1:], kept, types, extras)
         self._poll = select.epoll()
         for fd in self._program.rings:
             self._poll.register(fd, select.EPOLLIN)
@@ -91,14 +91,14 @@ class SyscallSource:
         log.warning("calls are heard by the tracepoint, not at their functions: %s", reason)
 
     def _begin(
-        self, specs: Sequence[ProgramSpec], kept: Kept | None, types: Iterable[EventType], *, real: bool
+        self, specs: Sequence[ProgramSpec], kept: Kept | None, types: Iterable[EventType], extras: Extras
     ) -> None:
         if specs[0].doors:  # alone: another way to hear is another answer to what was asked for
             specs = specs[:1]
         self._program: Program = load_first(specs, own_pid=os.getpid(), kept=kept)
         self.spec: ProgramSpec = self._program.spec
         try:
-            self.hear(types, real=real)
+            self.hear(types, extras)
             self._ring = Merged([Ring(fd, size) for fd, size in zip(self._program.rings, self.spec.rings, strict=True)])
             self._program.attach()
         except BaseException:
@@ -116,14 +116,14 @@ class SyscallSource:
             hint = "restart the appliance: it begins with the tracepoint where functions cannot be hooked"
             raise DiagnosticsError([Diagnostic("hook-refused", str(error), hint=hint)]) from error
 
-    def hear(self, types: Iterable[EventType], *, real: bool = False) -> None:
+    def hear(self, types: Iterable[EventType], extras: Extras = BARE) -> None:
         """Hear these events from now on, and those that keep state true; no others. Any thread, but one at a time.
 
-        With `real`, opens tell where the opened file lies. Raises `KernelError` where a call's function cannot be
-        hooked; what was heard before is heard still.
+        `extras` are told as well. Raises `KernelError` where a call's function cannot be hooked; what was heard before
+        is heard still.
         """
         self._asked = frozenset(types)
-        self._program.hear(self._asked, whole=self._whole, real=real)
+        self._program.hear(self._asked, whole=self._whole, extras=extras)
 
     @property
     def heard(self) -> frozenset[EventType]:

@@ -300,3 +300,23 @@ def test_what_is_made_by_hand_is_what_its_constructor_makes(type_: E, closes: bo
         path="/f/b", path_raw="a/../b", lineage=opened.lineage, via="syscall",
     )  # fmt: skip
     assert (len(opened), len(opened.fd)) == (len(Event._fields), len(Fd._fields))
+
+
+def test_an_environment_is_learned_of_the_very_process_that_lacks_it(make: Make) -> None:
+    """By a start that is rounded to ticks, as /proc tells it; what a start has told is not undone."""
+    state, start = make(), BOOT + 3
+
+    def env() -> object:
+        event = state.apply(opened(7, start))
+        assert event is not None
+        return event.process.env
+
+    state.apply(execed(7, start))
+    assert (env(), state.without_environment()) == (None, [7])
+    for other in (BOOT - 10_000_000, BOOT + 10_000_000):
+        state.apply(known(7, other, env=("A=another",)))
+        assert env() is None
+    state.apply(known(7, BOOT, env=("A=1",)))
+    assert (env(), state.without_environment()) == (("A=1",), [])
+    state.apply(known(7, BOOT, env=("A=2",)))
+    assert env() == ("A=1",)

@@ -12,7 +12,7 @@ from typing import Any
 from appliance.catalog.events import EVENTS
 from appliance.daemon.identity import boot_offset_ns, wall_offset_ns
 from appliance.engine.state import State
-from appliance.kernel.program import Buffers, Hooks
+from appliance.kernel.program import Buffers, Extras, Hooks
 from appliance.model.event import Event, EventType, RawEvent
 from appliance.sources.accounts import HostAccounts
 from appliance.sources.procfs import Procfs
@@ -45,10 +45,13 @@ class Capture:
         types: Iterable[EventType] = TYPES,
         *,
         real: bool = False,
+        environment: bool = True,
         ring_bytes: int = 16 << 20,
         hooks: Hooks = HOOKS,
     ) -> None:
-        self.source = SyscallSource(Buffers(ring_bytes, 32 << 20), types, real=real, programs=PROGRAMS, hooks=hooks)
+        self.source = SyscallSource(
+            Buffers(ring_bytes, 32 << 20), types, extras=Extras(real, environment), programs=PROGRAMS, hooks=hooks
+        )
         self.taken = 0  # records
         processes = Procfs()
         self.state = State(

@@ -12,7 +12,7 @@ from appliance.model.event import HOST, NO_FD, NO_PROCESS, Account, Container, E
 ROOT_USER = Account(0, "root", "/root", "/bin/bash")
 SHELL = Process(
     pid=100, ppid=1, vpid=100, start_ns=1, name="bash", exe="-bash", exepath="/usr/bin/bash", cwd="/root/", tty=34816,
-    sid=100, pgid=100, loginuid=-1, uid=0, gid=0, euid=0, egid=0, user=ROOT_USER, group=Account(0, "root"),
+    sid=100, pgid=100, loginuid=-1, uid=0, gid=0, euid=0, egid=0, env=(), user=ROOT_USER, group=Account(0, "root"),
 )  # fmt: skip
 
 

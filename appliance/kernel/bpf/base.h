@@ -83,6 +83,7 @@ struct book {
 #define KIND_STATE 1  /* keeps the process table true: goes through the ring that no flood of others can fill */
 #define KIND_WANTED 2 /* a rule listens to it */
 #define KIND_REAL 8 /* a rule asks where what was opened lies */
+#define KIND_ENV 16 /* a rule asks what environment a program was given */
 #define KIND_NO_FAILED 4 /* calls that failed are not asked for */
 
 /* Rows behind the event types: calls we saw and could not make a record of. */

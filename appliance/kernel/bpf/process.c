@@ -350,7 +350,8 @@ static __always_inline u16 put_argv(struct scratch *s, u64 argv, u32 via)
         e->args_size = to - from;                                                            \
         PUT_EXE(task);                                                                       \
         e->len_args = put_args(s, from, to);                                                 \
-        PUT_PLACE(task, put_args(s, env_from, env_to), put_kernel_text(s, filename));        \
+        PUT_PLACE(task, kind_of(T_##NAME) & KIND_ENV ? put_args(s, env_from, env_to) : ABSENT, \
+                  put_kernel_text(s, filename));                                             \
         e->len_stdio = put_stdio(s);                                                         \
         submit(s);                                                                           \
     } while (0)
