@@ -36,7 +36,7 @@ def real():
 
 began = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
 limits = Limits(max_age_ms=3_600_000, retry_max_s=0.2)
-http = HttpSink(HttpOutput(enabled=True, url=url, ca_cert=ca, keep_alive=False), Format())
+http = HttpSink(HttpOutput(enabled=True, url=url, ca_cert=ca, keep_alive=False, timeout_ms=60_000), Format())
 file = FileSink(folder / "alerts", Format(json_output=True), keep_alive=True, rotate_s=3600)
 dispatcher = Dispatcher([http, file], capacity=1000,
     spool=lambda sink, after: Spool(sink, folder / "spool", limits, capacity=1000, after=after))
@@ -65,10 +65,10 @@ for offset in ("+3650d", "-3650d"):
     wait_until(lambda: stats().waiting == 0, "delivery")
 step("+3650d")
 send(10)
-wait_until(lambda: dispatcher.stats()[0].acknowledged == 40, "the disk")
+wait_until(lambda: stats().acknowledged == 40 and dispatcher.stats()[1].delivered == 40, "the disk, twice")
 of_http, of_file = dispatcher.close(timeout_s=0.5)
 step("+0")
-spool = Spool(HttpSink(HttpOutput(enabled=True, url=url, ca_cert=ca), Format()), folder / "spool", limits, capacity=9)
+spool = Spool(HttpSink(HttpOutput(enabled=True, url=url, ca_cert=ca, timeout_ms=60_000), Format()), folder / "spool", limits, capacity=9)
 spool.start()
 wait_until(lambda: spool.stats().delivered == 10, "delivery")
 spool.end(time.monotonic() + 5)

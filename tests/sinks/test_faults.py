@@ -22,7 +22,7 @@ from appliance.sinks.base import Sink
 from appliance.sinks.http import HttpSink
 from appliance.sinks.remote_syslog import RemoteSyslogSink
 from appliance.sinks.spool import Limits, Spool
-from tests.support.receivers import failing_server, free_port, http_receiver, remote_rsyslog, wait_until
+from tests.support.receivers import closed_port, failing_server, http_receiver, remote_rsyslog, wait_until
 from tests.support.sinks import alert
 
 LIMITS = Limits(retry_max_s=0.2)
@@ -60,9 +60,13 @@ def answers_without_end(made: socket.socket) -> None:
         made.sendall(b"a" * 65536)
 
 
-def http(url: str, **settings: object) -> Sink:
-    made = replace(HttpOutput(enabled=True, url=url, timeout_ms=300), **settings)  # type: ignore[arg-type]
-    return HttpSink(made, Format())
+def http(url: str, timeout_ms: int = 60_000) -> Sink:
+    """One that waits long for an end that is whole: what was not answered in time is sent once more."""
+    return HttpSink(HttpOutput(enabled=True, url=url, timeout_ms=timeout_ms), Format())
+
+
+def impatient(url: str) -> Sink:
+    return http(url, timeout_ms=300)
 
 
 def syslog(url: str, **settings: object) -> Sink:
@@ -88,7 +92,7 @@ SERVERS: list[tuple[str, Callable[[socket.socket], None], str]] = [
 @contextmanager
 def fault(name: str, how: Callable[[socket.socket], None] | None, certificates: Path, folder: Path) -> Iterator[Sink]:
     """A sink whose other end fails."""
-    make = http if name.startswith("http") or name == "dns http" else syslog
+    make: Callable[..., Sink] = impatient if name.startswith("http") or name == "dns http" else syslog
     with ExitStack() as stack:
         if how is not None:
             yield make(f"{name}://127.0.0.1:{stack.enter_context(failing_server(how))}/")
@@ -100,7 +104,7 @@ def fault(name: str, how: Callable[[socket.socket], None] | None, certificates: 
             daemon = stack.enter_context(remote_rsyslog(folder, "tls", certificates))
             yield make(daemon.url, ca_cert=str(certificates / "stranger.pem"))
         else:
-            yield make(f"{name}://127.0.0.1:{free_port()}/")
+            yield make(f"{name}://127.0.0.1:{stack.enter_context(closed_port())}/")
 
 
 CASES: list[tuple[str, Callable[[socket.socket], None] | None, str]] = [

@@ -124,11 +124,12 @@ def test_under_logrotate(tmp_path: Path, how: str, keep_alive: bool) -> None:
     config.chmod(0o600)
     sink = FileSink(file, JSON, keep_alive=keep_alive)
     wanted, written = [0], [0]
+    ahead = 0 if how == "copytruncate" else 20  # further than that it waits for logrotate, so that each turn has alerts
     wake = threading.Event()
 
     def write() -> None:
         while written[0] < 300:
-            if written[0] < wanted[0] or how != "copytruncate":
+            if written[0] < wanted[0] + ahead:
                 sink.deliver(alert(written[0]))
                 written[0] += 1
             wake.wait(0.002)
@@ -138,9 +139,7 @@ def test_under_logrotate(tmp_path: Path, how: str, keep_alive: bool) -> None:
     try:
         for turn in range(1, 6):
             wanted[0] = turn * 60
-            wait_until(lambda turn=turn: written[0] >= turn * 40, "some alerts")
-            if how == "copytruncate":
-                wait_until(lambda: written[0] == wanted[0], "all that were asked for")
+            wait_until(lambda: written[0] >= wanted[0] - ahead, "the alerts of this turn")
             subprocess.run(
                 ["/usr/sbin/logrotate", "-f", "-s", str(tmp_path / "state"), str(config)],
                 check=True, stdin=subprocess.DEVNULL,

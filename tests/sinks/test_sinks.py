@@ -150,7 +150,7 @@ def test_a_folder_that_is_missing(tmp_path: Path) -> None:
 )
 def test_syslog_priorities(tmp_path: Path, facility: str, priority: Priority, number: int) -> None:
     with rsyslog(tmp_path) as daemon:
-        sink = SyslogSink(daemon.socket, facility, TEXT, timeout_s=5)
+        sink = SyslogSink(daemon.socket, facility, TEXT, timeout_s=60)
         sink.deliver(alert(priority=priority))
         wait_until(lambda: bool(daemon.lines()), "the message")
         sink.close()
@@ -162,7 +162,7 @@ def test_syslog_priorities(tmp_path: Path, facility: str, priority: Priority, nu
 
 def test_syslog_gets_hostile_and_large_texts_and_a_daemon_that_was_restarted(tmp_path: Path) -> None:
     with rsyslog(tmp_path) as daemon:
-        sink = SyslogSink(daemon.socket, "user", JSON, timeout_s=5)
+        sink = SyslogSink(daemon.socket, "user", JSON, timeout_s=60)
         sink.deliver(BAD)
         sink.deliver(alert(output="x" * 2_000_000, fields={}))
         wait_until(lambda: len(daemon.lines()) == 2, "the messages")
@@ -183,7 +183,7 @@ def test_syslog_gets_hostile_and_large_texts_and_a_daemon_that_was_restarted(tmp
 
 
 def http(url: str, **settings: Any) -> HttpSink:
-    return HttpSink(replace(HttpOutput(enabled=True, url=url, timeout_ms=2000), **settings), TEXT)
+    return HttpSink(replace(HttpOutput(enabled=True, url=url, timeout_ms=60_000), **settings), TEXT)
 
 
 def test_http_posts_json_over_one_connection() -> None:
@@ -340,7 +340,7 @@ def test_the_banner_tells_no_password() -> None:
 
 def test_a_program_that_stays(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    sink = ProgramSink(["dd", f"of={out}", "status=none"], JSON, keep_alive=True, timeout_s=5)
+    sink = ProgramSink(["dd", f"of={out}", "status=none"], JSON, keep_alive=True, timeout_s=60)
     for n in range(3):
         sink.deliver(alert(n))
     sink.deliver(BAD)
@@ -351,7 +351,7 @@ def test_a_program_that_stays(tmp_path: Path) -> None:
 def test_a_program_for_each_alert(tmp_path: Path) -> None:
     out = tmp_path / "out"
     script = 'read -r line; echo "$$ $line" >> "$0"'
-    sink = ProgramSink(["sh", "-c", script, str(out)], TEXT, keep_alive=False, timeout_s=5)
+    sink = ProgramSink(["sh", "-c", script, str(out)], TEXT, keep_alive=False, timeout_s=60)
     for n in range(3):
         sink.deliver(alert(output=f"number {n}"))
     sink.close()
@@ -362,7 +362,9 @@ def test_a_program_for_each_alert(tmp_path: Path) -> None:
 
 def test_a_program_that_dies_is_started_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    sink = ProgramSink(["sh", "-c", 'read -r line; echo "$line" >> "$0"', str(out)], TEXT, keep_alive=True, timeout_s=5)
+    sink = ProgramSink(
+        ["sh", "-c", 'read -r line; echo "$line" >> "$0"', str(out)], TEXT, keep_alive=True, timeout_s=60
+    )
     for n in range(3):
         sink.deliver(alert(output=f"number {n}"))
         wait_until(lambda n=n: out.exists() and len(out.read_text().splitlines()) == n + 1, "the line")
@@ -373,7 +375,10 @@ def test_a_program_that_dies_is_started_again(tmp_path: Path) -> None:
 
 def test_a_program_that_never_reads_is_ended(tmp_path: Path) -> None:
     mark = tmp_path / "pid"
-    sink = ProgramSink(["sh", "-c", 'echo $$ > "$0"; sleep 1000', str(mark)], TEXT, keep_alive=True, timeout_s=0.5)
+    script = 'echo $$ > "$0.new"; mv "$0.new" "$0"; sleep 1000'
+    sink = ProgramSink(["sh", "-c", script, str(mark)], TEXT, keep_alive=True, timeout_s=0.5)
+    sink.deliver(alert())
+    wait_until(mark.exists, "the program")
     with pytest.raises(DeliveryError, match=r"did not read within 0\.5 s") as caught:
         for _ in range(100):
             sink.deliver(alert(output="x" * 60_000))
@@ -417,15 +422,15 @@ def runs(pid: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("argv", "keep_alive", "error"),
+    ("argv", "keep_alive", "timeout_s", "error"),
     [
-        (["/nonexistent/program"], True, "cannot start /nonexistent/program"),
-        (["false"], False, "ended with status 1|Broken pipe"),
-        (["sleep", "1000"], False, "not ended within"),
+        (["/nonexistent/program"], True, 60, "cannot start /nonexistent/program"),
+        (["false"], False, 60, "ended with status 1|Broken pipe"),
+        (["sleep", "1000"], False, 0.5, "not ended within"),
     ],
 )
-def test_programs_that_fail(argv: list[str], keep_alive: bool, error: str) -> None:
-    sink = ProgramSink(argv, TEXT, keep_alive=keep_alive, timeout_s=0.5)
+def test_programs_that_fail(argv: list[str], keep_alive: bool, timeout_s: float, error: str) -> None:
+    sink = ProgramSink(argv, TEXT, keep_alive=keep_alive, timeout_s=timeout_s)
     with pytest.raises(DeliveryError, match=error):
         sink.deliver(alert())
     sink.close()
@@ -433,7 +438,7 @@ def test_programs_that_fail(argv: list[str], keep_alive: bool, error: str) -> No
 
 def test_no_shell_reads_an_alert(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    sink = ProgramSink(["dd", f"of={out}", "status=none"], TEXT, keep_alive=True, timeout_s=5)
+    sink = ProgramSink(["dd", f"of={out}", "status=none"], TEXT, keep_alive=True, timeout_s=60)
     sink.deliver(alert(output="$(touch /tmp/never) `touch /tmp/never`; touch /tmp/never"))
     sink.close()
     assert "$(touch /tmp/never)" in out.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import shutil
 import socket
 import ssl
@@ -21,6 +22,7 @@ from tests.support.docker import end
 
 _RSYSLOG = """
 global(workDirectory="{folder}" maxMessageSize="256k")
+main_queue(queue.workerThreads="1")
 module(load="imuxsock" SysSock.Use="off")
 input(type="imuxsock" Socket="{socket}" CreatePath="on" UseSpecialParser="on" RateLimit.Interval="0")
 template(name="raw" type="string" string="%pri% %syslogtag%%msg%\\n")
@@ -30,6 +32,7 @@ action(type="omfile" file="{log}" template="raw")
 
 _REMOTE = """
 global(workDirectory="{folder}" maxMessageSize="256k" {tls})
+main_queue(queue.workerThreads="1")
 module(load="imtcp" {driver})
 module(load="imudp")
 input(type="{input}" address="127.0.0.1" port="{port}")
@@ -42,8 +45,8 @@ DefaultNetstreamDriverCertFile="{c}/{name}.pem" DefaultNetstreamDriverKeyFile="{
 _DRIVER = 'StreamDriver.Name="gtls" StreamDriver.Mode="1" StreamDriver.AuthMode="{mode}"'
 
 
-def wait_until(done: Callable[[], bool], what: str, patience_s: float = 20) -> None:
-    """Wait for something that must come."""
+def wait_until(done: Callable[[], bool], what: str, patience_s: float = 90) -> None:
+    """Wait for something that must come. The patience is for machines that stand still now and then: it costs nothing."""
     deadline = time.monotonic() + patience_s
     while not done():
         if time.monotonic() > deadline:
@@ -151,11 +154,25 @@ def listens(port: int, udp: bool = False) -> bool:
 
 
 def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    """A port of the loopback that nobody has."""
-    with socket.socket(socket.AF_INET, kind) as made:
-        made.bind(("127.0.0.1", 0))
-        port: int = made.getsockname()[1]
-        return port
+    """A port of the loopback that nobody has, for a server that somebody else starts.
+
+    It is none that the kernel gives away by itself (ip_local_port_range): nobody's connection takes it in between, and
+    none that is made to it while nobody listens meets itself.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = secrets.choice(range(10_000, first))
+        with socket.socket(socket.AF_INET, kind) as made, contextlib.suppress(OSError):
+            made.bind(("127.0.0.1", port))
+            return port
+
+
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """A port of the loopback where connections are refused: it is taken, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 @contextmanager
