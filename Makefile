@@ -48,6 +48,7 @@ nightly: setup-test
 	TERCEL_FUZZ_S=600 $(VENV)/bin/python -m pytest -q tests/sources/test_k8saudit.py -k no_bytes
 	TERCEL_FLEET=1 $(VENV)/bin/python -m pytest -q tests/roles/test_roles.py
 	TERCEL_NIGHTLY=1 $(VENV)/bin/python -m pytest -q tests/sinks/test_spool.py
+	TERCEL_NIGHTLY=1 $(VENV)/bin/python -m pytest -q $$(grep -rl '^@given' tests --include=*.py)
 	$(VENV)/bin/python bench/reload.py
 	TERCEL_MOLECULE=default $(VENV)/bin/python -m pytest -q tests/molecule
 
@@ -58,13 +59,13 @@ setup-test: $(VENV)/.ready-test
 $(VENV)/.ready: pyproject.toml
 	$(call install_missing,$(PACKAGES))
 	[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv --system-site-packages $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --editable .
+	$(VENV)/bin/python -m pip install --retries 10 --timeout 60 --quiet --disable-pip-version-check --root-user-action=ignore --editable .
 	$(VENV)/bin/python -c 'import bcc, systemd.journal'
 	touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready Makefile
 	$(call install_missing,$(TEST_PACKAGES) $(DEB_PACKAGES) $(DEB_PACKAGES_arm64))
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --editable '.[dev]'
+	$(VENV)/bin/python -m pip install --retries 10 --timeout 60 --quiet --disable-pip-version-check --root-user-action=ignore --editable '.[dev]'
 	touch $@
 
 # What machines are installed from without a network: dist/wheelhouse. docs/installing.md.
@@ -95,8 +96,8 @@ if [ -n "$$missing" ]; then \
 	policy=/usr/sbin/policy-rc.d; \
 	[ -e $$policy ] || { made=1; printf '#!/bin/sh\nexit 101\n' | $(SUDO) tee $$policy >/dev/null; $(SUDO) chmod 755 $$policy; }; \
 	log=$$(mktemp); status=0; \
-	{ $(SUDO) apt-get update && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
-		apt-get install --yes --no-install-recommends $$missing; } </dev/null >$$log 2>&1 || { status=1; cat $$log >&2; }; \
+	{ $(SUDO) apt-get -o Acquire::Retries=8 update && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+		apt-get -o Acquire::Retries=8 install --yes --no-install-recommends $$missing; } </dev/null >$$log 2>&1 || { status=1; cat $$log >&2; }; \
 	rm -f $$log; [ -z "$$made" ] || $(SUDO) rm -f $$policy; \
 	[ $$status = 0 ]; \
 fi

@@ -121,7 +121,7 @@ def test_a_run_ends_by_itself_and_had_a_pidfile(rules: Path) -> None:
         "output: gone, priority: INFO}\n"
     )
     process = subprocess.Popen(
-        [COMMAND, "run", "-c", rules / "t.yaml", "-M", "3", "-P", pidfile, "-p", "said at the end",
+        [COMMAND, "run", "-c", rules / "t.yaml", "-M", "8", "-P", pidfile, "-p", "said at the end",
          "-o", "base_syscalls.custom_set=['!mkdir', '!mkdirat']",
          "-o", f"control_socket={rules}/s", "-o", f"spool.path={rules}/spool", "-o", f"guard.state_file={rules}/run"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/",
@@ -137,7 +137,7 @@ def test_a_run_ends_by_itself_and_had_a_pidfile(rules: Path) -> None:
                 (rules / mark).mkdir()
                 (rules / mark).rmdir()
             time.sleep(0.1)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     finally:
         process.kill()
         process.wait()

@@ -76,7 +76,7 @@ def mutate(text: str, rng: random.Random) -> str:
     return text[:100_000]
 
 
-def fuzz(seconds: float, seed: int) -> fuzzing.Tally:
+def fuzz(seconds: float, seed: int, most: int = 0) -> fuzzing.Tally:
     """Raises what reading one raises."""
     texts = seeds()
     with tempfile.TemporaryDirectory() as name:
@@ -86,7 +86,7 @@ def fuzz(seconds: float, seed: int) -> fuzzing.Tally:
             main, extra = mutate(rng.choice(texts), rng), mutate(rng.choice(texts), rng)
             return Input(main, extra, rng.sample(_OPTIONS, rng.choice([0, 0, 1, 2])))
 
-        return fuzzing.fuzz(seconds, seed, make, lambda made: read(folder, made))
+        return fuzzing.fuzz(seconds, seed, make, lambda made: read(folder, made), most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -330,7 +330,7 @@ def test_the_page_of_health_has_the_name_it_is_given(tmp_path: Path) -> None:
     try:
         answers = []
         for path in ("/live", "/other"):
-            connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+            connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
             connection.request("GET", path)
             answers.append(connection.getresponse().status)
             connection.close()

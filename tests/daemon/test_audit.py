@@ -31,7 +31,7 @@ def test_posted_audit_events_raise_alerts(tmp_path: Path) -> None:
         "rule_matching": "all",
     }
     with Daemon(tmp_path, config, [shared_falco() / "rules/k8s_audit_rules.yaml"]) as daemon:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         bodies = [json.dumps(QUIET), json.dumps(POD), json.dumps({"kind": "EventList", "items": [EXEC, BINDING]})]
         for body in bodies:
             connection.request("POST", "/k8s-audit", body, {"Content-Type": "application/json"})

@@ -38,7 +38,7 @@ def event(type_: EventType, path: str, ppid: int) -> Event:
 
 
 def test_both_of_its_events_must_come_and_those_of_others_are_not_its_own() -> None:
-    canary = Canary(CanarySettings(interval_s=60, patience_s=5), late=lambda seconds: None)
+    canary = Canary(CanarySettings(interval_s=600, patience_s=600), late=lambda seconds: None)
     canary.start()
     wait_until(lambda: canary._path is not None, "the act")
     path = canary._path
@@ -73,7 +73,7 @@ def test_it_comes_through_the_real_path_and_no_rule_speaks_of_it(tmp_path: Path)
     socket = tmp_path / "control.sock"
     config = {"canary": {"interval_s": 0.2}, "control_socket": str(socket), "rule_matching": "all"}
     with Daemon(tmp_path, config, [rules]) as daemon:
-        for _ in range(100):
+        for _ in range(600):
             answer = subprocess.run(
                 [COMMAND, "status", "--json", "--socket", socket], capture_output=True, text=True, check=False
             )

@@ -39,7 +39,7 @@ def test_a_pod_of_containerd(tmp_path: Path, containerd: Containerd) -> None:
     config = {
         "containers": {
             "docker_sockets": [], "podman_sockets": [], "crio_sockets": [],
-            "containerd_sockets": [str(containerd.socket)], "wait_ms": 5000,
+            "containerd_sockets": [str(containerd.socket)], "wait_ms": 60_000,
         }
     }  # fmt: skip
     with Daemon(tmp_path, config, rules=[rules]) as daemon:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,7 @@ class Podman:
 
     def client(self, *argv: str) -> str:
         done = subprocess.run(
-            [*self.argv, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+            [*self.argv, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -72,7 +74,7 @@ class UsersPodman:
 
     def client(self, *argv: str) -> str:
         done = subprocess.run(
-            [*self._argv, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+            [*self._argv, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
             env=self._env, cwd="/",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -140,7 +142,7 @@ def podman() -> Iterator[Podman]:
 def test_a_container_of_podman(tmp_path: Path, podman: Podman) -> None:
     rules = tmp_path / "rules.yaml"
     rules.write_text(RULE)
-    config = {"containers": {"docker_sockets": [], "podman_sockets": [str(podman.socket)], "wait_ms": 5000}}
+    config = {"containers": {"docker_sockets": [], "podman_sockets": [str(podman.socket)], "wait_ms": 60_000}}
     with Daemon(tmp_path, config, rules=[rules]) as daemon:
         full_id = podman.client(
             "run", "--detach", "--network=none", "--ulimit=nofile=1000:1000", "--ulimit=nproc=5000:5000", "--name=web",
@@ -182,8 +184,19 @@ def open_inside(cgroup: Path) -> None:
     finally:
         folder = cgroup
         while folder != cgroup_root() and folder.name != "user.slice":
-            folder.rmdir()
+            wait_until(partial(gone, folder), f"the end of {folder}")
             folder = folder.parent
+
+
+def gone(cgroup: Path) -> bool:
+    """Remove a control group; it is busy for a moment after its last process."""
+    try:
+        cgroup.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def test_a_container_of_a_users_podman(tmp_path: Path, users_podman: UsersPodman) -> None:
@@ -197,7 +210,7 @@ def test_a_container_of_a_users_podman(tmp_path: Path, users_podman: UsersPodman
     )
     uid = users_podman.uid
     slice_ = cgroup_root() / f"user.slice/user-{uid}.slice/user@{uid}.service"
-    with Daemon(tmp_path, {"containers": {**none, "wait_ms": 5000}}, rules=[rules]) as daemon:
+    with Daemon(tmp_path, {"containers": {**none, "wait_ms": 60_000}}, rules=[rules]) as daemon:
         open_inside(slice_ / f"libpod-{full_id}.scope")
         told = daemon.wait_for(lambda a: a["output_fields"]["container.owner"] == uid)["output_fields"]
         assert (told["container.name"], told["container.image"]) == ("mine", "localhost/games:1")

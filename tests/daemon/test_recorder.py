@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -181,10 +180,9 @@ def test_a_replay_gives_the_same_alerts_byte_for_byte(daemon: Daemon) -> None:
     subprocess.run(["mkdir", hostile], check=True)
     for n in range(5):
         subprocess.run([program, f"{folder} after {n}"], check=True)
-    alert = daemon.wait_for(lambda a: a["rule"] == "Tercel internal: recording", patience_s=60)
+    alert = daemon.wait_for(lambda a: a["rule"] == "Tercel internal: recording", patience_s=120)
     file = Path(alert["output_fields"]["recording.file"])
     assert alert["output_fields"]["recording.rule"] == "Marked file"
-    time.sleep(0.2)
     lines = daemon.file.read_text().splitlines()
     with file.open() as events:
         times = [event.ts_ns for event in read_events(events, "file")]
@@ -194,7 +192,7 @@ def test_a_replay_gives_the_same_alerts_byte_for_byte(daemon: Daemon) -> None:
     ]
     assert any("Marked file" in line for line in lived)
     done = subprocess.run(
-        [COMMAND, "replay", "--json", "-c", folder / "tercel.yaml", file], capture_output=True, text=True, timeout=60
+        [COMMAND, "replay", "--json", "-c", folder / "tercel.yaml", file], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == lived
@@ -203,7 +201,7 @@ def test_a_replay_gives_the_same_alerts_byte_for_byte(daemon: Daemon) -> None:
     short = folder / "short.jsonl"
     short.write_text("\n".join(file.read_text().splitlines()[:2]))
     noted = subprocess.run(
-        [COMMAND, "replay", "-c", folder / "tercel.yaml", short], capture_output=True, text=True, timeout=60
+        [COMMAND, "replay", "-c", folder / "tercel.yaml", short], capture_output=True, text=True, timeout=240
     )
     assert "was made by other contents of" in noted.stderr
 

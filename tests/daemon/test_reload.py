@@ -279,7 +279,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 def tercel(daemon: Daemon, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [COMMAND, *argv, "--socket", daemon.folder / "control.sock"], capture_output=True, text=True, timeout=60
+        [COMMAND, *argv, "--socket", daemon.folder / "control.sock"], capture_output=True, text=True, timeout=240
     )
 
 
@@ -376,7 +376,7 @@ def test_a_place_that_cannot_be_had_refuses_the_reload_and_the_old_one_goes_on(d
         return tercel(daemon, "reload")
 
     def answers(port: int) -> int:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/versions", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/versions", timeout=60) as answer:
             return int(answer.status)
 
     web = "webserver: {{enabled: true, listen_port: {}{}}}\n"
@@ -390,7 +390,7 @@ def test_a_place_that_cannot_be_had_refuses_the_reload_and_the_old_one_goes_on(d
         good.append((daemon.folder / f"{name}.pem").read_text() + (daemon.folder / f"{name}.key").read_text())
 
     def shown() -> str:
-        return ssl.get_server_certificate(("127.0.0.1", mine), timeout=20)
+        return ssl.get_server_certificate(("127.0.0.1", mine), timeout=60)
 
     both.write_text(good[0])
     tls = web.format(mine, f", ssl_enabled: true, ssl_certificate: {both}")

@@ -67,7 +67,7 @@ def test_twenty_three_of_twenty_three(tmp_path: Path, rules: Path, marked: Path)
             subprocess.run([marked, str(n)], check=True)
         wait_until(lambda: len(daemon.alerts("Marked program")) >= 23, "the alerts")
         daemon.settle()
-    alerts = daemon.alerts()
+    alerts = daemon.alerts("Marked program")
     assert Counter(a["output_fields"]["proc.cmdline"] for a in alerts) == Counter(f"tercel-mark {n}" for n in range(23))
     fields = alerts[0]["output_fields"]
     assert fields["user.name"] == "root"
@@ -84,9 +84,10 @@ def test_every_output_tells_the_same(tmp_path: Path, rules: Path, marked: Path) 
     with rsyslog(tmp_path) as syslog, http_receiver() as http:
         config = {
             "syslog_output": {"enabled": True, "socket": str(syslog.socket), "facility": "local3"},
-            "http_output": {"enabled": True, "url": http.url},
+            "http_output": {"enabled": True, "url": http.url, "timeout_ms": 60_000},
             "program_output": {"enabled": True, "keep_alive": True, "program": ["dd", f"of={lines}", "status=none"]},
             "stdout_output": {"enabled": True},
+            "output_timeout_ms": 60_000,
         }
         with Daemon(tmp_path, config, rules=[rules]) as daemon:
             (tmp_path / HOSTILE).touch()
@@ -123,10 +124,10 @@ def test_text_on_a_terminal_is_one_coloured_line(tmp_path: Path, rules: Path, ma
 
     def read_until(mark: str) -> None:
         nonlocal text
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while mark not in text:
             assert time.monotonic() < deadline, text
-            text += os.read(master, 65536).decode()
+            text += os.read(master, 65536).decode(errors="replace")
 
     try:
         read_until("armed")
@@ -134,7 +135,7 @@ def test_text_on_a_terminal_is_one_coloured_line(tmp_path: Path, rules: Path, ma
         read_until("\x1b[0m")
         process.send_signal(signal.SIGINT)
         read_until("alerts    1")
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     finally:
         if process.poll() is None:
             process.kill()
@@ -178,7 +179,7 @@ def test_sinks_that_fail_are_accounted_for_and_delay_nobody(tmp_path: Path, rule
     assert "syslog_output: delivered 0, lost 3" in daemon.errors()
     assert f"program_output: delivered {3 + others}" in daemon.errors()  # they are in its pipe
     with http_receiver() as http:
-        config["http_output"] = {"enabled": True, "url": http.url}
+        config["http_output"] = {"enabled": True, "url": http.url, "timeout_ms": 60_000}
         with Daemon(tmp_path, config, rules=[rules]) as daemon:
             wait_until(lambda: len(http.bodies) >= 3 + others, "what waited on disk")
     assert [a["rule"] for a in http.alerts()].count("Marked program") == 3
@@ -215,7 +216,7 @@ def test_a_full_disk(tmp_path: Path, rules: Path, marked: Path, full_disk: Path)
 
 def refused(*argv: str | Path, prefix: tuple[str, ...] = ()) -> str:
     done = subprocess.run(
-        [*prefix, COMMAND, "run", *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd="/"
+        [*prefix, COMMAND, "run", *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240, cwd="/"
     )
     assert done.returncode == 1, done.stderr
     assert done.stdout == ""

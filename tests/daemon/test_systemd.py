@@ -39,7 +39,7 @@ RULE = """
 
 
 def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=240)
 
 
 # -- the files, by systemd's own tools
@@ -118,7 +118,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         (tmp_path / "notify").chmod(0o777)  # as the real one
-        manager.settimeout(20)
+        manager.settimeout(90)
         yield manager
 
 

@@ -111,7 +111,7 @@ def test_the_same_of_one_that_ran_before_us(tmp_path: Path) -> None:
             go.touch()
             events = capture.until(lambda e: e.type is EventType.PROCEXIT and e.process.pid == child.pid)
     finally:
-        child.wait(30)
+        child.wait(180)
     event = next(e for e in events if e.process.pid == child.pid and e.path == "/etc/hostname")
     assert_knows(event, json.loads(file.read_text()))
     assert event.process.exe == sys.executable

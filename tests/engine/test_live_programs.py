@@ -119,7 +119,7 @@ def test_a_program_whose_file_is_gone(capture: Capture, tmp_path: Path) -> None:
     _, events = capture.run([sys.executable, "-c", code, program, other])
     assert next(e for e in events if e.process.args == ("0",)).process.exepath == str(other)
     shutil.copy("/bin/sleep", program)
-    child = subprocess.Popen([program, "60"])
+    child = subprocess.Popen([program, "600"])
     try:
         while Path(f"/proc/{child.pid}/exe").readlink() != program:
             time.sleep(0.01)
@@ -154,7 +154,7 @@ def test_layers_of_an_overlay(capture: Capture, tmp_path: Path) -> None:
 def test_the_same_of_one_that_ran_before_us(tmp_path: Path) -> None:
     program = tmp_path / "program"
     shutil.copy("/bin/sleep", program)
-    child = subprocess.Popen([program, "60"], env={"TERCEL_B": "x"}, start_new_session=True)
+    child = subprocess.Popen([program, "600"], env={"TERCEL_B": "x"}, start_new_session=True)
     try:
         while Path(f"/proc/{child.pid}/exe").readlink() != program:
             time.sleep(0.01)

@@ -20,17 +20,12 @@ from appliance.model.event import Event
 from appliance.model.event import EventType as E
 from tests.kernel.calls import Call, calls
 from tests.support.capture import Capture
+from tests.support.receivers import free_port
 
 pytestmark = pytest.mark.kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(__file__).with_name("calls.py")
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -142,6 +142,9 @@ def read_strace(path: Path) -> tuple[int, dict[int, list[Line]], dict[int, int]]
         if text.startswith("---"):  # a signal came
             continue
         if text.startswith("+++"):
+            if tid in begun:  # and nothing was told of its end
+                kind = NAMES[begun.pop(tid).partition("(")[0]]
+                calls[tid].append(Line(kind, [], None, text))
             if match := re.match(r"\+\+\+ exited with (\d+)", text):
                 ends[tid] = int(match[1]) << 8
             elif match := re.match(r"\+\+\+ killed by (\w+)( \(core dumped\))?", text):
@@ -536,6 +539,8 @@ def test_what_strace_writes_of_the_killed_is_read(tmp_path: Path) -> None:
         "9 <... nanosleep resumed>NULL) = ? ERESTART_RESTARTBLOCK (Interrupted by signal)",
         "9 ????( <unfinished ...>",
         "9 openat(-100, 0x7f, 0) = ? <unavailable>",
+        "10 poll([], 0, -1 <unfinished ...>",
+        "10 +++ exited with 3 +++",
         "7 +++ killed by SIGKILL +++",
         "8 +++ exited with 3 +++",
         "9 +++ superseded by execve in pid 7 +++",
@@ -547,8 +552,9 @@ def test_what_strace_writes_of_the_killed_is_read(tmp_path: Path) -> None:
         7: [(E.READ, 1), (E.WRITE, None)],
         8: [(E.READ, None)],
         9: [(E.NANOSLEEP, -516), (E.OPENAT, None)],
+        10: [(E.POLL, None)],
     }
-    assert ends == {7: 9, 8: 3 << 8}
+    assert ends == {7: 9, 8: 3 << 8, 10: 3 << 8}
 
 
 @pytest.mark.parametrize("wrong", [{"res": 4}, {"name": "/b"}, {"flags": 0x240}, {"mode": 0o600}, {"dirfd": 3}])

@@ -81,10 +81,10 @@ def read(text: str) -> bool:
     return not loaded.errors
 
 
-def fuzz(seconds: float, seed: int) -> fuzzing.Tally:
+def fuzz(seconds: float, seed: int, most: int = 0) -> fuzzing.Tally:
     """Raises what a file raises."""
     texts = seeds()
-    return fuzzing.fuzz(seconds, seed, lambda rng: mutate(rng.choice(texts), rng), read)
+    return fuzzing.fuzz(seconds, seed, lambda rng: mutate(rng.choice(texts), rng), read, most)
 
 
 if __name__ == "__main__":

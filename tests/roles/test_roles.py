@@ -148,14 +148,14 @@ def running(
     with (folder / "daemon.log").open("wb") as said:
         daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while tree.run("tercel", "status", check=False).returncode != 0:
             assert daemon.poll() is None and time.monotonic() < deadline, (folder / "daemon.log").read_text()
             time.sleep(0.2)
         yield tree, hosts
     finally:
         daemon.terminate()
-        daemon.wait(60)
+        daemon.wait(240)
 
 
 @pytest.fixture

@@ -371,13 +371,13 @@ class Stage:
             case name:
                 argv = case.script[1:].split() if case.script.startswith("!") else ["sh", "-c", case.script]
                 subprocess.run(
-                    self.engine.argv("exec", name, *argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+                    self.engine.argv("exec", name, *argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=180
                 )
 
     def _bash(self, script: str, *before: str) -> None:
         env = {**os.environ, "D": str(self.folder), "PYTHON": sys.executable}
         argv = [*before, "bash", "-c", script]
-        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, env=env, timeout=60)
+        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, env=env, timeout=180)
 
     def _on_terminal(self, program: str) -> None:
         ours, theirs = pty.openpty()
@@ -386,7 +386,7 @@ class Stage:
         os.close(theirs)
         os.write(ours, b"exit\n")
         try:
-            child.wait(30)
+            child.wait(120)
         finally:
             os.close(ours)
 
@@ -395,7 +395,7 @@ class Stage:
 def stage(tmp_path_factory: pytest.TempPathFactory, docker_engine: DockerEngine, nginx_image: str) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("official")
     config = {
-        "containers": {"docker_sockets": [str(docker_engine.socket)], "podman_sockets": [], "wait_ms": 5000},
+        "containers": {"docker_sockets": [str(docker_engine.socket)], "podman_sockets": [], "wait_ms": 60_000},
         "rule_matching": "all",
         "rules": [{"enable": {"rule": "*"}}],
     }
@@ -421,7 +421,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, docker_engine: DockerEngine,
             yield Stage(daemon, docker_engine, nginx_image, folder)
     finally:
         (folder / "go").touch()
-        server.wait(30)
+        server.wait(120)
         for name in (WEB, PRIVILEGED):
             docker_engine.remove(name)
     assert time.monotonic() - started > 5  # the last case's program was old enough
@@ -431,7 +431,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, docker_engine: DockerEngine,
 def test_its_act_is_told(stage: Stage, case: Case) -> None:
     before = len(stage.daemon.alerts())
     stage.act(case)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         told = [a["output_fields"] for a in stage.daemon.alerts()[before:] if a["rule"] == case.rule]
         if any(case.fields.items() <= fields.items() for fields in told):

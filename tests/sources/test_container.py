@@ -46,7 +46,7 @@ def test_image_names_come_apart(name: str, parts: tuple[str, str, str]) -> None:
 
 
 @contextmanager
-def source_of(*engines: Engine, timeout_s: float = 5.0) -> Iterator[ContainerSource]:
+def source_of(*engines: Engine, timeout_s: float = 60.0) -> Iterator[ContainerSource]:
     source = ContainerSource(engines, timeout_s=timeout_s, pause_s=0.05)
     source.start()
     try:
@@ -58,7 +58,7 @@ def source_of(*engines: Engine, timeout_s: float = 5.0) -> Iterator[ContainerSou
 _unread: WeakKeyDictionary[ContainerSource, deque[Container]] = WeakKeyDictionary()
 
 
-def wait_for(source: ContainerSource, wanted: Callable[[Container], bool], patience_s: float = 30) -> Container:
+def wait_for(source: ContainerSource, wanted: Callable[[Container], bool], patience_s: float = 90) -> Container:
     """The first container told that is as wanted, of those after the last that was; waits on the source's descriptor,
     as a poll loop does."""
     deadline = time.monotonic() + patience_s
@@ -131,7 +131,7 @@ def test_what_stands_in_an_answer(docker_engine: DockerEngine, nginx_image: str)
         "--label=io.kubernetes.container.name=web", *health, nginx_image, "sleep", "600",
     )  # fmt: skip
     try:
-        told = engine.container(made, 10)
+        told = engine.container(made, 60)
         assert (told.host_network, told.host_pid, told.host_ipc, told.ip) == (True, True, True, "")
         labels = dict(told.labels)
         assert (labels["a"], labels["empty"]) == ("b,c", "")
@@ -141,7 +141,7 @@ def test_what_stands_in_an_answer(docker_engine: DockerEngine, nginx_image: str)
             uid="u-1", name="web-0", namespace="shop", sandbox_id=sandbox, labels=(("app", "web"),), ip=""
         )
         assert (told.liveness_probe, told.readiness_probe) == (("cat", "/alive"), ())
-        told = engine.container(sandbox, 10)
+        told = engine.container(sandbox, 60)
         assert (told.host_network, told.host_pid, told.host_ipc) == (False, False, False)
         assert told.pod is not None and told.pod.sandbox_id == sandbox
     finally:
@@ -307,11 +307,11 @@ def test_an_engine_that_hangs_holds_up_its_users_answers_only(tmp_path: Path) ->
         hanging.bind(str(tmp_path / "s"))
         hanging.listen()
         engines = Engine("podman", tmp_path / "s", os.getuid()), Engine("docker", tmp_path / "none")
-        with source_of(*engines, timeout_s=20) as source:
+        with source_of(*engines, timeout_s=60) as source:
             for n in range(5):
                 source.ask(f"{n:064}", os.getuid())
             source.ask(UNKNOWN, None)
-            assert wait_for(source, lambda c: c.full_id == UNKNOWN, 10).missing == "no container engine answered"
+            assert wait_for(source, lambda c: c.full_id == UNKNOWN, 30).missing == "no container engine answered"
             hanging.close()
 
 

@@ -39,7 +39,7 @@ def test_a_container_of_a_pod(containerd: Containerd, tmp_path: Path) -> None:
     sandbox = containerd.sandbox("web-0", UID)
     try:
         full_id = containerd.container(sandbox, "web", "/act", "/etc/hostname", mount=tmp_path)
-        told = engine.container(full_id, 10)
+        told = engine.container(full_id, 60)
         assert (told.id, told.full_id, told.runtime, told.name) == (full_id[:12], full_id, "containerd", "web")
         assert (told.image, told.image_repository, told.image_tag) == (IMAGE, "tercel.test:5000/shop/act", "1.2")
         assert told.image_id is not None and len(told.image_id) == 12
@@ -55,7 +55,7 @@ def test_a_container_of_a_pod(containerd: Containerd, tmp_path: Path) -> None:
         assert pod.ip == told.ip and pod.ip is not None and pod.ip.startswith("10.213.77.")
         assert pod.cni is not None and json.loads(pod.cni)["eth0"]["IPConfigs"][0]["IP"] == pod.ip
 
-        told = engine.container(sandbox[0], 10)
+        told = engine.container(sandbox[0], 60)
         assert (told.name, told.image_tag, told.missing) == ("POD", "1", None)
         assert told.pod is not None and told.pod.name == "web-0"
     finally:
@@ -67,7 +67,7 @@ def test_on_the_hosts_network_and_privileged(containerd: Containerd) -> None:
     engine = Engine("containerd", containerd.socket)
     sandbox = containerd.sandbox("node-0", UID, host_network=True, privileged=True)
     try:
-        told = engine.container(containerd.container(sandbox, "agent", "/act", "/x", privileged=True), 10)
+        told = engine.container(containerd.container(sandbox, "agent", "/act", "/x", privileged=True), 60)
         assert (told.privileged, told.host_network, told.ip) == (True, True, "")
     finally:
         containerd.remove(sandbox[0])
@@ -79,7 +79,7 @@ def test_a_container_that_no_kubelet_made(containerd: Containerd) -> None:
     options = ("--snapshotter=native", f"--runc-binary={containerd.folder}/runc", "--label=a=b", "--net-host")
     containerd.ctr("--namespace=shop", "run", "--detach", *options, IMAGE, "plain", "/act", "/etc/hostname")
     try:
-        told = engine.container("plain", 10)
+        told = engine.container("plain", 60)
         assert (told.id, told.name, told.image, told.image_tag) == ("plain", "plain", IMAGE, "1.2")
         assert dict(told.labels)["a"] == "b"
         assert told.image_digest is not None and told.image_digest.startswith("sha256:")
@@ -87,7 +87,7 @@ def test_a_container_that_no_kubelet_made(containerd: Containerd) -> None:
         assert told.pod is None and any(m.dest == "/proc" for m in told.mounts)
     finally:
         containerd.ctr("--namespace=shop", "tasks", "kill", "--signal=KILL", "plain")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while "STOPPED" not in containerd.ctr("--namespace=shop", "tasks", "ls") and time.monotonic() < deadline:
             time.sleep(0.05)
         containerd.ctr("--namespace=shop", "tasks", "rm", "plain")

@@ -26,7 +26,7 @@ from appliance.sources.grpc import ask
 from appliance.sources.protobuf import Message, encode
 from tests.support.docker import RUNTIME, EngineUnavailableError, end, remove_tree, unavailable
 
-START_S = 60
+START_S = 180
 IMAGE, PAUSE = "tercel.test:5000/shop/act:1.2", "tercel.test:5000/pause:1"
 
 _PROGRAM = """
@@ -154,19 +154,19 @@ class Containerd:
 
     def _knows(self, image: str) -> bool:
         request = encode((1, encode((1, image))))
-        told = Message(ask(self.socket, "/runtime.v1.ImageService/ImageStatus", request, timeout_s=10))
+        told = Message(ask(self.socket, "/runtime.v1.ImageService/ImageStatus", request, timeout_s=60))
         return bool(told.data(1))
 
     def ctr(self, *args: str) -> str:
         """Run containerd's own client; gives what it prints."""
         done = subprocess.run(
             ["ctr", f"--address={self.socket}", *args], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=60,
+            timeout=180,
         )  # fmt: skip
         assert done.returncode == 0, f"ctr {args}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def cri(self, method: str, request: bytes, timeout_s: float = 60) -> Message:
+    def cri(self, method: str, request: bytes, timeout_s: float = 180) -> Message:
         """One question to the runtime service."""
         return Message(ask(self.socket, f"{_RUNTIME}/{method}", request, timeout_s=timeout_s))
 

@@ -31,7 +31,8 @@ CAPABILITIES = [  # in the order of their bits, capabilities(7)
 
 PACKAGES = "nginx-light"
 SUITE = "bookworm"
-START_S = 60
+START_S = 180
+APT_RETRIES = '--aptopt=Acquire::Retries "8"'  # a mirror that hiccups is asked again
 
 
 # runc, but a container gets no capability that this machine does not have itself: without that, no privileged container
@@ -111,7 +112,7 @@ class DockerEngine:
     def _argv(self, *args: str) -> list[str]:
         return ["docker", f"--host=unix://{self.socket}", *args]
 
-    def client(self, *args: str, timeout_s: float = 120) -> str:
+    def client(self, *args: str, timeout_s: float = 300) -> str:
         """Run the docker client; gives what it prints. Raises `CalledProcessError`."""
         done = subprocess.run(
             self._argv(*args), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
@@ -230,11 +231,11 @@ def rootfs_tar() -> Path:
     made = tar.with_name(f".{tar.stem}-{uuid.uuid4().hex}.tar")  # renamed when whole: two runs may make it at once
     try:
         done = subprocess.run(
-            ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, os.fspath(made)],
+            ["mmdebstrap", APT_RETRIES, "--variant=minbase", f"--include={PACKAGES}", SUITE, os.fspath(made)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=900,
         )
         if done.returncode != 0:
             raise EngineUnavailableError(f"mmdebstrap failed:\n{done.stderr[-2000:]}")

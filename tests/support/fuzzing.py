@@ -30,12 +30,15 @@ class Tally:
     longest_s: float
 
 
-def fuzz(seconds: float, seed: int, make: Callable[[random.Random], Input], read: Callable[[Input], bool]) -> Tally:
-    """Make and read inputs for so long. `read` says whether one was accepted, and raises where it found a bug."""
+def fuzz(
+    seconds: float, seed: int, make: Callable[[random.Random], Input], read: Callable[[Input], bool], most: int = 0
+) -> Tally:
+    """Make and read inputs for so long, or `most` of them (0: any number). `read` says whether one was accepted, and
+    raises where it found a bug."""
     rng = random.Random(seed)
     count, accepted, longest = 0, 0, 0.0
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and not 0 < most <= count:
         made = make(rng)
         start = time.monotonic()
         try:

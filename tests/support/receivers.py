@@ -46,7 +46,7 @@ _DRIVER = 'StreamDriver.Name="gtls" StreamDriver.Mode="1" StreamDriver.AuthMode=
 
 
 def wait_until(done: Callable[[], bool], what: str, patience_s: float = 90) -> None:
-    """Wait for something that must come. The patience is for machines that stand still now and then: it costs nothing."""
+    """Wait for something that must come. The patience is for machines that stand still now and then."""
     deadline = time.monotonic() + patience_s
     while not done():
         if time.monotonic() > deadline:

@@ -47,7 +47,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.support.docker import cache_folder, rootfs_tar
+from tests.support.docker import APT_RETRIES, cache_folder, rootfs_tar
 
 CACHE = cache_folder()
 BOOT_S = 300.0
@@ -197,6 +197,7 @@ def disk(
 
 def _make(made: Disk, release: str, userland: str, packages: Sequence[str], size_mib: int) -> None:
     folder = made.image.parent
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that did not come to its end
     folder.mkdir()
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         tree = Path(scratch) / "tree"
@@ -205,7 +206,7 @@ def _make(made: Disk, release: str, userland: str, packages: Sequence[str], size
         pins = Path(scratch) / "pins"
         pins.write_text(PINS.format(userland=userland, release=release))
         _run(
-            "mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}",
+            "mmdebstrap", APT_RETRIES, "--variant=minbase", f"--include={','.join(packages)}",
             f"--setup-hook=copy-in {pins} /etc/apt/preferences.d", userland, tree,
             *(f"deb {mirror} {suite} main" for suite in suites),
         )  # fmt: skip
