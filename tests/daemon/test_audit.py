@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from pathlib import Path
 
 import pytest
 
 from tests.support.audit import BINDING, EXEC, POD, QUIET
 from tests.support.daemon import Daemon
+from tests.support.receivers import free_port
 from tests.support.shared import shared_falco
 
 pytestmark = pytest.mark.kernel
 
 
 def test_posted_audit_events_raise_alerts(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     config = {
         "load_plugins": ["k8saudit", "json"],
         "plugins": [

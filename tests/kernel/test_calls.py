@@ -36,13 +36,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Call], dict[int
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         types = {call.event for call in calls(folder, port, bound, 0)} | STATE | {E.PRCTL}
-        with Capture(types=types) as capture:
-            pid, events = capture.run(
+        with Capture(types=types, ring_bytes=64 << 20) as capture:
+            child = subprocess.Popen(
                 [sys.executable, str(PROGRAM), folder, str(port), str(bound)],
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,
                 cwd=ROOT,
             )
+            pid, events = child.pid, [capture.state.freeze(e) for e in capture.of_family(child.pid)]
+            assert child.wait() == 0
     found: dict[int, list[Event]] = defaultdict(list)
     current = -1
     for event in (e for e in events if e.process.pid == pid):

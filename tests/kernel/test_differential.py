@@ -23,7 +23,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,13 +31,13 @@ from typing import Any
 
 import pytest
 
-from appliance.catalog.events import CLONES, EVENTS, EXECS, STATE
+from appliance.catalog.events import CLONES, EVENTS, EXECS
 from appliance.catalog.params import CWD, OPEN_FLAGS, VEC, Param, ParamType
 from appliance.catalog.values import raw_argument
 from appliance.kernel.arch import this_arch
 from appliance.model.event import Event
 from appliance.model.event import EventType as E
-from tests.support.capture import PATIENCE_S, Capture
+from tests.support.capture import Capture
 from tests.support.docker import DockerEngine
 from tests.support.events import event as made
 
@@ -410,32 +409,9 @@ def run(capture: Capture, out: Path, folder: Path, argv: Sequence[str]) -> tuple
         cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env={"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C"},
     )  # fmt: skip
-    events = list(descendants(capture, child.pid))
+    events = list(capture.of_family(child.pid))
     child.wait()
     return events, capture.source.books().lost - before
-
-
-def descendants(capture: Capture, root: int) -> Iterator[Event]:
-    """The events of a process and of all that descend from it, up to its end. What else the machine does is passed
-    over, but for what keeps the tables true."""
-    family, apply = {root}, capture.state.apply
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        batch = capture.source.read(4096)
-        for raw in batch:
-            mine = raw.pid in family
-            if mine and raw.type in CLONES and raw.res > 0:
-                child = raw.params[EVENTS[raw.type].index["child_pid"]]
-                assert isinstance(child, int)
-                family.add(child)
-            event = apply(raw) if mine or raw.type in STATE else None
-            if mine and event is not None:
-                yield event
-            if raw.pid == root and raw.type is E.PROCEXIT:
-                return
-        if not batch:
-            capture.source.wait()
-    raise AssertionError(f"not ended within {PATIENCE_S} s")
 
 
 def compared(name: str, out: Path, events: list[Event]) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-from appliance.catalog.events import EVENTS
+from appliance.catalog.events import CLONES, EVENTS, STATE
 from appliance.daemon.identity import boot_offset_ns, wall_offset_ns
 from appliance.engine.state import State
 from appliance.kernel.program import Buffers, Extras, Hooks
@@ -89,6 +89,28 @@ class Capture:
             if not batch:
                 self.source.wait()
         raise AssertionError(f"not seen within {PATIENCE_S} s among {len(events)} events")
+
+    def of_family(self, root: int) -> Iterator[Event]:
+        """The events of a process and of all that descend from it, up to its end, each as it is at that moment. What
+        else the machine does is passed over, but for what keeps the tables true: a busy one's costs too much."""
+        family = {root}
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            batch = self.source.read(4096)
+            for raw in batch:
+                mine = raw.pid in family
+                if mine and raw.type in CLONES and raw.res > 0:
+                    child = raw.params[EVENTS[raw.type].index["child_pid"]]
+                    assert isinstance(child, int)
+                    family.add(child)
+                event = self.state.apply(raw) if mine or raw.type in STATE else None
+                if mine and event is not None:
+                    yield event
+                if raw.pid == root and raw.type is EventType.PROCEXIT:
+                    return
+            if not batch:
+                self.source.wait()
+        raise AssertionError(f"not ended within {PATIENCE_S} s")
 
     def run(self, argv: Sequence[Any], **options: Any) -> tuple[int, list[Event]]:
         """Run a program; its pid, and all events of the machine up to its exit."""
