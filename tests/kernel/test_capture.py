@@ -21,6 +21,7 @@ from appliance.model.event import EventType as E
 from appliance.model.event import RawEvent
 from appliance.sources.syscall import SyscallSource
 from tests.support.capture import HOOKS, TYPES
+from tests.support.daemon import PROGRAMS
 
 pytestmark = pytest.mark.kernel
 
@@ -31,7 +32,7 @@ PATIENCE_S = 180
 
 @pytest.fixture(scope="module")
 def source() -> Iterator[SyscallSource]:
-    source = SyscallSource(Buffers(8 << 20), TYPES, hooks=HOOKS)
+    source = SyscallSource(Buffers(16 << 20, 32 << 20), TYPES, hooks=HOOKS, programs=PROGRAMS)  # as Capture's
     yield source
     source.stop(lambda batch: None)
     source.close()
