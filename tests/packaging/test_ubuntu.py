@@ -1,11 +1,13 @@
 """What the role asks Ubuntu's apt for is there under those names, and the package's dependencies can be had.
 
-Nothing is installed: apt, in a folder of its own and with nothing installed, says what it would do. Needs Ubuntu's
-archive, and trusts it without its key, which Debian does not ship. Runs by `make test-releases`.
+Nothing is installed: apt, in a folder of its own and with nothing installed, says what it would do. `TERCEL_UBUNTU` is
+the address of an archive of Ubuntu's, which is trusted without its key, as Debian does not ship it; then it runs by
+`make test-releases`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -15,7 +17,7 @@ import yaml
 
 from tests.packaging.conftest import ROOT
 
-ARCHIVE = "http://archive.ubuntu.com/ubuntu"
+ARCHIVE = os.environ["TERCEL_UBUNTU"]
 
 
 class Apt:
