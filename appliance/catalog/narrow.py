@@ -47,6 +47,35 @@ def specialise(expr: Expr, type_: EventType) -> Expr:
     return _fold(expr, type_)
 
 
+def holds_on_failure(expr: Expr, type_: EventType) -> bool:
+    """Whether a condition can hold on a call of this type that failed. False only where its own checks of the result
+    say that it cannot."""
+    return _fold(_failed(specialise(expr, type_), type_), type_) != FALSE
+
+
+def _failed(expr: Expr, type_: EventType) -> Expr:
+    match expr:
+        case Not(part):
+            return replace(expr, part=_failed(part, type_))
+        case And(parts) | Or(parts):
+            return replace(expr, parts=tuple(_failed(p, type_) for p in parts))
+        case Check(FieldRef(name, None), op, Word(text), None):
+            known = _known_of_failure(name, op, text, type_)
+            return expr if known is None else TRUE if known else FALSE
+        case _:
+            return expr
+
+
+def _known_of_failure(name: str, op: Operator, text: str, type_: EventType) -> bool | None:
+    """What a check of a call's result says where it failed: then it is negative, and an open gives no descriptor."""
+    says = {"evt.failed": {"true": True, "false": False}, "evt.res": {"SUCCESS": False}}.get(name, {}).get(text)
+    if says is not None:
+        return says if op is Operator.EQ else not says if op is Operator.NE else None
+    not_negative = (op in (Operator.GE, Operator.EQ) and text.isdecimal()) or (op, text) == (Operator.GT, "-1")
+    result = name == "evt.rawres" or (name == "fd.num" and type_ in OPEN_LIKE)
+    return False if result and not_negative else None
+
+
 def _decided(expr: Expr) -> tuple[frozenset[EventType], frozenset[EventType]]:
     """The types for which `expr` is false, and those for which it is true, by its checks of `evt.type` alone."""
     match expr:

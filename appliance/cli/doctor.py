@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from appliance.catalog.narrow import holds_on_failure
 from appliance.cli.loading import add_rule_options, load_generation
 from appliance.model.rule import Rule
 from appliance.model.text import printable
@@ -62,7 +63,11 @@ def status_of(findings: Iterable[Finding]) -> int:
 
 def seeing_less(finding: Finding, rules: Iterable[Rule]) -> list[str]:
     """The names of the rules that listen to something that is not, or not wholly, seen."""
-    return [rule.name for rule in rules if not finding.blinds.isdisjoint(rule.event_types)]
+    return [
+        rule.name
+        for rule in rules
+        if any(not finding.failures or holds_on_failure(rule.condition, t) for t in finding.blinds & rule.event_types)
+    ]
 
 
 def to_json(finding: Finding, rules: Iterable[Rule]) -> dict[str, Any]:

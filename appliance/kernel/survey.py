@@ -55,13 +55,15 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `blinds` are the types of event that are not seen, or not wholly, because of it."""
+    """One thing that was looked at. `blinds` are the types of event that are not seen, or not wholly, because of it;
+    with `failures` only calls that fail are not."""
 
     name: str
     state: State
     text: str
     hint: str | None = None
     blinds: frozenset[EventType] = frozenset()
+    failures: bool = False
 
 
 def survey(hooks: Hooks = Hooks.TRACEPOINTS, types: Iterable[EventType] = ()) -> list[Finding]:
@@ -192,9 +194,11 @@ def _functions(
                       f"offered by this kernel and not used (`capture.hooks`): at {count} of them a call that nobody"
                       " asks about would cost nothing, and calls that seccomp refuses would not be seen")  # fmt: skip
         return
-    yield Finding("functions", State.CHOSEN, f"calls are heard at {count} of them, and others cost nothing")
-    yield Finding("calls that do not reach their function", State.DEGRADED, f"not seen: {'; '.join(MISSED)}",
-                  "`capture.hooks: tracepoints` sees them, at a cost to every call", types & _CALLABLE)  # fmt: skip
+    yield Finding("functions", State.CHOSEN, f"calls are heard at {count} of them, others cost nothing; {MISSED[1]} are"
+                  " not seen")  # fmt: skip
+    yield Finding("calls that do not reach their function", State.DEGRADED, f"{MISSED[0]} are not seen",
+                  "`capture.hooks: tracepoints` sees them, at a cost to every call", types & _CALLABLE,
+                  failures=True)  # fmt: skip
     none = without_door(arch, doors, wanted)
     if none:
         unseen = frozenset(slot.type for slot in arch.slots() if not slot.operation and slot.slot not in doors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,31 @@ def test_rules_that_see_less_are_named_and_the_worst_state_is_the_status(rules: 
     lines = list(text_of([fine, less], rules))
     assert "          1 of 2 rules see less: Opens" in lines
     assert "          hint: another kernel" in lines
+
+
+@pytest.mark.parametrize(
+    ("condition", "lost"),
+    [
+        ("evt.type = mount and container.id != host", True),
+        ("evt.type = mkdir and evt.failed = false", False),
+        ("evt.type = mkdir and not evt.failed = true", False),
+        ("evt.type in (mkdir, mount) and (evt.type = mount or evt.failed = false)", True),
+        ("evt.type = mkdir and evt.failed = true", True),
+        ("evt.type = mkdir and evt.res = SUCCESS", False),
+        ("evt.type = mkdir and evt.res != SUCCESS", True),
+        ("evt.type = mkdir and evt.res = EPERM", True),
+        ("evt.type = mkdir and evt.rawres >= 0", False),
+        ("evt.type = openat and fd.num >= 0", False),
+        ("evt.type = read and fd.num >= 0", True),
+        ("evt.type = openat and (fd.num >= 0 or proc.name = x)", True),
+    ],
+)
+def test_what_refuses_calls_blinds_rules_that_can_hold_on_a_failure(tmp_path: Path, condition: str, lost: bool) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(f"- {{rule: R, desc: d, condition: '{condition}', output: o, priority: INFO}}\n")
+    less = Finding("f", State.DEGRADED, "t", "h", frozenset(EventType), failures=True)
+    assert seeing_less(less, load_rules([file]).rules) == (["R"] if lost else [])
+    assert seeing_less(replace(less, failures=False), load_rules([file]).rules) == ["R"]
 
 
 @pytest.mark.kernel
