@@ -59,7 +59,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         faulthandler.dump_traceback(sys.stderr)
         pytest.fail(f"not ended within {bound} s; where its threads are stands in its standard error")
 
-    bound = _MACHINES_BOUND_S if item.get_closest_marker("molecule") else _BOUND_S
+    machines = item.get_closest_marker("molecule") or "machine" in getattr(item, "fixturenames", ())
+    bound = _MACHINES_BOUND_S if machines else _BOUND_S
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(bound)
     try:
