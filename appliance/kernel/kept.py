@@ -59,8 +59,7 @@ class Kept:
         body = to_bytes(made)
         new = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _trusted_folder(self._folder)
+            _make(self._folder)
             new.unlink(missing_ok=True)
             fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(fd, "wb") as file:
@@ -128,6 +127,20 @@ def _compiler() -> Iterator[str]:
             for path in sorted(Path(folder).glob("*.py")):
                 facts = path.stat()
                 yield f"{path} {facts.st_size} {facts.st_mtime_ns}"
+
+
+def _make(folder: Path) -> None:
+    """Make a folder of ours. Raises `RefusedError` before anything is made in a folder that others own: root's would
+    keep them from their own place.
+
+    Where that has happened, what root made in a folder of ours is put aside.
+    """
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    if above == folder and above.parent.stat().st_uid == os.geteuid() != above.lstat().st_uid:
+        folder.rename(folder.with_name(f"{folder.name}.of-{above.lstat().st_uid}"))
+        above = folder.parent
+    _trusted_folder(above)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _trusted_folder(folder: Path) -> None:

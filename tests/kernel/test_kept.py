@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,51 @@ def test_a_kept_program_is_found_as_it_was(kept: Kept, file: Path) -> None:
     assert kept.find(KEY) == MADE
     assert kept.find(key_of(["another text"])) is None
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def of_nobody() -> Iterator[Path]:
+    """The state folder of a service, where it and root can get to."""
+    with tempfile.TemporaryDirectory() as above:
+        Path(above).chmod(0o755)
+        folder = Path(above) / "state"
+        folder.mkdir(mode=0o700)
+        os.chown(folder, NOBODY, NOBODY)
+        yield folder
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_root_leaves_nothing_in_the_folder_of_the_service(of_nobody: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`tercel run` by hand before the unit has started."""
+    kept = Kept(of_nobody / "programs")
+    kept.keep(KEY, MADE)
+    assert kept.find(KEY) is None
+    assert "belongs to user 65534" in caplog.text
+    assert not (of_nobody / "programs").exists()
+    with as_nobody():
+        kept.keep(KEY, MADE)
+        assert kept.find(KEY) == MADE
+
+
+def test_what_root_left_there_before_is_put_aside(of_nobody: Path) -> None:
+    (of_nobody / "programs").mkdir(mode=0o700)
+    kept = Kept(of_nobody / "programs")
+    with as_nobody():
+        assert kept.find(KEY) is None
+        kept.keep(KEY, MADE)
+        assert kept.find(KEY) == MADE
+        assert sorted(path.name for path in of_nobody.iterdir()) == ["programs", "programs.of-0"]
 
 
 def rename(file: Path) -> None:
