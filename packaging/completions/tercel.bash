@@ -16,7 +16,7 @@ _tercel() {
         explain) words='-h --help -c --config -r --rules -o --option --json' files='-c --config -r --rules';;
         replay) words='-h --help -c --config -r --rules -o --option --json' files='-c --config -r --rules';;
         test) words='-h --help -c --config -r --rules -o --option --json --junit --coverage' files='-c --config -r --rules --junit';;
-        version) words='-h --help' files='';;
+        version) words='-h --help --json' files='';;
         completion) words='-h --help bash zsh fish' files='';;
         *) words='-h --help --version run reload status top doctor check list show explain replay test version completion';;
     esac

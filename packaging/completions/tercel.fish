@@ -86,4 +86,5 @@ complete -c tercel -n '__fish_seen_subcommand_from test' -l json -d 'print one J
 complete -c tercel -n '__fish_seen_subcommand_from test' -l junit -r -d 'write a JUnit report'
 complete -c tercel -n '__fish_seen_subcommand_from test' -l coverage -d 'tell the clauses that no case has shown both ways'
 complete -c tercel -n '__fish_seen_subcommand_from version' -s h -l help -d 'show this help message and exit'
+complete -c tercel -n '__fish_seen_subcommand_from version' -l json -d 'print one JSON object'
 complete -c tercel -n '__fish_seen_subcommand_from completion' -s h -l help -d 'show this help message and exit'

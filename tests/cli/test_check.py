@@ -155,6 +155,13 @@ def test_help_and_version(argv: list[str]) -> None:
     assert "tercel" in done.stdout and done.stderr == ""
 
 
+def test_the_versions_for_programs() -> None:
+    done = subprocess.run([COMMAND, "version", "--json"], capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+    assert told["tercel"] in subprocess.run([COMMAND, "--version"], capture_output=True, text=True).stdout
+    assert (told["kernel"], told["machine"]) == (os.uname().release, os.uname().machine)
+
+
 @pytest.mark.parametrize("argv", [[], ["watch"], ["run", "--nonsense"]])
 def test_wrong_usage(argv: list[str]) -> None:
     done = subprocess.run([COMMAND, *argv], capture_output=True, text=True)
