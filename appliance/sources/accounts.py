@@ -5,7 +5,7 @@ system's own look-up (getpwuid) may ask LDAP or another daemon: it can block, an
 events. So we read /etc/passwd and /etc/group, and nothing else; who is known only to a directory service has a number.
 
 A container's files are written by whoever attacks the host: they are opened component by component without following
-links, must be regular files, and are read up to a limit.
+links, must be regular files, and are read up to a limit, by a thread that is not waited for without end.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from appliance.model.event import Account, Container
+from appliance.sources.patience import Patience
 
 _SIZE_MAX = 1024 * 1024
 _LOOK_NS = 1_000_000_000  # the host's files are looked at again at most this often
@@ -45,10 +46,12 @@ class HostAccounts:
         root: Path = Path("/"),
         proc: Path = Path("/proc"),
         now_ns: Callable[[], int] = time.monotonic_ns,
+        patience: Patience | None = None,
     ) -> None:
         self._root = root
         self._proc = proc
         self._now_ns = now_ns
+        self._patience = Patience() if patience is None else patience
         self._host: dict[str, _File] = {"passwd": _NEVER, "group": _NEVER}
         self._contained: OrderedDict[tuple[str, str], _File] = OrderedDict()
 
@@ -70,7 +73,12 @@ class HostAccounts:
             key = (container.full_id, file)
             known = self._contained.get(key, _NEVER)
             if now - known.looked_ns >= (_LOOK_NS if known.stamp is None else _AGAIN_NS):
-                known = _refreshed(known, self._proc / str(pid) / "root", file, now)
+                before, root = known, self._proc / str(pid) / "root"
+                known = self._patience.ask(
+                    lambda: _refreshed(before, root, file, now),
+                    before._replace(looked_ns=now),
+                    f"container {container.id}, its {file} file",
+                )
                 self._contained[key] = known
                 if len(self._contained) > _CONTAINERS_MAX:
                     self._contained.popitem(last=False)

@@ -1,7 +1,9 @@
 """What ran before us, and what we missed: processes read from /proc.
 
 Comes in: a pid. Goes out: a PROCINFO event, or None where there is no such process (any more). Never: a mix of two
-processes; the start is read before and after the rest, and a process that changed in between is read as gone.
+processes; the start is read before and after the rest, and a process that changed in between is read as gone. Nor a
+wait without end: what its files and its memory tell is asked with patience, as they may lie on a file system that never
+answers; its name, ids and cgroup are the kernel's own.
 Sources of the facts: proc(5).
 """
 
@@ -10,7 +12,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from appliance.catalog.events import EVENTS
 from appliance.catalog.params import EXE_FLAGS
 from appliance.model.event import EventType, ParamValue, RawEvent, Usage
 from appliance.sources.descriptors import Descriptors
+from appliance.sources.patience import Patience
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _ARGS_MAX = 128 * 1024  # bytes of a command line that are read
@@ -26,6 +30,7 @@ _ENV_MAX = 4096
 _UNLIMITED = (1 << 64) - 1
 _DAC_OVERRIDE = 1
 _FDS_MAX = 65_536  # that are counted one by one
+_AT_ONCE = 64
 _TRIES = 2  # a process may start another program while it is read
 
 
@@ -39,8 +44,10 @@ class Procfs:
         now_ns: Callable[[], int] = time.monotonic_ns,
         *,
         environments: bool = True,
+        patience: Patience | None = None,
     ) -> None:
         self.environments = environments
+        self._patience = Patience() if patience is None else patience
         self._root = str(root)
         self._now_ns = now_ns
         self._descriptors = Descriptors(now_ns)
@@ -50,13 +57,16 @@ class Procfs:
 
         Kernel threads are processes here: they have no exe and no arguments.
         """
+        return self._process(pid, self._patience)
+
+    def _process(self, pid: int, patience: Patience | None) -> RawEvent | None:
         for _ in range(_TRIES):
             try:
                 folder = os.open(f"{self._root}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError:
                 return None
             try:  # the descriptor names the process for good: a pid used again is not seen through it
-                return self._read(pid, folder)
+                return self._read(pid, folder, patience)
             except _ChangedError:
                 continue
             except (OSError, ValueError, IndexError, KeyError):
@@ -84,24 +94,41 @@ class Procfs:
 
     def scan(self) -> Iterator[RawEvent]:
         """All processes, oldest pid first."""
-        for pid in sorted(int(name) for name in os.listdir(self._root) if name.isascii() and name.isdigit()):  # noqa: PTH208
-            told = self.read_process(pid)
-            if told is not None:
-                yield told
+        pids = sorted(int(name) for name in os.listdir(self._root) if name.isascii() and name.isdigit())  # noqa: PTH208
+        at = 0
+        while at < len(pids):
+            some = pids[at : at + _AT_ONCE]  # by one question: each costs two switches of threads
+            told: list[RawEvent | None] = []
+            self._patience.ask(partial(self._read_some, some, told), None, f"one of the processes from {some[0]} on")
+            found = list(told)
+            if len(found) < len(some):  # the next one keeps us waiting: alone it says what it can
+                found.append(self.read_process(some[len(found)]))
+            at += len(found)
+            yield from (process for process in found if process is not None)
 
-    def _read(self, pid: int, folder: int) -> RawEvent:
+    def _read_some(self, pids: Sequence[int], told: list[RawEvent | None]) -> None:
+        for pid in pids:
+            told.append(self._process(pid, None))
+
+    def _read(self, pid: int, folder: int, patience: Patience | None) -> RawEvent:
         before = _stat_line(_read(folder, "stat"))
         status = _status(_read(folder, "status"))
-        cmdline = _read(folder, "cmdline", _ARGS_MAX + 1)
-        exe, cwd = _exe(folder), _link(folder, "cwd")
+        link, cwd = _link(folder, "exe"), _link(folder, "cwd")
         unified, pids = _cgroups(_read(folder, "cgroup"))
         loginuid = _loginuid(folder)
-        after = _stat_line(_read(folder, "stat"))
-        if before.comm != after.comm or before.start_ticks != after.start_ticks or exe != _exe(folder):
-            raise _ChangedError
         uids, gids = ([_id(v) for v in status[key].split()] for key in ("Uid", "Gid"))
+        lent = _Lent(folder, link)
+        rights = uids[1], gids[1], int(status["CapEff"], 16)
+        if patience is None:
+            self._read_lent(lent, *rights)
+        else:
+            patience.ask(lambda: self._read_lent(lent, *rights), None, f"process {pid}")
+        after = _stat_line(_read(folder, "stat"))
+        if before.comm != after.comm or before.start_ticks != after.start_ticks or link != _link(folder, "exe"):
+            raise _ChangedError
         # the last of NSpid is the pid in the innermost namespace
         vpid = int(status["NSpid"].split()[-1]) if "NSpid" in status else pid
+        cmdline, exe = lent.cmdline, lent.exe
         args = _arguments(cmdline[:_ARGS_MAX])
         values: dict[str, ParamValue] = {
             "args": args,
@@ -126,16 +153,16 @@ class Procfs:
             "cap_effective": int(status["CapEff"], 16),
             "trusted_exepath": exe,
             "filename": exe,
-            "stdio": self._descriptors.standard(folder),
+            "stdio": lent.stdio,
             "fdlimit": _fdlimit(folder),
             "pgft_maj": after.pfmajor,
             "pgft_min": after.pfminor,
             "vm_size": after.vmsize_bytes // 1024,
             "vm_rss": _kib(status, "VmRSS"),
             "vm_swap": _kib(status, "VmSwap"),
-            "env": _environment(folder) if self.environments else None,
+            "env": lent.env,
             "vpgid": int(status["NSpgid"].split()[-1]) if "NSpgid" in status else after.pgid,
-            **_exe_facts(folder, exe, uids[1], gids[1], int(status["CapEff"], 16)),
+            **lent.exe_facts,
             "pidns_init_start_ts": 0,
             "args_size": max(len(cmdline), sum(len(os.fsencode(a)) + 1 for a in args)),
         }
@@ -143,6 +170,33 @@ class Procfs:
         return RawEvent(
             EventType.PROCINFO, self._now_ns(), 0, pid, pid, after.start_ticks * _TICK_NS, uids[0], gids[0], 0, params
         )
+
+    def _read_lent(self, lent: _Lent, euid: int, egid: int, rights: int) -> None:
+        """What may lie on a file system that never answers; the likeliest last."""
+        if lent.exe is not None:
+            lent.exe = _exe(lent.folder, lent.exe)
+            lent.exe_facts = _exe_facts(lent.folder, lent.exe, euid, egid, rights)
+        lent.cmdline = _read(lent.folder, "cmdline", _ARGS_MAX + 1)
+        lent.env = _environment(lent.folder) if self.environments else None
+        lent.stdio = self._descriptors.standard(lent.folder)
+
+
+class _Lent:
+    """Facts of a process that somebody else may keep from us: each is there once it has been read. `folder` is a
+    descriptor of its own, closed when nobody holds this any more."""
+
+    __slots__ = ("cmdline", "env", "exe", "exe_facts", "folder", "stdio")
+
+    def __init__(self, folder: int, exe: str | None) -> None:
+        self.folder = os.dup(folder)
+        self.exe = exe
+        self.exe_facts = _NO_EXE
+        self.cmdline = b""
+        self.env: tuple[str, ...] | None = ()
+        self.stdio: tuple[str, ...] = ()
+
+    def __del__(self) -> None:
+        os.close(self.folder)
 
 
 class _ChangedError(Exception):
@@ -202,16 +256,17 @@ def _environment(folder: int) -> tuple[str, ...]:
         return ()
 
 
-def _exe_facts(folder: int, exe: str | None, euid: int, egid: int, rights: int) -> dict[str, ParamValue]:
+_NO_EXE: dict[str, ParamValue] = dict.fromkeys(
+    ("flags", "exe_ino", "exe_ino_ctime", "exe_ino_mtime", "exe_dev", "exe_size", "exe_magic"), 0
+)
+
+
+def _exe_facts(folder: int, exe: str, euid: int, egid: int, rights: int) -> dict[str, ParamValue]:
     """Inode, times and flags of the running file. On an overlay, which layer it lies in is not told here."""
-    names = "flags", "exe_ino", "exe_ino_ctime", "exe_ino_mtime", "exe_dev", "exe_size", "exe_magic"
-    nothing: dict[str, ParamValue] = dict.fromkeys(names, 0)
-    if exe is None:
-        return nothing
     try:
         found, below = os.stat("exe", dir_fd=folder), _statvfs(folder)
     except OSError:
-        return nothing
+        return _NO_EXE
     shift = 6 if found.st_uid == euid else 3 if found.st_gid == egid else 0
     writable = rights >> _DAC_OVERRIDE & 1 or found.st_mode >> shift & 2
     flags = EXE_FLAGS["EXE_WRITABLE"] if writable and not below & os.ST_RDONLY else 0
@@ -278,10 +333,9 @@ def _link(folder: int, name: str) -> str | None:
         return None
 
 
-def _exe(folder: int) -> str | None:
+def _exe(folder: int, path: str) -> str:
     """The running file. The kernel marks a deleted one by ` (deleted)`, which a file's name may end in as well."""
-    path = _link(folder, "exe")
-    if path is None or not path.endswith(" (deleted)"):
+    if not path.endswith(" (deleted)"):
         return path
     try:
         found = os.stat("exe", dir_fd=folder)

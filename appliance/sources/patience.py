@@ -1,0 +1,107 @@
+"""Questions whose answer may never come, asked by threads of their own.
+
+Comes in: a question, what to take for an answer where none comes. Goes out: the answer within a bounded time. Never: a
+wait of the caller's thread on a file system that a program or another machine serves.
+
+A look at a process's files can end in such a file system whatever we do (stat(2) of /proc/PID/exe or of a descriptor;
+its arguments may lie in memory that is mapped from there), and the kernel does not say so beforehand.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TypeVar, cast
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_SLICES = 10  # a machine that stood still costs one of them
+_TELL_S = 60.0
+
+
+class _Job:
+    """A question on its way. `answered` is released with the answer; `left` says that nobody waits any more."""
+
+    __slots__ = ("answer", "answered", "ask", "error", "left", "over")
+
+    def __init__(self, ask: Callable[[], object]) -> None:
+        self.ask = ask
+        self.answer: object = None
+        self.error: Exception | None = None
+        self.over = self.left = False
+        self.answered = threading.Lock()
+        self.answered.acquire()
+
+
+class Patience:
+    """Asks, and waits `patience_s` at most. While `most` questions are without an answer no other is asked.
+
+    Any thread may ask. `unanswered` counts the questions that had no answer in time, those not asked among them.
+    """
+
+    def __init__(self, patience_s: float = 2.0, most: int = 4) -> None:
+        self._slice_s = patience_s / _SLICES
+        self._most = most
+        self._lock = threading.Lock()
+        self._idle: list[SimpleQueue[_Job]] = []
+        self._open = 0  # questions that were left
+        self._told_s = float("-inf")
+        self.unanswered = 0
+
+    def ask(self, question: Callable[[], T], otherwise: T, about: str) -> T:
+        """The answer, or `otherwise` where none comes in time: the log then says what it was `about`. What the question
+        raises is raised here."""
+        job = _Job(question)
+        with self._lock:
+            jobs = None if self._open >= self._most else self._idle.pop() if self._idle else self._hire()
+        if jobs is None:
+            self._tell(about)
+            return otherwise
+        jobs.put(job)
+        for _ in range(_SLICES):
+            if job.answered.acquire(timeout=self._slice_s):
+                break
+        with self._lock:
+            if job.over:
+                self._idle.append(jobs)
+            else:
+                job.left = True
+                self._open += 1
+        if job.left:
+            self._tell(about)
+            return otherwise
+        if job.error is not None:
+            raise job.error
+        return cast(T, job.answer)
+
+    def _hire(self) -> SimpleQueue[_Job]:
+        jobs: SimpleQueue[_Job] = SimpleQueue()
+        threading.Thread(target=self._serve, args=(jobs,), name="patience", daemon=True).start()
+        return jobs
+
+    def _serve(self, jobs: SimpleQueue[_Job]) -> None:
+        while True:
+            job = jobs.get()
+            try:
+                job.answer = job.ask()
+            except Exception as error:  # the asker's
+                job.error = error
+            with self._lock:
+                job.over = True
+                if job.left:
+                    self._open -= 1
+                    return
+            job.answered.release()
+
+    def _tell(self, about: str) -> None:
+        with self._lock:
+            self.unanswered += 1
+            now = time.monotonic()
+            if now - self._told_s < _TELL_S:
+                return
+            self._told_s = now
+        log.warning("a file system does not answer, facts are absent: %s", about)
