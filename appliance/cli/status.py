@@ -61,7 +61,9 @@ def text_of(status: Json) -> Iterator[str]:
         yield _line("trouble", trouble)
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(generation["made_ns"] / 1e9))
     yield _line("generation", f"{generation['number']}, since {made}; {generation['warnings']} warnings")
-    yield _line("config", f"{generation['config'] or 'built-in defaults'} ({generation['config_sha256'][:12]})")
+    options = ", ".join(map(printable, generation.get("config_options", ())))
+    config = generation["config"] or "built-in defaults"
+    yield _line("config", f"{config} ({generation['config_sha256'][:12]}){options and f' and -o {options}'}")
     files = ", ".join(generation["rules_files"]) or "no file"
     rules = f"{generation['rules_enabled']} of {generation['rules_loaded']} enabled"
     yield _line("rules", f"{rules}, from {files} ({generation['rules_sha256'][:12]})")

@@ -110,7 +110,7 @@ def load_config(
     problems = list(_inconsistencies(config, document))
     if problems:
         raise ConfigError(problems)
-    return replace(config, included=included, folders=folders, notes=tuple(notes))
+    return replace(config, included=included, folders=folders, notes=tuple(notes), options=tuple(overrides))
 
 
 def _place(diagnostic: Diagnostic) -> tuple[str, int, int]:

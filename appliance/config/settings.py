@@ -323,13 +323,14 @@ class Config:
     """All settings of one run. `path` is the file they came from, None for the built-in defaults.
 
     `included` are the further files that `config_files` named, `folders` the folders; `notes` what they ask for that is
-    otherwise here.
+    otherwise here. `options` are the `key=value` texts of the command line that won over the files.
     """
 
     path: Path | None = None
     included: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()
     notes: tuple[Note, ...] = ()
+    options: tuple[str, ...] = ()
     rules_files: tuple[Path, ...] = ()
     rules: tuple[RuleSwitch, ...] = ()
     rules_unknown_keys: str = "error"  # error, or warn: what is done about keys and items that rules do not have

@@ -52,6 +52,13 @@ class Generation:
         return {path: self.digests[path] for path in files if path is not None and path in self.digests}
 
     @property
+    def config_sha256(self) -> str:
+        """One digest of the configuration as it was given: its files, and the options of the command line if any."""
+        text = "".join(f"{option}\n" for option in self.config.options)
+        given = {Path("-o"): hashlib.sha256(os.fsencode(text)).hexdigest()} if text else {}
+        return one_digest({**self.config_digests, **given})
+
+    @property
     def rules_digests(self) -> dict[Path, str]:
         """The digests of the files of rules, in the order in which they are read."""
         named = frozenset(self.config.rules_files)  # files and folders; what lies in these may be another by now

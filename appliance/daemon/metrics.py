@@ -118,7 +118,7 @@ def _base(status: Status) -> Iterator[Metric]:
             f"SHA-256 of the {what} files in force.",
             tuple(({"file_name": path.name, "sha256": digest}, 1) for path, digest in digests.items()),
         )
-        whole = one_digest(digests)
+        whole = generation.config_sha256 if what == "config" else one_digest(digests)
         yield _info(f"{_OURS}_{what}_sha256_info", f"One SHA-256 of all {what} files in force.", sha256=whole)
     yield _one(f"{_FALCO}_start_timestamp_nanoseconds", "gauge", "Start of the appliance.", status.started_ns)
     yield _one(f"{_FALCO}_reload_timestamp_nanoseconds", "gauge", "Latest accepted load.", generation.made_ns)

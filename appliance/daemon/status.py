@@ -194,8 +194,11 @@ def to_json(status: Status) -> dict[str, Any]:
             "made_ns": generation.made_ns,
             "config": str(generation.config.path) if generation.config.path else None,
             "rules_files": [str(path) for path in generation.config.rules_files],
-            "config_sha256": one_digest(generation.config_digests),
+            "config_sha256": generation.config_sha256,
             "rules_sha256": one_digest(generation.rules_digests),
+            "config_options": [
+                option.partition("=")[0] for option in generation.config.options
+            ],  # a value may be secret
             "config_files_sha256": {str(path): digest for path, digest in generation.config_digests.items()},
             "rules_files_sha256": {str(path): digest for path, digest in generation.rules_digests.items()},
             "rules_loaded": len(generation.loaded.rules),

@@ -42,7 +42,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "generation": {
             "number": 3, "made_ns": 1_700_000_000_000_000_000, "config": None, "rules_files": [HOSTILE], "warnings": 2,
             "rules_loaded": 30, "rules_enabled": 25,
-            "config_sha256": "ab" * 32, "rules_sha256": "cd" * 32,
+            "config_sha256": "ab" * 32, "rules_sha256": "cd" * 32, "config_options": ["priority", HOSTILE],
         },
         "reloads": {"accepted": 2, "refused": 1, "last": {"accepted": True, "changes": ["1 rule added (A)"]}},
         "events": {
@@ -149,7 +149,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     webhook = {"name": "k8saudit", "init_config": {}, "open_params": "http://127.0.0.1:0/k8s-audit"}
     nobody = {"enabled": True, "url": "http://127.0.0.1:9/"}  # so that a spool is there
     config = {"load_plugins": ["k8saudit"], "plugins": [webhook], "http_output": nobody}
-    with Daemon(folder, config, rules=[rules]) as daemon:
+    with Daemon(folder, config, rules=[rules], argv=["-o", "http_output.user_agent=secret"]) as daemon:
         yield daemon
 
 
@@ -171,6 +171,8 @@ def test_status_as_json_is_whole_and_its_books_close(daemon: Daemon) -> None:
         "file_output": False, "http_output": True,
     }  # fmt: skip
     files = ("config_files_sha256", daemon.folder / "tercel.yaml"), ("rules_files_sha256", daemon.folder / "rules.yaml")
+    assert told["generation"]["config_options"] == ["http_output.user_agent"]
+    assert b"secret" not in done.stdout
     for key, file in files:
         assert told["generation"][key] == {str(file): hashlib.sha256(file.read_bytes()).hexdigest()}
     jsonschema.Draft202012Validator(SCHEMA).validate(told)

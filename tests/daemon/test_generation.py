@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.config.load import load_config
-from appliance.daemon.generation import build_generation
+from appliance.daemon.generation import build_generation, one_digest
 
 RULES = """
 - {rule: Write below etc, desc: d, condition: evt.type = open, output: o, priority: ERROR, tags: [host, file]}
@@ -39,3 +39,24 @@ def test_rules_are_selected(tmp_path: Path, settings: str, expected: list[str]) 
     config.write_text(f"rules_files: [r.yaml]\n{settings}\n")
     made = build_generation(load_config(config), hostname="h", new_id=lambda: "i")
     assert [rule.name for rule in made.ruleset.rules] == expected
+
+
+def test_the_digest_of_a_configuration_holds_the_options(tmp_path: Path) -> None:
+    """Two hosts whose files are the same and whose options are not do not run the same."""
+    (tmp_path / "r.yaml").write_text(RULES)
+    config = tmp_path / "tercel.yaml"
+    config.write_text("rules_files: [r.yaml]\n")
+
+    def digest(*options: str) -> str:
+        return build_generation(load_config(config, overrides=options), hostname="h", new_id=lambda: "i").config_sha256
+
+    files = build_generation(load_config(config), hostname="h", new_id=lambda: "i").config_digests
+    assert digest() == one_digest(files), "without options it is the files' alone"
+    options: list[tuple[str, ...]] = [
+        (),
+        ("priority=error",),
+        ("priority=debug",),
+        ("priority=error", "json_output=true"),
+    ]
+    assert len({digest(*some) for some in options}) == len(options)
+    assert digest("priority=error") == digest("priority=error")
