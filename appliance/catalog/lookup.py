@@ -13,7 +13,7 @@ from appliance.catalog import elsewhere
 from appliance.catalog.fields import FIELDS
 from appliance.catalog.operators import ORDER, convert
 from appliance.catalog.transformers import TRANSFORMERS
-from appliance.model.expr import Call, FieldRef, Operand, Word
+from appliance.model.expr import Call, Check, FieldRef, Operand, Word
 from appliance.model.field import ArgKind, Field, FieldType, Operator
 
 
@@ -88,6 +88,13 @@ def fields_of(operand: Operand) -> Iterator[FieldRef]:
     for arg in operand.args:
         if isinstance(arg, FieldRef | Call):
             yield from fields_of(arg)
+
+
+def fields_of_check(check: Check) -> Iterator[FieldRef]:
+    """The fields that a check looks at, on either side."""
+    for side in (check.left, *(check.right if isinstance(check.right, tuple) else (check.right,))):
+        if isinstance(side, FieldRef | Call):
+            yield from fields_of(side)
 
 
 def value_type(row: Field, op: Operator, text: str) -> FieldType:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from appliance.catalog.lookup import fields_of
-from appliance.model.expr import FALSE, TRUE, And, Call, Check, Const, Expr, FieldRef, Not, Or
+from appliance.catalog.lookup import fields_of_check
+from appliance.model.expr import FALSE, TRUE, And, Check, Const, Expr, FieldRef, Not, Or
 
 _OF_AN_OPEN: Final = frozenset(
     {
@@ -41,8 +41,7 @@ def over(expr: Expr, can_push: Callable[[Check], bool], unknown: Const = TRUE) -
 def of_an_open(check: Check) -> bool:
     """True for a check that looks at nothing but the arguments of an open and whether it failed: not at who made it,
     when, or under which number and inode."""
-    sides = (check.left, *(check.right if isinstance(check.right, tuple) else (check.right,)))
-    return all(_known(f) for side in sides if isinstance(side, FieldRef | Call) for f in fields_of(side))
+    return all(_known(field) for field in fields_of_check(check))
 
 
 def _known(field: FieldRef) -> bool:

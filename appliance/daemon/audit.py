@@ -113,7 +113,7 @@ class Audit:
         """Hear no more."""
         self._closing.set()
         if self._webhook is not None:
-            self._webhook.close()
+            self._webhook.stop()
 
     def _take(self, limit: int) -> Sequence[Event]:
         return self._queue.take(limit)

@@ -25,7 +25,7 @@ from pathlib import Path
 from appliance import __version__
 from appliance.config.settings import Webserver
 from appliance.model.diagnostic import TercelError
-from appliance.sources.listening import BoundedHandler, BoundedServer
+from appliance.sources.listening import BoundedHandler, BoundedServer, Listener
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class WebError(TercelError):
 Page = Callable[[str, bool], tuple[HTTPStatus, str, str]]
 
 
-class WebServer:
+class WebServer(Listener):
     """Serves pages until `stop`. `pages` maps a path to who makes it."""
 
     def __init__(self, settings: Webserver, pages: Mapping[str, Page], before: WebServer | None = None) -> None:
@@ -65,22 +65,7 @@ class WebServer:
             self._server.server_close()
             raise
         warn_if_open(settings.listen_address, tls=self._server.tls is not None, token=bool(self._server.token))
-        self._thread = threading.Thread(target=self._server.serve_forever, name="web", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """The port in use."""
-        return int(self._server.server_address[1])
-
-    def start(self) -> None:
-        """Begin to answer."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Listen no more. Requests that are being answered end on their own, in a few seconds at most."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-        self._server.server_close()
+        super().__init__(self._server, "web")
 
 
 def warn_if_open(address: str, *, tls: bool, token: bool) -> None:

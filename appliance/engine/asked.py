@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from appliance.catalog.events import EVENTS, EXECS
-from appliance.catalog.lookup import fields_of, find_field
+from appliance.catalog.lookup import fields_of, fields_of_check, find_field
 from appliance.model.event import EventType
-from appliance.model.expr import Call, FieldRef, checks_of
+from appliance.model.expr import FieldRef, checks_of
 from appliance.model.rule import Rule
 
 _ENVIRONMENTS = frozenset({"proc.env", "proc.aenv"})
@@ -50,9 +50,7 @@ def types_asking(rules: Iterable[Rule], names: frozenset[str]) -> frozenset[Even
 
 def _fields(rule: Rule) -> Iterator[FieldRef]:
     for check in checks_of(rule.condition):
-        for side in (check.left, *(check.right if isinstance(check.right, tuple) else (check.right,))):
-            if isinstance(side, FieldRef | Call):
-                yield from fields_of(side)
+        yield from fields_of_check(check)
     for parts in (rule.output.parts, *(parts for _, parts in rule.output.extra)):
         for part in parts:
             if not isinstance(part, str):

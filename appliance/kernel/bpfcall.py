@@ -13,9 +13,9 @@ import ctypes
 import os
 import resource
 import struct
-from typing import NamedTuple
 
 from appliance.kernel.arch import this_arch
+from appliance.kernel.objects import Table
 
 _CREATE, _LOOKUP, _UPDATE, _DELETE, _PROGRAM_LOAD, _MAP_FD_BY_ID, _INFO_BY_FD = 0, 1, 2, 3, 5, 14, 15
 _RAW_TRACEPOINT_OPEN, _FREEZE = 17, 22
@@ -30,28 +30,18 @@ def create_ring(size: int) -> int:
     return _charged(_CREATE, struct.pack("=IIII", _RINGBUF, 0, 0, size))
 
 
-class TableFacts(NamedTuple):
-    """A map as the kernel has it (struct bpf_map_info)."""
-
-    name: str
-    kind: int
-    key_size: int
-    value_size: int
-    entries: int
-    flags: int
-
-
-def table_facts(map_fd: int) -> TableFacts:
-    """What a map is like. Raises OSError."""
+def table_facts(map_fd: int) -> Table:
+    """What a map is like, as the kernel has it (struct bpf_map_info). Raises OSError."""
     info = ctypes.create_string_buffer(40)
     _call(_INFO_BY_FD, struct.pack("=IIQ", map_fd, len(info), ctypes.addressof(info)))
     kind, _, key_size, value_size, entries, flags, name = struct.unpack("=6I16s", info.raw)
-    return TableFacts(name.partition(b"\0")[0].decode(), kind, key_size, value_size, entries, flags)
+    return Table(name.partition(b"\0")[0].decode(), kind, key_size, value_size, entries, flags)
 
 
-def create_table(facts: TableFacts, *, inner: int = 0) -> int:
+def create_table(table: Table, *, inner: int = 0) -> int:
     """A map; its descriptor. `inner` is the descriptor of the map that its own maps are like. Raises OSError."""
-    return _charged(_CREATE, struct.pack("=7I16s", *facts[1:], inner, 0, facts.name[:15].encode()))
+    facts = table.kind, table.key_size, table.value_size, table.entries, table.flags
+    return _charged(_CREATE, struct.pack("=7I16s", *facts, inner, 0, table.name[:15].encode()))
 
 
 def lookup(map_fd: int, key: int, size: int) -> bytes:

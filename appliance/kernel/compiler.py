@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import Any
 
 from appliance.kernel import bpfcall
-from appliance.kernel.objects import Object, Table, tables_named, to_json, with_places
+from appliance.kernel.objects import Object, tables_named, to_json, with_places
 
 
 def compiled(job: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _object(codes: Mapping[str, bytes], named: Mapping[str, int], like: Mapping[
     tables = []
     for fd in order:
         told = bpfcall.table_facts(fd)
-        table = Table(names.get(fd, told.name), *told[1:])
+        table = replace(told, name=names.get(fd, told.name))
         tables.append(replace(table, inner=places[inner[fd]]) if fd in inner else table)
     return Object(tuple(tables), {name: with_places(code, places) for name, code in codes.items()})
 

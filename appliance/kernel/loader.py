@@ -22,7 +22,6 @@ from typing import Any
 
 from appliance.catalog.events import EXECS, OPENS, STATE
 from appliance.kernel import bpfcall
-from appliance.kernel.bpfcall import TableFacts
 from appliance.kernel.inventory import Inventory, fdinfo, id_cell
 from appliance.kernel.kept import Kept, key_of
 from appliance.kernel.layout import NUMBERS
@@ -392,9 +391,8 @@ def _loaded(spec: ProgramSpec, made: Object, own_pid: int) -> tuple[dict[str, in
     try:
         for table in made.tables:
             inner = fds[table.inner] if table.inner >= 0 else 0
-            facts = TableFacts(table.name, table.kind, table.key_size, table.value_size, table.entries, table.flags)
             try:
-                fds.append(bpfcall.create_table(facts, inner=inner))
+                fds.append(bpfcall.create_table(table, inner=inner))
             except OSError as error:
                 raise KernelError(f"cannot make the table `{table.name}`: {error}") from error
         places = {table.name: place for place, table in enumerate(made.tables)}

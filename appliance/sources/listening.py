@@ -93,6 +93,30 @@ class BoundedServer(ThreadingHTTPServer):
         log.debug("an HTTP client went away", exc_info=True)
 
 
+class Listener:
+    """A server and the thread that serves it: from `start` to `stop`."""
+
+    def __init__(self, server: BoundedServer, name: str) -> None:
+        """`server` is bound already; `name` is the thread's."""
+        self._bound = server
+        self._thread = threading.Thread(target=server.serve_forever, name=name, daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port in use."""
+        return int(self._bound.server_address[1])
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Listen no more. Requests that are being answered end on their own, in the time that they have at most."""
+        if self._thread.is_alive():
+            self._bound.shutdown()
+        self._bound.server_close()
+
+
 class _TooLong(Exception):
     """More bytes than a head may have."""
 

@@ -25,7 +25,7 @@ from typing import Any
 from appliance import __version__
 from appliance.model.diagnostic import KernelError
 from appliance.sources.k8saudit import AuditError, Batch, read_body
-from appliance.sources.listening import BoundedHandler, BoundedServer
+from appliance.sources.listening import BoundedHandler, BoundedServer, Listener
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class _Refused(Exception):
         self.status = status
 
 
-class Webhook:
-    """Listens from `start` to `close`. `counts` has the answers by status."""
+class Webhook(Listener):
+    """Listens from `start` to `stop`. `counts` has the answers by status."""
 
     def __init__(
         self,
@@ -88,12 +88,7 @@ class Webhook:
         self._server.cluster = cluster
         self._server.clock_ns = clock_ns
         self.counts = self._server.counts
-        self._thread = threading.Thread(target=self._server.serve_forever, name="k8s-audit", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """The port in use."""
-        return int(self._server.server_address[1])
+        super().__init__(self._server, "k8s-audit")
 
     @property
     def handshakes_failed(self) -> int:
@@ -108,16 +103,6 @@ class Webhook:
     def use(self, context: ssl.SSLContext | None) -> None:
         """Meet the clients that come from now on with these certificates."""
         self._server.tls = context
-
-    def start(self) -> None:
-        """Begin to answer."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Listen no more. Requests that are being answered end on their own."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-        self._server.server_close()
 
 
 def _tls(certificate: str, client_ca: str | None) -> ssl.SSLContext:

@@ -217,7 +217,7 @@ def hook() -> Iterator[tuple[Webhook, list[Batch]]]:
     )  # fmt: skip
     made.start()
     yield made, got
-    made.close()
+    made.stop()
 
 
 def post(port: int, body: bytes, path: str = "/k8s-audit", method: str = "POST", **headers: str) -> int:
@@ -391,7 +391,7 @@ def test_clients_show_a_certificate_where_one_is_wanted(tmp_path: Path) -> None:
             webhook.read_certificates()
         both.write_text(good)
     finally:
-        webhook.close()
+        webhook.stop()
     (event,) = got[0].events
     assert compile_value(value_code(parse_operand("ka.cluster.name")))(event) == "east"
     (tmp_path / "none.pem").write_text("nothing")
@@ -429,7 +429,7 @@ def test_the_webhook_over_tls(tmp_path: Path) -> None:
         assert connection.getresponse().status == 200
         connection.close()
     finally:
-        webhook.close()
+        webhook.stop()
     assert len(got) == 1
 
 
