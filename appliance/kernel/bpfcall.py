@@ -20,6 +20,7 @@ from appliance.kernel.objects import Table
 _CREATE, _LOOKUP, _UPDATE, _DELETE, _PROGRAM_LOAD, _MAP_FD_BY_ID, _INFO_BY_FD = 0, 1, 2, 3, 5, 14, 15
 _RAW_TRACEPOINT_OPEN, _FREEZE = 17, 22
 _RINGBUF = 27  # enum bpf_map_type
+_TRIES = 20  # of a load that is interrupted
 _ATTR_SIZE = 128  # more than the commands used here need; the kernel wants the rest to be zero
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -114,6 +115,9 @@ def load_program(
         0, 0, 0, 0, 0, 0, 0, target,
     )  # fmt: skip
     try:
+        for _ in range(_TRIES):  # the verifier gives up where a signal comes, a stop, a freezer: it says EAGAIN
+            with contextlib.suppress(BlockingIOError):
+                return _charged(_PROGRAM_LOAD, attr)
         return _charged(_PROGRAM_LOAD, attr)
     except OSError as error:
         if log:

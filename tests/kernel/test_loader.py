@@ -5,15 +5,18 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from appliance.kernel import bpfcall
 from appliance.kernel.arch import this_arch
 from appliance.kernel.btf import read_btf
 from appliance.kernel.kept import Kept
@@ -49,6 +52,32 @@ def test_a_program_that_the_kernel_refuses_is_named_and_the_verifiers_log_kept(s
         load(replace(spec, text=text, handlers={}, tracepoints={"x": "at_x"}), own_pid=os.getpid())
     assert "at_x" in str(caught.value)
     assert "9999" in caught.value.log
+
+
+@pytest.mark.kernel
+def test_a_signal_that_comes_while_a_program_is_judged_is_no_refusal() -> None:
+    """The verifier gives up then with EAGAIN, and is asked again."""
+    count_up = ((0xB7, 0, 0, 0), (0x07, 0, 0, 1), (0xA5, 0, -2, 250_000), (0x95, 0, 0, 0))  # r0 = 0; do r0++ while ...
+    code = b"".join(struct.pack("=BBhi", *one) for one in count_up)
+    came: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: came.append(number))
+    judged, me = threading.Event(), threading.get_ident()
+
+    def disturb() -> None:
+        for _ in range(10):
+            if judged.wait(0.01):
+                break
+            signal.pthread_kill(me, signal.SIGUSR1)
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        while not came:
+            os.close(bpfcall.load_program(bpfcall.RAW_TRACEPOINT, code))
+    finally:
+        judged.set()
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_bcc_that_is_not_there_is_told_with_what_to_install() -> None:
