@@ -22,7 +22,16 @@ PLAY = """
 """
 
 
-def play(tree: Tree, deb: Path, folder: Path, **variables: object) -> tuple[str, dict[str, int]]:
+def rebuilt(deb: Path, folder: Path) -> Path:
+    """The same version, with one line more in its rules."""
+    subprocess.run(["dpkg-deb", "--raw-extract", deb, folder / "parts"], check=True)
+    with (folder / "parts/etc/tercel/tercel_rules.yaml").open("a") as rules:
+        rules.write("# of another build\n")
+    subprocess.run(["dpkg-deb", "--build", "-Zgzip", "-z1", folder / "parts", folder / deb.name], check=True)
+    return folder / deb.name
+
+
+def play(tree: Tree, deb: Path, folder: Path, *argv: str, **variables: object) -> tuple[str, dict[str, int]]:
     """Run the role. All that it said, and its account of the target."""
     (folder / "play.yml").write_text(PLAY)
     inventory = {"all": {"hosts": {"target": {
@@ -36,7 +45,13 @@ def play(tree: Tree, deb: Path, folder: Path, **variables: object) -> tuple[str,
         "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/roles/connection_plugins"), "ANSIBLE_PIPELINING": "true",
         "ANSIBLE_LOCALHOST_WARNING": "false", "LC_ALL": "C.UTF-8", "ANSIBLE_HOME": str(folder / "ansible"),
     }  # fmt: skip
-    argv = [Path(sys.executable).with_name("ansible-playbook"), "-i", folder / "inventory.json", folder / "play.yml"]
+    argv = [
+        Path(sys.executable).with_name("ansible-playbook"),
+        "-i",
+        folder / "inventory.json",
+        folder / "play.yml",
+        *argv,
+    ]
     done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     recap = re.search(r"target +: .*", said)
@@ -64,5 +79,16 @@ def test_the_role_installs_the_package(tree: Tree, debs: dict[str, Path], tmp_pa
     said, again = play(tree, debs["amd64"], tmp_path)
     assert (again["failed"], again["changed"]) == (0, 0), said
 
+    # another build of the same version is another package: a look says so and does nothing, a run installs it
+    other = rebuilt(debs["amd64"], tmp_path)
+    rules = tree.root / "etc/tercel/tercel_rules.yaml"
+    said, looked = play(tree, other, tmp_path, "--check", "--diff")
+    assert looked["failed"] == 0 and "would be installed; " in said and "is there, but of another build" in said, said
+    assert "of another build" not in rules.read_text()
+    said, done = play(tree, other, tmp_path)
+    assert done["failed"] == 0 and "of another build" in rules.read_text(), said
+
     tree.run("dpkg", "--install", "/root/tercel.deb")  # an upgrade by hand leaves the role's rules in force
     assert (tree.root / "etc/tercel/rules.d").is_symlink()
+    said, _ = play(tree, debs["amd64"], tmp_path, "--check")  # and nobody knows what it was of
+    assert "is there, but nobody kept which build" in said, said
