@@ -322,7 +322,7 @@ def load(spec: ProgramSpec, *, own_pid: int, kept: Kept | None = None) -> Progra
         "tables": [*_TABLES, *_LIKE.values()],
         "like": _LIKE,
     }
-    key = "" if kept is None else key_of([json.dumps(job), *_stubs()])
+    key = "" if kept is None else _key(job)
     made = kept.find(key) if kept is not None else None
     if made is None:
         made = _compiled(job)
@@ -378,9 +378,11 @@ def _filled(
     return Program(spec, tuple(rings), programs, tables, inventory, _entries=entries, _cpus=possible_cpus())
 
 
-def _stubs() -> list[str]:
-    """The headers that a text is compiled with."""
-    return [path.read_text() for path in sorted((bpf_folder() / "stubs").rglob("*.h"))]
+def _key(job: Mapping[str, object]) -> str:
+    """Of all that a program is made of. Where its headers lie is not of it: each release has a place of its own."""
+    folder = bpf_folder() / "stubs"
+    headers = (f"{path.relative_to(folder)}\n{path.read_text()}" for path in sorted(folder.rglob("*.h")))
+    return key_of([json.dumps({**job, "stubs": ""}), *headers])
 
 
 def _loaded(spec: ProgramSpec, made: Object, own_pid: int) -> tuple[dict[str, int], dict[str, int], tuple[bytes, ...]]:

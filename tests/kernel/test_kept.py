@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.kernel import loader
 from appliance.kernel.kept import Kept, key_of
 from appliance.kernel.objects import OWN_PID_MARK, Object, Table, from_bytes, ready, tables_named, to_bytes, with_places
+from appliance.kernel.program import bpf_folder
 
 KEY = key_of(["a text"])
 
@@ -184,6 +187,24 @@ def test_a_bad_one_is_replaced_and_only_the_last_few_stay(kept: Kept, file: Path
         kept.keep(key_of([str(n)]), MADE)
     assert len(list(file.parent.iterdir())) == 4
     assert kept.find(key_of(["5"])) == MADE
+
+
+def test_another_place_of_the_same_headers_needs_no_new_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key(folder: Path) -> str:
+        monkeypatch.setattr(loader, "bpf_folder", lambda: folder)
+        return loader._key({"text": "a text", "stubs": str(folder / "stubs")})
+
+    here = bpf_folder()
+    other = tmp_path / "releases/2"
+    shutil.copytree(here, other)
+    assert key(other) == key(here)
+    header = next((other / "stubs").rglob("version.h"))
+    header.write_text(f"{header.read_text()}\n#define MORE 1\n")
+    assert key(other) != key(here)
+    header.unlink()
+    assert key(other) != key(here)
 
 
 def test_instructions_get_descriptors_and_our_pid() -> None:
