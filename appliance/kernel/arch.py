@@ -129,15 +129,16 @@ _X86_64 = Arch(
     number="orig_ax",
     args=("di", "si", "dx", "r10", "r8", "r9"),
     numbers=X86_64,
-    # calls without arguments have two names, and types are told of the second
-    functions=("__x64_sys_*", "__do_sys_*"),
+    # a call without arguments is one function with several names and can be hooked by one only: types are told of
+    # `__do_sys_*` on each kernel, on some of another as well
+    functions=("__do_sys_*", "__x64_sys_*"),
     compat_functions=(
         "__ia32_compat_sys_ia32_*",
         "__ia32_sys_ia32_*",
-        "__ia32_compat_sys_*",
         "__do_compat_sys_*",
-        "__ia32_sys_*",
+        "__ia32_compat_sys_*",
         "__do_sys_*",
+        "__ia32_sys_*",
     ),
     x32_functions=("__x64_compat_sys_*", "__x32_compat_sys_*"),
     compat_args=("bx", "cx", "dx", "si", "di", "bp"),
@@ -155,7 +156,7 @@ _ARM64 = Arch(
     # the first argument's register is overwritten by the result; the kernel keeps it in orig_x0
     args=("orig_x0", "regs+8", "regs+16", "regs+24", "regs+32", "regs+40"),
     numbers=ARM64,
-    functions=("__arm64_sys_*", "__do_sys_*"),
+    functions=("__do_sys_*", "__arm64_sys_*"),
 )
 
 ARCHES: Mapping[str, Arch] = {"x86_64": _X86_64, "aarch64": _ARM64}
