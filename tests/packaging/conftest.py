@@ -30,6 +30,16 @@ def build(*what: str, umask: int = 0o022) -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
+def command_works(tree: Tree) -> None:
+    """What is installed answers with this version and takes its configuration, by root and by the daemon's user."""
+    assert f"tercel {appliance.__version__} " in tree.run("tercel", "version").stdout
+    for who in ((), ("setpriv", "--reuid=tercel", "--regid=tercel", "--clear-groups")):
+        checked = tree.run(*who, "tercel", "check").stderr
+        assert "configuration /etc/tercel/tercel.yaml" in checked
+        assert "0 errors, 0 warnings" in checked
+        tree.run(*who, "tercel", "run", "--dry-run")
+
+
 @pytest.fixture(scope="session")
 def wheelhouse() -> Path:
     """What `make dist` leaves, as docs/installing.md and docs/fleet.md say it."""

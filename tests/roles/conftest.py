@@ -27,6 +27,14 @@ ALONE = {
     "ansible_connection": "tree", "tree_kernel": True, "ansible_become": False, "tercel_manage_service": False,
     "ansible_python_interpreter": "/usr/bin/python3",
 }  # fmt: skip
+RULE = "- {rule: Marker, desc: d, condition: 'evt.type = openat and fd.name = /m', output: o, priority: INFO}\n"
+CASE = """- rule: Marker
+  cases:
+    - name: it is opened
+      fires: true
+      event: {type: openat, res: 3, process: {pid: 7, name: cat}, fd: {name: /m, typechar: f}}
+"""
+"""A rule of somebody's own, and a case for it that passes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.roles.conftest import ROOT, Controller, inventory, message, ours
+from tests.roles.conftest import CASE, ROOT, RULE, Controller, inventory, message, ours
 from tests.support.tree import Tree
 
 pytestmark = pytest.mark.kernel
 
 Edit = Callable[[Path], dict[str, Any]]
-RULE = "- {rule: Marker, desc: d, condition: 'evt.type = openat and fd.name = /m', output: o, priority: INFO}\n"
-CASE = """- rule: Marker
-  cases:
-    - name: it is opened
-      fires: false
-      event: {type: openat, res: 3, process: {pid: 7, name: cat}, fd: {name: /m, typechar: f}}
-"""
 
 
 def _tampered(folder: Path) -> dict[str, Any]:
@@ -65,7 +58,7 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
         _rules(RULE.replace("fd.name", "fd.nmae")),
         "error[unknown-field]: no field is called `fd.nmae`",
     ),
-    "rule that fails its test": (_rules(RULE, CASE), "expected it not to fire, and it did"),
+    "rule that fails its test": (_rules(RULE, CASE.replace("true", "false")), "expected it not to fire, and it did"),
     "no systemd": (lambda _: {"tercel_manage_service": True}, "systemd does not run there"),
     "old Python": (
         lambda _: {"__tercel_found": FOUND | {"python": [3, 9], "system_name": "Debian GNU/Linux 11 (bullseye)"}},

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.roles.conftest import ALONE, ROOT, Controller, Played, inventory, message, ours
+from tests.roles.conftest import ALONE, CASE, ROOT, RULE, Controller, Played, inventory, message, ours
 from tests.support.tree import Tree
 
 pytestmark = pytest.mark.kernel
@@ -184,14 +184,7 @@ def enabled(tree: Tree) -> int:
     return int(json.loads(tree.run("tercel", "status", "--json").stdout)["generation"]["rules_enabled"])
 
 
-GOOD = "- {rule: Marker, desc: d, condition: 'evt.type = openat and fd.name = /m', output: o, priority: INFO}\n"
 LOUD = "- {rule: Loud, desc: d, condition: evt.type = execve, output: o, priority: INFO}\n"
-CASE = """- rule: Marker
-  cases:
-    - name: it is opened
-      fires: true
-      event: {type: openat, res: 3, process: {pid: 7, name: cat}, fd: {name: /m, typechar: f}}
-"""
 
 
 def test_rules_are_tried_watched_and_taken_back(
@@ -209,7 +202,7 @@ def test_rules_are_tried_watched_and_taken_back(
         )  # fmt: skip
 
     # good ones are in force, and the daemon has them
-    rules.write_text(GOOD)
+    rules.write_text(RULE)
     cases.write_text(CASE)
     played = roll()
     assert played.status == 0, played.out[-4000:]
@@ -219,8 +212,8 @@ def test_rules_are_tried_watched_and_taken_back(
 
     # a mistake, a case that fails: refused on the controller, nothing is changed
     for text, case, why in (
-        (GOOD.replace("fd.name", "fd.nmae"), CASE, "error[unknown-field]: no field is called `fd.nmae`"),
-        (GOOD, CASE.replace("true", "false"), "expected it not to fire, and it did"),
+        (RULE.replace("fd.name", "fd.nmae"), CASE, "error[unknown-field]: no field is called `fd.nmae`"),
+        (RULE, CASE.replace("true", "false"), "expected it not to fire, and it did"),
     ):
         rules.write_text(text)
         cases.write_text(case)
@@ -231,7 +224,7 @@ def test_rules_are_tried_watched_and_taken_back(
         assert in_force(tree) == first
 
     # one that is too loud is in force for a moment, and then the one before is again
-    rules.write_text(GOOD + LOUD)
+    rules.write_text(RULE + LOUD)
     cases.write_text(CASE)
     played = roll()
     assert played.status != 0, played.out[-3000:]
@@ -253,7 +246,7 @@ def test_rules_are_tried_watched_and_taken_back(
     assert controller.play("drift", hosts, tercel_drift_report=str(report)).status == 0
     (row,) = json.loads(report.read_text())
     assert row["answers"] and "local rules are not the controller's" in row["drift"], row
-    rules.write_text(GOOD)
+    rules.write_text(RULE)
     assert controller.play("drift", hosts, tercel_drift_report=str(report)).status == 0
     (row,) = json.loads(report.read_text())
     assert not {d for d in row["drift"] if d != "not well"} and len(row["config_sha256"]) == 64, row
