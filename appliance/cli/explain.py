@@ -56,9 +56,6 @@ def run(args: argparse.Namespace) -> int:
             deciding = {id(v) for v in verdict.deciding()}
             for text in _lines(verdict, deciding, 1):
                 print(text)
-    except OSError as error:
-        say(f"error: {printable(str(args.events))}: {error.strerror}")
-        return 1
     except ReplayError as error:
         say(f"error: {printable(str(error))}")
         return 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from appliance.config.load import load_config
 from appliance.daemon.generation import Generation, build_generation
 from appliance.model.diagnostic import DiagnosticsError
 from appliance.model.event import Event
-from appliance.sources.replay import read_events
+from appliance.sources.replay import ReplayError, read_events
 
 HOST = "replay"
 
@@ -50,10 +49,16 @@ def load_generation(args: argparse.Namespace, *options: str) -> Generation | Non
     return generation
 
 
+def lines_of(path: Path) -> Iterator[str]:
+    """The lines of a file, `-` for standard input. Raises `ReplayError` where it cannot be read."""
+    standard = str(path) == "-"
+    try:
+        with open(0 if standard else path, encoding="utf-8", errors="surrogateescape", closefd=not standard) as stream:
+            yield from stream
+    except OSError as error:
+        raise ReplayError(f"{path}: {error.strerror}") from error
+
+
 def events_of(path: Path) -> Iterator[Event]:
-    """The events of a file of JSON Lines, `-` for standard input. Raises `OSError`, `ReplayError`."""
-    if str(path) == "-":
-        yield from read_events(sys.stdin, "-")
-        return
-    with path.open(encoding="utf-8", errors="surrogateescape") as stream:
-        yield from read_events(stream, str(path))
+    """The events of a file of JSON Lines, `-` for standard input. Raises `ReplayError`."""
+    return read_events(lines_of(path), str(path))

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from appliance.cli.loading import add_rule_options, load_generation
+from appliance.cli.loading import add_rule_options, lines_of, load_generation
 from appliance.cli.terminal import say
 from appliance.daemon.generation import file_digests
+from appliance.engine.ruleset import Ruleset
 from appliance.engine.timing import Stopwatch
 from appliance.model.text import printable
 from appliance.model.wire import Format, line
+from appliance.sinks.build import format_of
 from appliance.sources.replay import ReplayError, read_events, read_head
 
 
@@ -42,41 +43,30 @@ def run(args: argparse.Namespace) -> int:
     generation = load_generation(args)
     if generation is None:
         return 1
-    config = generation.config
-    options = Format(
-        json_output=args.json or config.json_output,
-        include_output=config.json_include_output_property,
-        include_output_fields=config.json_include_output_fields_property,
-        include_tags=config.json_include_tags_property,
-        iso_time=config.time_format_iso_8601,
-    )
+    options = format_of(generation.config)
+    options = replace(options, json_output=args.json or options.json_output)
     try:
-        if str(args.events) == "-":
-            return _replay(args, sys.stdin, options, generation.ruleset.match)
-        with args.events.open(encoding="utf-8", errors="surrogateescape") as stream:
-            return _replay(args, stream, options, generation.ruleset.match)
-    except OSError as error:
-        say(f"error: {printable(str(args.events))}: {error.strerror}")
+        _replay(args.events, options, generation.ruleset)
     except ReplayError as error:
         say(f"error: {printable(str(error))}")
-    return 1
+        return 1
+    return 0
 
 
-def _replay(args: argparse.Namespace, stream: TextIO, options: Format, match: object) -> int:
-    assert callable(match)  # noqa: S101
+def _replay(file: Path, options: Format, rules: Ruleset) -> None:
     events = alerts = 0
-    first = stream.readline()
+    lines = lines_of(file)
+    first = next(lines, "")
     head = read_head(first)
-    _compare(head, args.events)
-    for event in Stopwatch().all(read_events(itertools.chain([first], stream), str(args.events))):
+    _compare(head, file)
+    for event in Stopwatch().all(read_events(itertools.chain([first], lines), str(file))):
         events += 1
-        for alert in match(event):
+        for alert in rules.match(event):
             alerts += 1
             if "hostname" in head:
                 alert = replace(alert, hostname=str(head["hostname"]))
             print(line(alert, options))
     say(f"{events} events, {alerts} alerts")
-    return 0
 
 
 def _compare(head: Mapping[str, Any], name: Path) -> None:

@@ -106,11 +106,9 @@ def _events(file: Path | None, forms: dict[str, list[str]]) -> list[Event] | Non
         return [typical_event(EventType(types[0])) for types in forms.values()]
     try:
         return list(itertools.islice(events_of(file), _MOST_EVENTS))
-    except OSError as error:
-        say(f"error: {printable(str(file))}: {error.strerror}")
     except ReplayError as error:
         say(f"error: {printable(str(error))}")
-    return None
+        return None
 
 
 def _print_price(price: RulePrice, *, recorded: bool) -> None:

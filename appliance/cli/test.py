@@ -49,7 +49,11 @@ def run(args: argparse.Namespace) -> int:
     covered = coverage(generation.ruleset.rules, cases)
     failed = [outcome for outcome in outcomes if outcome.problem is not None]
     if args.junit:
-        args.junit.write_bytes(junit(outcomes))
+        try:
+            args.junit.write_bytes(junit(outcomes))
+        except OSError as error:
+            say(f"error: {printable(str(args.junit))}: {error.strerror}")
+            return 1
     if args.json:
         print(json.dumps(_document(outcomes, covered), indent=2))
     else:

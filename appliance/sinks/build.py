@@ -21,9 +21,9 @@ from appliance.sinks.stdout import StdoutSink
 from appliance.sinks.syslog import SyslogSink
 
 
-def build_sinks(config: Config, stream: TextIO) -> list[Sink]:
-    """The enabled sinks; `stream` is standard output."""
-    options = Format(
+def format_of(config: Config) -> Format:
+    """How the configuration wants alerts to be written."""
+    return Format(
         json_output=config.json_output,
         include_message=config.json_include_message_property,
         include_output=config.json_include_output_property,
@@ -31,6 +31,11 @@ def build_sinks(config: Config, stream: TextIO) -> list[Sink]:
         include_tags=config.json_include_tags_property,
         iso_time=config.time_format_iso_8601,
     )
+
+
+def build_sinks(config: Config, stream: TextIO) -> list[Sink]:
+    """The enabled sinks; `stream` is standard output."""
+    options = format_of(config)
     timeout_s = config.output_timeout_ms / 1000
     sinks: list[Sink] = []
     if config.stdout_output.enabled:

@@ -41,12 +41,13 @@ def tercel(*argv: str | Path, status: int = 0, stdin: str = "") -> tuple[str, st
 # -- replay
 
 
-@pytest.mark.parametrize("verb", [["list", "fields"], ["version"]], ids=["much", "little"])
+@pytest.mark.parametrize("verb", [["list", "fields"], ["version"], ["replay", "-"]], ids=["much", "little", "events"])
 def test_a_reader_that_has_seen_enough_is_no_error_of_ours(verb: list[str]) -> None:
     """`tercel list fields | head`."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([COMMAND, *verb], stdout=writer, stderr=subprocess.PIPE, text=True, cwd="/")
+    lines = (json.dumps(CAT) + "\n") * 100
+    done = subprocess.run([COMMAND, *verb], input=lines, stdout=writer, stderr=subprocess.PIPE, text=True, cwd="/")
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
 
@@ -63,6 +64,14 @@ def test_a_replay_is_the_same_twice() -> None:
     assert [a["output_fields"]["evt.res"] for a in alerts] == ["SUCCESS", "EACCES"]
     text, _ = tercel("replay", "-", stdin=lines)
     assert "Warning Read of a sensitive file (file=/etc/shadow" in text
+
+
+def test_a_replay_writes_alerts_as_the_configuration_wants_them() -> None:
+    options = [f"-ojson_include_{name}_property={value}" for name, value in (("message", True), ("tags", False))]
+    out, _ = tercel("replay", "--json", *options, "-", stdin=json.dumps(CAT) + "\n")
+    alert = json.loads(out)
+    assert alert["message"].startswith("Read of a sensitive file (file=/etc/shadow")
+    assert "tags" not in alert
 
 
 @pytest.mark.parametrize("verb", [["replay", "-"], ["test", "rules/cases"], ["show", RULE], ["explain", RULE, "-"]])
@@ -133,6 +142,11 @@ def test_the_cases_of_the_kubernetes_rules_and_a_replay_of_an_audit_log() -> Non
     alerts = [json.loads(line) for line in out.splitlines()]
     assert {a["source"] for a in alerts} == {"k8s_audit"}
     assert alerts[0]["time"] == "2026-01-02T03:04:05.123456000Z"
+
+
+def test_a_report_that_cannot_be_written_is_told() -> None:
+    _, said = tercel("test", "--junit", "/nowhere/report.xml", ROOT / "rules/cases", status=1)
+    assert said == "error: /nowhere/report.xml: No such file or directory\n"
 
 
 def test_a_case_that_fails(tmp_path: Path) -> None:
