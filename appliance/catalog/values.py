@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from types import MappingProxyType
 
 from appliance.catalog import audit
@@ -29,6 +28,7 @@ from appliance.catalog.params import (
 )
 from appliance.model.alert import FieldValue
 from appliance.model.event import NO_PROCESS, NO_USAGE, Event, Fd, Labels, Mount, ParamValue, Pod, Process, Usage
+from appliance.model.moment import clock_time, date_time, iso_time
 
 _MAX_ANCESTORS = 256  # a chain longer than this is a loop that state failed to break
 
@@ -259,24 +259,6 @@ def capabilities(bits: int | None) -> str | None:
     if bits is None:
         return None
     return " ".join(f"CAP_{name}" for i, name in enumerate(_CAPABILITIES) if bits >> i & 1)
-
-
-def iso_time(ts_ns: int) -> str:
-    """UTC with nanoseconds: `2026-11-23T20:12:44.000000001+0000`."""
-    seconds, rest = divmod(ts_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}+0000"
-
-
-def clock_time(ts_ns: int) -> str:
-    """The local time of day with nanoseconds: `20:12:44.000000001`."""
-    seconds, rest = divmod(ts_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds):%H:%M:%S}.{rest:09}"
-
-
-def date_time(ts_ns: int) -> str:
-    """The local date and time with nanoseconds: `2026-11-23 20:12:44.000000001`."""
-    seconds, rest = divmod(ts_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}.{rest:09}"
 
 
 _SHELLS = frozenset({"bash", "csh", "dash", "fish", "ksh", "sh", "tcsh", "zsh"})

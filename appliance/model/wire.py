@@ -9,10 +9,10 @@ The keys are those of Falco's JSON output (falco.org, "Formatting Alerts"); `sch
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, replace
 
 from appliance.model.alert import Alert, FieldValue, Priority
+from appliance.model.moment import clock_time, iso_time
 from appliance.model.text import json_printable, json_safe, printable
 
 CUT_MARK = "...[cut]"
@@ -79,18 +79,8 @@ def line(alert: Alert, options: Format) -> str:
 
 def heading(alert: Alert, iso: bool) -> str:
     """What stands before the text: `12:34:56.000000000: Warning` in local time; `iso` gives date and time in UTC."""
-    if iso:
-        moment = iso_time(alert.ts_ns) + "+0000"
-    else:
-        seconds, nanos = divmod(alert.ts_ns, 1_000_000_000)
-        moment = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{nanos:09d}"
+    moment = iso_time(alert.ts_ns) + "+0000" if iso else clock_time(alert.ts_ns)
     return f"{moment}: {alert.priority.label}"
-
-
-def iso_time(ts_ns: int) -> str:
-    """Nanoseconds since the epoch as `2024-01-01T00:00:00.000000000`, UTC, without a zone."""
-    seconds, nanos = divmod(ts_ns, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanos:09d}"
 
 
 def shortened(alert: Alert, limit: int) -> Alert:

@@ -5,11 +5,15 @@ Comes in: an `Alert`. Goes out: the alert, somewhere. Never: silence about one t
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from appliance.model.alert import Alert
+
+log = logging.getLogger(__name__)
 
 QUEUE_FULL = "queue full"
 AT_END = "not delivered when the appliance ended"
@@ -47,6 +51,33 @@ class SinkStats:
     acknowledged: int = 0
     trouble: str = ""
     spool: Depth | None = None
+
+
+class Losses:
+    """Alerts that were lost before one sink: reason -> how many. Not for several threads at once: its owner holds a
+    lock."""
+
+    def __init__(self, sink: str) -> None:
+        self._sink = sink
+        self._counts: Counter[str] = Counter()
+        self._told = 0
+
+    def add(self, reason: str, count: int) -> None:
+        """Count a loss, and log it at the first and whenever their number has doubled."""
+        self._counts[reason] += count
+        if self.total >= 2 * self._told or not self._told:
+            self._told = self.total
+            log.warning("%s: alerts were lost: %d so far; the latest: %s", self._sink, self.total, reason)
+
+    @property
+    def total(self) -> int:
+        """How many in all."""
+        return self._counts.total()
+
+    @property
+    def reasons(self) -> Mapping[str, int]:
+        """A copy, by reason."""
+        return dict(self._counts)
 
 
 class Sink(ABC):

@@ -19,7 +19,7 @@ from appliance.config.settings import Outputs
 from appliance.model.alert import Alert, Priority
 from appliance.model.diagnostic import DeliveryError
 from appliance.model.wire import shortened
-from appliance.sinks.base import AT_END, QUEUE_FULL, Sink, SinkStats
+from appliance.sinks.base import AT_END, QUEUE_FULL, Losses, Sink, SinkStats
 from appliance.sinks.flood import Flood
 from appliance.sinks.queue import AlertQueue, Entry
 
@@ -266,8 +266,7 @@ class _Worker:
         self._abandoned = False  # its time is up
         self._in_hand = 0  # how many
         self._submitted = self._delivered = 0
-        self._lost: Counter[str] = Counter()
-        self._told = 0
+        self._lost = Losses(sink.name)
         self._trouble = ""
         self._thread = threading.Thread(target=self._run, name=sink.name, daemon=True)
 
@@ -278,10 +277,10 @@ class _Worker:
         with self._wake:
             self._submitted += 1
             if self._finishing:
-                self._lose(AT_END, 1)
+                self._lost.add(AT_END, 1)
                 return
             if self._queue.put(Entry(self._submitted, alert)) is not None:
-                self._lose(QUEUE_FULL, 1)
+                self._lost.add(QUEUE_FULL, 1)
             self._wake.notify()
 
     def reopen(self) -> None:
@@ -299,7 +298,7 @@ class _Worker:
             left = self._queue.clear() + self._in_hand
             self._in_hand = 0
             if left:
-                self._lose(AT_END, left)
+                self._lost.add(AT_END, left)
         if self._thread.is_alive():
             self._sink.abandon()
         return self.stats()
@@ -309,22 +308,14 @@ class _Worker:
             return SinkStats(
                 self.name,
                 self._delivered,
-                self._lost.total(),
-                dict(self._lost),
+                self._lost.total,
+                self._lost.reasons,
                 waiting=len(self._queue) + self._in_hand,
                 where=self._sink.describe(),
                 stuck_s=time.monotonic() - self._since if self._in_hand else 0.0,
                 submitted=self._submitted,
                 trouble=self._trouble,
             )
-
-    def _lose(self, reason: str, count: int) -> None:
-        """Count a loss, and tell of it at the first and whenever their number has doubled. The lock is held."""
-        self._lost[reason] += count
-        total = self._lost.total()
-        if total >= 2 * self._told or not self._told:
-            self._told = total
-            log.warning("%s: alerts were lost: %d so far; the latest: %s", self._sink.name, total, reason)
 
     def _next(self) -> list[Entry]:
         """The next alerts, of one lane, as many as the sink takes at once; none at the end."""
@@ -364,7 +355,7 @@ class _Worker:
             elif reason is _LATER:
                 self._queue.put_back(entries)
             else:
-                self._lose(reason, len(entries))
+                self._lost.add(reason, len(entries))
 
     def _deliver(self, alerts: list[Alert], tries: int = ATTEMPTS) -> str | None:
         """Why they were lost, `_LATER` where an express alert goes first, or None."""

@@ -27,8 +27,9 @@ from urllib.parse import urlsplit
 from appliance.config.settings import SyslogOutput
 from appliance.model.alert import Alert, FieldValue
 from appliance.model.diagnostic import DeliveryError
+from appliance.model.moment import iso_time
 from appliance.model.text import printable
-from appliance.model.wire import Format, iso_time, line, shortened
+from appliance.model.wire import Format, line, shortened
 from appliance.sinks.base import Sink
 from appliance.sinks.syslog import FACILITIES
 

@@ -24,7 +24,6 @@ import logging
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -32,9 +31,10 @@ from pathlib import Path
 
 from appliance.model.alert import Alert, Priority
 from appliance.model.diagnostic import ConfigError, DeliveryError, Diagnostic
+from appliance.model.moment import iso_time
 from appliance.model.text import json_printable, printable
-from appliance.model.wire import Format, iso_time, pack, to_json, unpack
-from appliance.sinks.base import AT_END, QUEUE_FULL, Depth, Sink, SinkStats
+from appliance.model.wire import Format, pack, to_json, unpack
+from appliance.sinks.base import AT_END, QUEUE_FULL, Depth, Losses, Sink, SinkStats
 from appliance.sinks.disk import Disk, refuse_unsafe
 from appliance.sinks.queue import LANES, AlertQueue, Entry
 from appliance.sinks.segments import Account, CursorFile, Place, Record, Segment, Segments
@@ -130,8 +130,7 @@ class Spool:
         self._account = Account()
         self._before = Account()  # the account when this run began
         self._submitted = self._delivered = self._dead = self._carried = self._acknowledged = 0
-        self._lost: Counter[str] = Counter()
-        self._told = 0
+        self._lost = Losses(sink.name)
         self._dirty = False
         self._opened = False
         self._broken = ""  # what the disk said, while it refuses
@@ -235,9 +234,9 @@ class Spool:
             return SinkStats(
                 self.name,
                 self._delivered,
-                self._lost.total(),
-                dict(self._lost),
-                waiting=submitted - self._delivered - self._dead - self._lost.total(),
+                self._lost.total,
+                self._lost.reasons,
+                waiting=submitted - self._delivered - self._dead - self._lost.total,
                 where=self._sink.describe(),
                 stuck_s=time.monotonic() - self._in_hand_since if stuck else 0.0,
                 submitted=submitted,
@@ -282,12 +281,8 @@ class Spool:
         return sum(item.loose for hand in self._hands for item in hand)
 
     def _lose(self, reason: str, count: int) -> None:
-        self._lost[reason] += count
+        self._lost.add(reason, count)
         self._dirty = True
-        total = self._lost.total()
-        if total >= 2 * self._told or not self._told:
-            self._told = total
-            log.warning("%s: alerts were lost: %d so far; the latest: %s", self._sink.name, total, reason)
 
     def _shed(self, entry: Entry | None, reason: str = QUEUE_FULL) -> None:
         """Account for what there was no room for."""
@@ -306,7 +301,7 @@ class Spool:
         account.seq = max(self._seq, account.seq)
         account.delivered = before.delivered + self._delivered
         account.dead = before.dead + self._dead
-        account.dropped = before.dropped + self._lost.total()
+        account.dropped = before.dropped + self._lost.total
         account.meter_ms = self._meter_ms()
         return account
 
@@ -389,7 +384,7 @@ class Spool:
         return None if due == float("inf") else max(0.0, due - now)
 
     def _waiting(self) -> int:
-        return self._carried + self._submitted - self._delivered - self._dead - self._lost.total()
+        return self._carried + self._submitted - self._delivered - self._dead - self._lost.total
 
     def _open(self) -> None:
         """Learn what is on the disk, and put what came meanwhile behind it."""

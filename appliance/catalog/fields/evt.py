@@ -7,7 +7,7 @@ T, A = FieldType, ArgKind
 ROWS = (
     Field("evt.num", T.UINT, "number of the event since the daemon started", "e.num"),
     Field("evt.time", T.TEXT, "local time of day with nanoseconds", "clock_time(e.ts_ns)"),
-    Field("evt.time.iso8601", T.TEXT, "time in UTC with nanoseconds, ISO 8601", "iso_time(e.ts_ns)"),
+    Field("evt.time.iso8601", T.TEXT, "time in UTC with nanoseconds, ISO 8601", "iso_time(e.ts_ns) + '+0000'"),
     Field("evt.time.s", T.TEXT, "local time of day, seconds", "clock_time(e.ts_ns)[:8]"),
     Field("evt.datetime", T.TEXT, "local date and time with nanoseconds", "date_time(e.ts_ns)"),
     Field("evt.datetime.s", T.TEXT, "local date and time, seconds", "date_time(e.ts_ns)[:19]"),
