@@ -439,15 +439,18 @@ def _shown(url: str) -> str:
     return "(not shown)" if isinstance(url, Secret) else re.sub(r"//[^/]*@", "//...@", url.partition("?")[0])
 
 
+def _leads_somewhere(text: str, *schemes: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in schemes and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+
+
 def _syslog(syslog: SyslogOutput, document: Document) -> Iterator[Diagnostic]:
     if not syslog.enabled or not syslog.url:
         return
-    try:
-        url = urlsplit(syslog.url)
-        good = url.scheme in ("udp", "tcp", "tls") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        good = False
-    if not good:
+    if not _leads_somewhere(syslog.url, "udp", "tcp", "tls"):
         yield document.diagnose(
             "wrong-value", f"`syslog_output.url` is `{_shown(syslog.url)}`, expected a udp, tcp or tls URL",
             ("syslog_output", "url"), "for example `tls://logs.example.org:6514`",
@@ -467,12 +470,7 @@ def _inconsistencies(config: Config, document: Document) -> Iterator[Diagnostic]
         yield document.diagnose("wrong-value", str(error), ("plugins" if config.plugins else "load_plugins",), None)
     http, program = config.http_output, config.program_output
     if http.enabled:
-        try:
-            url = urlsplit(http.url)
-            good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-        except ValueError:
-            good = False
-        if not good:
+        if not _leads_somewhere(http.url, "http", "https"):
             yield document.diagnose(
                 "wrong-value", f"`http_output.url` is `{_shown(http.url)}`, expected an http or https URL",
                 ("http_output", "url"), "for example `http://127.0.0.1:2801/`",

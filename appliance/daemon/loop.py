@@ -126,7 +126,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The account of a run. `difference` is produced - judged - lost - undecodable: zero, or a bug."""
+    """The account of a run. `difference` is zero, or a bug."""
 
     counts: Counts
     books: Books
@@ -141,14 +141,7 @@ class Summary:
     @property
     def difference(self) -> int:
         """What neither was judged nor is known to be lost."""
-        return (
-            self.books.produced
-            + self.books.busy
-            - self.counts.judged
-            - self.books.filtered
-            - self.books.lost
-            - self.undecodable
-        )
+        return _unaccounted(self.books, self.counts, self.undecodable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +171,12 @@ class Glance:
     @property
     def in_flight(self) -> int:
         """Records made and neither judged nor lost yet. Some are younger than the ring's end was when it was read."""
-        return (
-            self.books.produced
-            + self.books.busy
-            - self.counts.judged
-            - self.books.filtered
-            - self.books.lost
-            - self.undecodable
-        )
+        return _unaccounted(self.books, self.counts, self.undecodable)
+
+
+def _unaccounted(books: Books, counts: Counts, undecodable: int) -> int:
+    """`produced + busy = judged + filtered + lost + undecodable`, but for so many."""
+    return books.produced + books.busy - counts.judged - books.filtered - books.lost - undecodable
 
 
 class Loop:

@@ -20,7 +20,7 @@ from typing import Any
 from appliance import __version__
 from appliance.config.settings import Config, Metrics, Webserver
 from appliance.daemon.assemble import Appliance
-from appliance.daemon.control import ControlError, ControlServer, diagnostic_to_json
+from appliance.daemon.control import ControlError, ControlServer
 from appliance.daemon.cost import CostMeter
 from appliance.daemon.generation import Generation, build_generation, files_of
 from appliance.daemon.guard import Guard, Watched
@@ -30,7 +30,7 @@ from appliance.daemon.metrics import OPENMETRICS, PROMETHEUS, SNAPSHOT_RULE, Hoo
 from appliance.daemon.recorder import Recorded, Recorder
 from appliance.daemon.reload import Reloader, Verdict, settle
 from appliance.daemon.snapshots import Snapshots
-from appliance.daemon.status import StatusReader, to_json, versions
+from appliance.daemon.status import StatusReader, to_json, verdict_to_json, versions
 from appliance.daemon.systemd import Notifier
 from appliance.daemon.watch import Watcher
 from appliance.daemon.web import JSON, WebError, WebServer, error_text
@@ -376,14 +376,7 @@ class Service:
         self.reloader.ask("tercel reload", answer)
         if not done.wait(_RELOAD_S):
             return {"error": f"no verdict within {_RELOAD_S:.0f} s; see the log"}
-        verdict = verdicts[0]
-        return {
-            "accepted": verdict.accepted,
-            "generation": verdict.number,
-            "changes": list(verdict.changes),
-            "seconds": verdict.seconds,
-            "diagnostics": [diagnostic_to_json(d) for d in verdict.diagnostics],
-        }
+        return verdict_to_json(verdicts[0])
 
     def _answer_status(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return to_json(self.status.read())

@@ -25,7 +25,7 @@ from appliance.daemon.audit import AuditStats
 from appliance.daemon.control import diagnostic_to_json
 from appliance.daemon.generation import Generation, one_digest
 from appliance.daemon.loop import Glance
-from appliance.daemon.reload import Reloader
+from appliance.daemon.reload import Reloader, Verdict
 from appliance.kernel.layout import HEAD_SIZE
 from appliance.kernel.program import Hooks
 from appliance.lang.reader import ENGINE_VERSION
@@ -131,7 +131,7 @@ class StatusReader:
             hooks=self._appliance.source.describe(),
             generation=reloader.current,
             reloads=(reloader.accepted, reloader.refused),
-            last_reload=last_reload(reloader),
+            last_reload=None if reloader.last is None else verdict_to_json(reloader.last),
             glance=glances[0] if glances else None,
             sinks=tuple(self._appliance.dispatcher.stats()),
             rss_bytes=rss_bytes(),
@@ -142,11 +142,8 @@ class StatusReader:
         )
 
 
-def last_reload(reloader: Reloader) -> dict[str, Any] | None:
-    """The latest verdict as JSON; None before one."""
-    verdict = reloader.last
-    if verdict is None:
-        return None
+def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    """What came of a reload, for who asked for it and for who asks later."""
     return {
         "accepted": verdict.accepted,
         "generation": verdict.number,

@@ -887,20 +887,22 @@ class State:
         try:
             return self._cgroups[path]
         except KeyError:
-            if len(self._cgroups) >= self._max_containers:
-                for old in tuple(islice(self._cgroups, self._max_containers // 2)):
-                    del self._cgroups[old]
+            self._halve(self._cgroups)
             found = self._cgroups[path] = container_of(path)
             return found
 
     def _unit_of(self, path: str) -> Unit:
         found = self._units.get(path)
         if found is None:
-            if len(self._units) >= self._max_containers:
-                for old in tuple(islice(self._units, self._max_containers // 2)):
-                    del self._units[old]
+            self._halve(self._units)
             found = self._units[path] = unit_of(path)
         return found
+
+    def _halve(self, known: dict[str, InContainer | None] | dict[str, Unit]) -> None:
+        """Forget the older half of what was made out of paths, where there is no more room."""
+        if len(known) >= self._max_containers:
+            for old in tuple(islice(known, self._max_containers // 2)):
+                del known[old]
 
     def _place(self, found: InContainer) -> _Place:
         place = self._places.get(found.key)
