@@ -22,10 +22,9 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 
-from appliance import __version__
 from appliance.config.settings import Webserver
 from appliance.model.diagnostic import TercelError
-from appliance.sources.listening import BoundedHandler, BoundedServer, Listener
+from appliance.sources.listening import BoundedHandler, BoundedServer, CertificateError, Listener, tls_context
 
 log = logging.getLogger(__name__)
 
@@ -96,21 +95,15 @@ def read_token(name: str) -> str:
 
 
 def _tls(settings: Webserver) -> ssl.SSLContext | None:
-    if not settings.ssl_enabled:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(settings.ssl_certificate)
-    except (OSError, ssl.SSLError) as error:
-        raise WebError(f"{settings.ssl_certificate} is no certificate with its key: {error}") from error
-    return context
+        return tls_context(str(settings.ssl_certificate)) if settings.ssl_enabled else None
+    except CertificateError as error:
+        raise WebError(str(error)) from error
 
 
 def _bind(settings: Webserver, listening: socket.socket | None) -> _Server:
-    kind = _ServerV6 if ":" in settings.listen_address else _Server
     try:
-        return kind((settings.listen_address, settings.listen_port), _Handler, listening)
+        return _Server((settings.listen_address, settings.listen_port), _Handler, listening)
     except (OSError, OverflowError) as error:
         raise WebError(f"cannot listen on {settings.listen_address} port {settings.listen_port}: {error}") from error
 
@@ -123,14 +116,8 @@ class _Server(BoundedServer):
     token: str
 
 
-class _ServerV6(_Server):
-    address_family = socket.AF_INET6
-
-
 class _Handler(BoundedHandler):
     server: _Server
-    server_version = f"tercel/{__version__}"
-    sys_version = ""
     timeout = idle_s = request_s = _TIMEOUT_S
 
     def do_GET(self) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from appliance.model.event import Account, Container
+from appliance.sources.bounded import read_up_to
 from appliance.sources.patience import Patience
 
 _SIZE_MAX = 1024 * 1024
@@ -98,7 +99,7 @@ def _refreshed(known: _File, root: Path, file: str, now: int) -> _File:
             return known._replace(looked_ns=now)
         if stamp == known.stamp:
             return known._replace(looked_ns=now)
-        return _File(_parse(_read(fd), file), stamp, now)
+        return _File(_parse(read_up_to(fd, _SIZE_MAX), file), stamp, now)
     except OSError:
         return known._replace(looked_ns=now)
     finally:
@@ -122,14 +123,6 @@ def _open_inside(root: Path, parts: tuple[str, ...]) -> int:
         return os.open(parts[-1], flags, dir_fd=folder)
     finally:
         os.close(folder)
-
-
-def _read(fd: int) -> bytes:
-    parts, left = [], _SIZE_MAX
-    while left > 0 and (part := os.read(fd, left)):
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
 
 
 def _parse(data: bytes, file: str) -> dict[int, Account]:

@@ -10,6 +10,8 @@ import os
 import stat
 from collections.abc import Callable
 
+from appliance.sources.bounded import read_below
+
 _AGAIN_NS = 1_000_000_000  # a network namespace's tables are read again after this long
 _NAMESPACES_MAX = 64
 _TABLE_MAX = 4 * 1024 * 1024  # bytes of one table that are read
@@ -88,19 +90,9 @@ class Descriptors:
 def _read(folder: int, name: str) -> list[str]:
     """The lines of a table without its head; a line that was cut is left out."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+        return os.fsdecode(read_below(folder, name, _TABLE_MAX)).split("\n")[1:-1]
     except OSError:
         return []
-    try:
-        parts, left = [], _TABLE_MAX
-        while left > 0 and (part := os.read(fd, min(left, 65_536))):
-            parts.append(part)
-            left -= len(part)
-    except OSError:
-        return []
-    finally:
-        os.close(fd)
-    return os.fsdecode(b"".join(parts)).split("\n")[1:-1]
 
 
 def _internet(lines: list[str], kind: tuple[int, int, int], sockets: _Sockets) -> None:

@@ -15,11 +15,39 @@ import threading
 import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+from appliance import __version__
+from appliance.model.diagnostic import TercelError
 
 log = logging.getLogger(__name__)
 
 _HEAD_BYTES = 32 << 10  # request line and header lines together
+
+
+class CertificateError(TercelError):
+    """A file holds no certificate with its key, or none of an authority."""
+
+
+def tls_context(certificate: str, client_ca: str | None = None) -> ssl.SSLContext:
+    """For a server with this certificate, a PEM file with its key. Raises `CertificateError`.
+
+    `client_ca`: a PEM file of authorities; a client then has to show a certificate that one of them has signed.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise CertificateError(f"{certificate} is no certificate with its key: {error}") from error
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(cadata=Path(client_ca).read_text("ascii"))
+        except (OSError, UnicodeDecodeError, ssl.SSLError) as error:
+            raise CertificateError(f"{client_ca} has no certificates of authorities: {error}") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 class BoundedServer(ThreadingHTTPServer):
@@ -37,6 +65,7 @@ class BoundedServer(ThreadingHTTPServer):
         self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], listening: socket.socket | None = None
     ) -> None:
         """Bind and listen; or go on with a socket that listens already, which is ours from now on. Raises OSError."""
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         if listening is None:
             super().__init__(address, handler)
             return
@@ -157,6 +186,8 @@ class _Reader(io.RawIOBase):
 class BoundedHandler(BaseHTTPRequestHandler):
     """Waits `idle_s` for a request to begin and `request_s` for the rest of it, however slowly its bytes come."""
 
+    server_version = f"tercel/{__version__}"
+    sys_version = ""
     idle_s: float
     request_s: float
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from appliance.catalog.events import EVENTS
 from appliance.catalog.params import EXE_FLAGS
 from appliance.model.event import EventType, ParamValue, RawEvent, Usage
+from appliance.sources.bounded import read_below
 from appliance.sources.descriptors import Descriptors
 from appliance.sources.patience import Patience
 
@@ -62,7 +63,7 @@ class Procfs:
     def _process(self, pid: int, patience: Patience | None) -> RawEvent | None:
         for _ in range(_TRIES):
             try:
-                folder = os.open(f"{self._root}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                folder = self._open(pid)
             except OSError:
                 return None
             try:  # the descriptor names the process for good: a pid used again is not seen through it
@@ -75,10 +76,13 @@ class Procfs:
                 os.close(folder)
         return None
 
+    def _open(self, pid: int) -> int:
+        return os.open(f"{self._root}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
     def usage(self, pid: int, start_ns: int) -> Usage | None:
         """The threads and descriptors that the process of this start has now; None where it has ended."""
         try:
-            folder = os.open(f"{self._root}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder = self._open(pid)
         except OSError:
             return None
         try:
@@ -314,15 +318,7 @@ def _id(text: str) -> int:
 
 
 def _read(folder: int, name: str, limit: int = _TEXT_MAX) -> bytes:
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        parts = []
-        while limit > 0 and (part := os.read(fd, limit)):
-            parts.append(part)
-            limit -= len(part)
-        return b"".join(parts)
-    finally:
-        os.close(fd)
+    return read_below(folder, name, limit)
 
 
 def _link(folder: int, name: str) -> str | None:

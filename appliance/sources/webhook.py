@@ -12,20 +12,17 @@ daemon whose time belongs to the kernel's ring.
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
-from appliance import __version__
 from appliance.model.diagnostic import KernelError
 from appliance.sources.k8saudit import AuditError, Batch, read_body
-from appliance.sources.listening import BoundedHandler, BoundedServer, Listener
+from appliance.sources.listening import BoundedHandler, BoundedServer, CertificateError, Listener, tls_context
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +71,8 @@ class Webhook(Listener):
         """
         self._certificates = certificate, client_ca
         context = self.read_certificates()
-        kind = _ServerV6 if ":" in host else _Server
         try:
-            self._server = kind((host, port), _Handler)
+            self._server = _Server((host, port), _Handler)
         except (OSError, OverflowError) as error:
             raise WebhookError(f"the audit webhook cannot listen on {host} port {port}: {error}") from error
         self._server.tls = context
@@ -98,27 +94,14 @@ class Webhook(Listener):
     def read_certificates(self) -> ssl.SSLContext | None:
         """What its files hold now, for `use`; None without TLS. Raises `WebhookError`."""
         certificate, client_ca = self._certificates
-        return None if certificate is None else _tls(certificate, client_ca)
+        try:
+            return None if certificate is None else tls_context(certificate, client_ca)
+        except CertificateError as error:
+            raise WebhookError(str(error)) from error
 
     def use(self, context: ssl.SSLContext | None) -> None:
         """Meet the clients that come from now on with these certificates."""
         self._server.tls = context
-
-
-def _tls(certificate: str, client_ca: str | None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate)
-    except (OSError, ssl.SSLError) as error:
-        raise WebhookError(f"{certificate} is no certificate with its key: {error}") from error
-    if client_ca is not None:
-        try:
-            context.load_verify_locations(cadata=Path(client_ca).read_text("ascii"))
-        except (OSError, UnicodeDecodeError, ssl.SSLError) as error:
-            raise WebhookError(f"{client_ca} has no certificates of authorities: {error}") from error
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 class _Budget:
@@ -174,14 +157,8 @@ class _Server(BoundedServer):
         super().__init__(*args)
 
 
-class _ServerV6(_Server):
-    address_family = socket.AF_INET6
-
-
 class _Handler(BoundedHandler):
     server: _Server
-    server_version = f"tercel/{__version__}"
-    sys_version = ""
     protocol_version = "HTTP/1.1"  # connections are kept
     timeout = request_s = _BODY_S
     idle_s = _IDLE_S
