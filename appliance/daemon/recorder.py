@@ -45,7 +45,8 @@ class Recorder:
     """Keeps the latest events, and writes them where a rule asks for it. All but `end` on the loop's thread."""
 
     def __init__(self, settings: Capture, *, hostname: str, done: Callable[[Recorded], None]) -> None:
-        """`done` is called from the writer's thread when a recording has ended."""
+        """`done` is called when a recording has ended, from its writer's thread; from the loop's where that cannot be
+        had."""
         self.settings = settings
         self._hostname = hostname
         self._done = done
@@ -81,7 +82,11 @@ class Recorder:
             facts = {"hostname": self._hostname, "rule": rule.name, "event": event.num, "sha256": {
                 str(file): digest for file, digest in digests.items()
             }}  # fmt: skip
-            self._writer = _Writer(path, rule.name, facts, self.settings, self._done)
+            try:
+                self._writer = _Writer(path, rule.name, facts, self.settings, self._done)
+            except RuntimeError:
+                self._done(Recorded(path, rule.name, 0, error="no thread to be had"))
+                return
             for before in self._recent:
                 self._writer.put(before)
 
@@ -110,6 +115,7 @@ class _Writer:
         settings: Capture,
         done: Callable[[Recorded], None],
     ) -> None:
+        """Raises RuntimeError where the machine has no thread to give."""
         self._path = path
         self._rule = rule
         self._facts = facts

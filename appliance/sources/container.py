@@ -14,6 +14,7 @@ hangs must not hold up the answers about root's containers.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -219,8 +220,10 @@ class ContainerSource:
                         self._users = running
                         continue
                     thread = threading.Thread(target=self._listen, args=(engine,), name=engine.runtime, daemon=True)
-                    self._users = {**running, engine: thread}
-                    thread.start()
+                    with contextlib.suppress(RuntimeError):  # no thread to be had: the next look finds it again
+                        thread.start()
+                        running[engine] = thread
+                    self._users = running
             self._stopping.wait(self._pause_s)
 
     def _listen(self, engine: Engine) -> None:
@@ -242,7 +245,10 @@ class ContainerSource:
                 self._listening[engine] = listening
             if self._stopping.is_set():
                 return
-            learner.start()
+            try:
+                learner.start()
+            except RuntimeError as error:
+                raise OSError(errno.EAGAIN, "no thread to be had") from error
             for container in listening.news():
                 if not container.full_id or self._stopping.is_set():
                     continue

@@ -130,8 +130,8 @@ class Digests:
                     return event, None
                 self._wanted.add(key)
                 self._jobs.append(_Job(key, process.pid, process.ppid, process.exepath, process.exe_magic or 0))
-                self._employ()
                 self._lock.notify()
+            self._employ()
         return event, key
 
     def is_known(self, key: Key) -> bool:
@@ -160,8 +160,9 @@ class Digests:
         hanging = sum(since < late for since in self._busy.values())
         if len(self._threads) <= hanging and len(self._threads) < _THREADS_MAX:
             thread = threading.Thread(target=self._work, name="digests", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            with contextlib.suppress(RuntimeError):  # no thread to be had: the next event asks again
+                thread.start()
+                self._threads.append(thread)
 
     def _work(self) -> None:
         me = threading.current_thread()

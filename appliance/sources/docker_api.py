@@ -184,7 +184,11 @@ class DockerEvents:
         self._connection = engine.connect(timeout_s)
         filters = json.dumps({"type": ["container"]})
         path = f"/events?{urlencode({'filters': filters})}"
-        self._connection.request("GET", path, headers={"Host": "localhost"})
+        try:
+            self._connection.request("GET", path, headers={"Host": "localhost"})
+        except BaseException:
+            self._connection.close()
+            raise
         sock = self._connection.sock
         assert sock is not None  # noqa: S101  (`request` has connected)
         self._sock: socket.socket = sock

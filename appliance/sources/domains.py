@@ -80,8 +80,13 @@ class Domains:
             self._known = {name: self._known.get(name) or _Name() for name in wanted[:_NAMES_MAX]}
             self._publish()
             if self._known and self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="domains", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="domains", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    log.error("no thread to be had: names of rules are looked up after the next reload")
+                else:
+                    self._thread = thread
             self._lock.notify_all()
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 _SLICES = 10  # a machine that stood still costs one of them
 _TELL_S = 60.0
+_SILENT = "a file system does not answer"
 
 
 class _Job:
@@ -38,7 +39,8 @@ class _Job:
 
 
 class Patience:
-    """Asks, and waits `patience_s` at most. While `most` questions are without an answer no other is asked.
+    """Asks, and waits `patience_s` at most. While `most` questions are without an answer no other is asked, nor is one
+    while the machine has no thread to give.
 
     Any thread may ask. `unanswered` counts the questions that had no answer in time, those not asked among them.
     """
@@ -57,9 +59,10 @@ class Patience:
         raises is raised here."""
         job = _Job(question)
         with self._lock:
-            jobs = None if self._open >= self._most else self._idle.pop() if self._idle else self._hire()
+            full = self._open >= self._most
+            jobs = None if full else self._idle.pop() if self._idle else self._hire()
         if jobs is None:
-            self._tell(about)
+            self._tell(about, _SILENT if full else "there is no thread to ask a file system")
             return otherwise
         jobs.put(job)
         for _ in range(_SLICES):
@@ -78,9 +81,12 @@ class Patience:
             raise job.error
         return cast(T, job.answer)
 
-    def _hire(self) -> SimpleQueue[_Job]:
+    def _hire(self) -> SimpleQueue[_Job] | None:
         jobs: SimpleQueue[_Job] = SimpleQueue()
-        threading.Thread(target=self._serve, args=(jobs,), name="patience", daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, args=(jobs,), name="patience", daemon=True).start()
+        except RuntimeError:  # a fork bomb, say, has them all
+            return None
         return jobs
 
     def _serve(self, jobs: SimpleQueue[_Job]) -> None:
@@ -97,11 +103,11 @@ class Patience:
                     return
             job.answered.release()
 
-    def _tell(self, about: str) -> None:
+    def _tell(self, about: str, why: str = _SILENT) -> None:
         with self._lock:
             self.unanswered += 1
             now = time.monotonic()
             if now - self._told_s < _TELL_S:
                 return
             self._told_s = now
-        log.warning("a file system does not answer, facts are absent: %s", about)
+        log.warning("%s, facts are absent: %s", why, about)

@@ -22,6 +22,7 @@ from appliance.model.rule import Rule
 from appliance.sources.replay import read_events, read_head
 from tests.support.daemon import COMMAND, Daemon
 from tests.support.receivers import wait_until
+from tests.support.threads import no_threads
 
 RULES = """
 - rule: Marked program
@@ -64,6 +65,19 @@ def recorder(tmp_path: Path, done: list[Recorded], **settings: object) -> Record
 def numbers(path: Path) -> list[int]:
     with path.open() as file:
         return [e.num for e in read_events(file, "f")]
+
+
+def test_a_recording_for_which_there_is_no_thread(tmp_path: Path, done: list[Recorded]) -> None:
+    made = recorder(tmp_path, done)
+    with no_threads():
+        made.saw(event(1))
+        made.fired(event(1), rule(), {})
+    assert [(r.rule, r.events, r.error) for r in done] == [("R", 0, "no thread to be had")]
+    assert made.end() is None, "nobody to wait for"
+    made.fired(event(2, at_s=1), rule(), {})
+    made.end()
+    wait_until(lambda: len(done) == 2, "the next one is written")
+    assert done[1].error == ""
 
 
 def test_what_was_before_and_what_comes_after(tmp_path: Path, done: list[Recorded]) -> None:

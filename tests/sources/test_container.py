@@ -22,6 +22,8 @@ from appliance.model.event import Container, EventType, Pod
 from appliance.sources.container import ContainerSource, container_event, user_engines
 from appliance.sources.docker_api import Engine, EngineError, ImageName, parse_image, read_answer, read_labels
 from tests.support.docker import DockerEngine
+from tests.support.receivers import wait_until
+from tests.support.threads import no_threads
 
 DIGEST = "sha256:" + "ab" * 32
 UNKNOWN = "0123456789ab" + "c" * 52
@@ -313,6 +315,34 @@ def test_an_engine_that_hangs_holds_up_its_users_answers_only(tmp_path: Path) ->
             source.ask(UNKNOWN, None)
             assert wait_for(source, lambda c: c.full_id == UNKNOWN, 30).missing == "no container engine answered"
             hanging.close()
+
+
+def test_engines_are_found_again_when_there_are_threads_again(tmp_path: Path) -> None:
+    """Neither who listens to root's engine nor who looks for users' gives up while the machine has no thread."""
+    looks: list[int] = []
+    roots, users = Engine("docker", tmp_path / "r"), Engine("podman", tmp_path / "u", os.getuid())
+
+    def discover() -> list[Engine]:
+        looks.append(1)
+        return [users]
+
+    with socket.socket(socket.AF_UNIX) as root, socket.socket(socket.AF_UNIX) as user:
+        source = ContainerSource([roots], discover=discover, timeout_s=60, pause_s=0.05)
+        source.start()  # nobody answers yet
+        try:
+            with no_threads():
+                for server, engine in ((root, roots), (user, users)):
+                    server.bind(os.fspath(engine.socket))
+                    server.listen()
+                    server.settimeout(60)
+                for _ in range(3):
+                    root.accept()[0].close()
+                seen = len(looks)
+                wait_until(lambda: len(looks) > seen + 2, "looks for users' engines go on")
+            root.accept()[0].close()
+            user.accept()[0].close()
+        finally:
+            source.close()
 
 
 def test_the_descriptor_is_quiet_when_there_is_nothing(tmp_path: Path) -> None:

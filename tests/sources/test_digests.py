@@ -20,6 +20,7 @@ from appliance.sources.digests import Digests, key_of
 from tests.support.capture import Capture
 from tests.support.docker import DockerEngine
 from tests.support.events import event, process
+from tests.support.threads import no_threads
 
 pytestmark = pytest.mark.kernel
 
@@ -89,6 +90,22 @@ def test_of_one_that_runs_and_whose_path_is_anothers_by_now(capture: Capture, di
         child.wait()
     assert digest(digests, running) == expected, "kept"
     assert digests.complete(event("open", process=process("x")))[1] is None, "of which no file is known"
+
+
+def test_of_one_that_runs_while_there_is_no_thread_to_read_it(
+    capture: Capture, digests: Digests, tmp_path: Path
+) -> None:
+    path = program(tmp_path / "sleeper", b"first")
+    child = subprocess.Popen([path, "600"])
+    try:
+        running = started(capture, child.pid)
+        with no_threads():
+            key = digests.complete(event("open", process=running))[1]
+            assert key is not None and not digests.is_known(key), "it waits, as long as the loop lets it"
+        assert digest(digests, running) == sha256(path), "the next event finds a thread for it"
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_of_one_in_memory_only(capture: Capture, digests: Digests, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from appliance.model.alert import Priority
 from appliance.sources.domains import Domains, resolve
 from tests.support.events import event, inet_fd
 from tests.support.receivers import wait_until
+from tests.support.threads import no_threads
 
 RULE = """
 - list: miners
@@ -47,6 +48,20 @@ class Time:
 
     def __call__(self) -> float:
         return self.now
+
+
+def test_a_machine_without_threads_looks_up_after_the_next_reload(caplog: pytest.LogCaptureFixture) -> None:
+    domains = Domains(Book(home="10.0.0.1"))
+    try:
+        with no_threads():
+            domains.watch({"home"})
+        assert [r.getMessage() for r in caplog.records] == [
+            "no thread to be had: names of rules are looked up after the next reload"
+        ]
+        domains.watch({"home"})
+        wait_until(lambda: domains.names == {"10.0.0.1": ("home",)}, "the name")
+    finally:
+        domains.close()
 
 
 def test_the_names_are_those_of_the_rules(tmp_path: Path) -> None:

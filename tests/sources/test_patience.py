@@ -19,6 +19,7 @@ from appliance.sources.accounts import HostAccounts
 from appliance.sources.patience import Patience
 from appliance.sources.procfs import Procfs
 from tests.support.receivers import wait_until
+from tests.support.threads import no_threads
 
 T = TypeVar("T")
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -59,6 +60,16 @@ def test_it_is_told_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert [patience.ask(lambda: 7, 0, f"process {n}") for n in range(3)] == [0, 0, 0]
     assert [r.getMessage() for r in caplog.records] == ["a file system does not answer, facts are absent: process 0"]
+
+
+def test_a_machine_without_threads_answers_nothing_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    patience = Patience(60)
+    with no_threads(), caplog.at_level(logging.WARNING):
+        assert (patience.ask(lambda: 7, 0, "process 1"), patience.unanswered) == (0, 1)
+    assert [r.getMessage() for r in caplog.records] == [
+        "there is no thread to ask a file system, facts are absent: process 1"
+    ]
+    assert patience.ask(lambda: 7, 0, "process 1") == 7, "and it goes on as before"
 
 
 # -- a file system that never answers
