@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -96,7 +97,10 @@ class Books:
 
 @dataclass(slots=True)
 class Program:
-    """A loaded program. `rings` are the ring buffer maps, the state ring's first: they can be mapped and polled."""
+    """A loaded program. `rings` are the ring buffer maps, the state ring's first: they can be mapped and polled.
+
+    Any thread may change what is heard; one waits for the other. What was closed hears nothing any more.
+    """
 
     spec: ProgramSpec
     rings: tuple[int, ...]
@@ -110,6 +114,7 @@ class Program:
     _asked: tuple[Collection[EventType], Collection[EventType], Extras] = ((), (), BARE)  # of `hear`'s latest call
     _cpus: int = 0
     _attached: bool = False
+    _changing: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
     def heard(self) -> frozenset[EventType]:
@@ -133,20 +138,22 @@ class Program:
 
     def attach(self) -> None:
         """Begin to hear. Raises `KernelError` where a hook cannot be had."""
-        for name, function in self.spec.attached.items():
-            try:
-                self._attach(name, function)
-            except OSError as error:
-                self.detach()
-                raise KernelError(f"cannot attach to the tracepoint `{name}`: {error}") from error
-        self._attached = True
-        self._open(self._heard)
+        with self._changing:
+            for name, function in self.spec.attached.items():
+                try:
+                    self._attach(name, function)
+                except OSError as error:
+                    self.detach()
+                    raise KernelError(f"cannot attach to the tracepoint `{name}`: {error}") from error
+            self._attached = True
+            self._open(self._heard)
 
     def prepare(self, types: Iterable[EventType]) -> None:
         """Hook what these events need, where that is not hooked: it takes a moment that `hear` then does not. What is
         heard stays as it is. Raises `KernelError`."""
-        if self._attached:
-            self._open(self.spec.heard(types))
+        with self._changing:
+            if self._attached:
+                self._open(self.spec.heard(types))
 
     def _open(self, slots: Iterable[int]) -> None:
         """Hook the functions that these calls are made by. Raises `KernelError`."""
@@ -190,6 +197,10 @@ class Program:
         a second; its calls are not told where nobody asks. Raises `KernelError`, and nothing has changed, where a
         function cannot be hooked.
         """
+        with self._changing:
+            self._hear(types, whole, extras)
+
+    def _hear(self, types: Iterable[EventType], whole: Collection[EventType], extras: Extras) -> None:
         types = frozenset(types)
         slots = self.spec.heard(types)
         if self._attached:
@@ -230,15 +241,17 @@ class Program:
 
     def repair(self) -> None:
         """Write all tables anew and attach what is attached no more. Raises `KernelError`, OSError."""
-        for name in [name for name, fd in self._links.items() if not fdinfo(fd)]:
-            del self._links[name]  # not closed: its number may be another's by now
-        for name, function in self.spec.attached.items():
-            if name not in self._links:
-                self._attach(name, function)
-        self._open(self._heard)
-        self._heard = frozenset()
-        types, whole, extras = self._asked
-        self.hear(types, whole=whole, extras=extras)
+        with self._changing:
+            if not self._attached:
+                return
+            for name in [name for name, fd in self._links.items() if not fdinfo(fd)]:
+                del self._links[name]  # not closed: its number may be another's by now
+            for name, function in self.spec.attached.items():
+                if name not in self._links:
+                    self._attach(name, function)
+            self._open(self._heard)
+            self._heard = frozenset()
+            self._hear(*self._asked)
 
     def costs(self) -> dict[str, tuple[int, int]]:
         """Runs and nanoseconds of each program that ran, as the kernel counts them while `kernel.bpf_stats_enabled` is
@@ -278,13 +291,14 @@ class Program:
 
     def detach(self) -> None:
         """Stop hearing. What is in the rings stays readable. Functions stay hooked until `close`, and are not heard."""
-        self._attached = False
-        for table, number in self._numbers(self._heard) if self._doors else ():
-            if table == "asked":
-                with contextlib.suppress(OSError):
-                    self._write(table, number, struct.pack("=I", 0))
-        for name in [name for name in self._links if name not in self._doors]:
-            self._let_go(name)
+        with self._changing:
+            self._attached = False
+            for table, number in self._numbers(self._heard) if self._doors else ():
+                if table == "asked":
+                    with contextlib.suppress(OSError):
+                        self._write(table, number, struct.pack("=I", 0))
+            for name in [name for name in self._links if name not in self._doors]:
+                self._let_go(name)
 
     def _let_go(self, name: str) -> None:
         self._inventory.release(f"the hook on `{name}`")
@@ -293,13 +307,14 @@ class Program:
 
     def close(self) -> None:
         """Detach, and give everything back to the kernel. A function takes it a fifth of a second."""
-        self._inventory.clear()
-        self.detach()
-        for name in list(self._links):
-            self._let_go(name)
-        _close((*self.rings, *self._programs.values(), *self._doors.values(), *self._maps.values()))
-        self._programs = self._maps = {}
-        self._doors = {}
+        with self._changing:
+            self._inventory.clear()
+            self.detach()
+            for name in list(self._links):
+                self._let_go(name)
+            _close((*self.rings, *self._programs.values(), *self._doors.values(), *self._maps.values()))
+            self._programs = self._maps = {}
+            self._doors = {}
 
 
 def _cell(handler: Handler, slot: int, group: int) -> tuple[str, int]:

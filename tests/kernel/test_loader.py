@@ -19,10 +19,13 @@ import pytest
 from appliance.kernel import bpfcall
 from appliance.kernel.arch import this_arch
 from appliance.kernel.btf import read_btf
+from appliance.kernel.doors import Door
+from appliance.kernel.inventory import Inventory
 from appliance.kernel.kept import Kept
-from appliance.kernel.loader import load
-from appliance.kernel.program import MOST_RINGS, Buffers, ProgramSpec, program_spec
+from appliance.kernel.loader import Program, load
+from appliance.kernel.program import MOST_RINGS, Buffers, Handler, ProgramSpec, program_spec
 from appliance.model.diagnostic import KernelError, NotSupportedError, VerifierError
+from appliance.model.event import EventType
 
 PAGE = 4096
 
@@ -140,3 +143,43 @@ def test_a_ring_for_each_group_of_processors(cpus: int, per_ring: int, rings: in
     assert sizes == (4 * PAGE, *[8 * PAGE] * rings)
     assert rings <= MOST_RINGS
     assert (cpus - 1) // buffers.per_ring(cpus) < rings
+
+
+def test_an_end_while_functions_are_hooked_leaves_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload hooks what new rules ask for on a thread of its own. This kernel refuses such hooks (test_vm.py has real
+    ones), so their descriptors are of nothing."""
+    at_it, go_on, made = threading.Event(), threading.Event(), list[int]()
+
+    def load_slowly(*_: object, **__: object) -> int:
+        at_it.set()
+        assert go_on.wait(60)
+        made.append(os.open("/dev/null", os.O_RDONLY))
+        return made[-1]
+
+    def attach(_: int) -> int:
+        made.append(os.open("/dev/null", os.O_RDONLY))
+        return made[-1]
+
+    monkeypatch.setattr(bpfcall, "load_program", load_slowly)
+    monkeypatch.setattr(bpfcall, "attach_traced", attach)
+    handler = Handler("on_acct", None, 0, EventType.ACCT)
+    spec = ProgramSpec("", {0: handler}, {}, (), doors={0: (Door("__x64_sys_acct", 1, 0),)})
+    program = Program(spec, (), {}, {}, Inventory(), _entries=(b"",))
+    program.attach()
+    hooking = threading.Thread(target=program.prepare, args=([EventType.ACCT],))
+    hooking.start()
+    assert at_it.wait(60)
+    ending = threading.Thread(target=program.close)
+    ending.start()
+    ending.join(0.2)  # where it does not wait, it is through by now
+    go_on.set()
+    for thread in (hooking, ending):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert len(made) == 2
+    for fd in made:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    program.prepare([EventType.ACCT])
+    program.repair()
+    assert len(made) == 2, "what was closed hooks nothing any more"
