@@ -60,22 +60,23 @@ class Appliance:
     state: State  # the loop's
     audit: Audit | None = None
 
-    def adopt(self, old: Generation, new: Generation) -> None:
+    def adopt(self, old: Generation, new: Generation, also: Callable[[], None] = lambda: None) -> None:
         """Swap generations at one point of the stream of events; returns when it is done. Not on the loop's thread.
 
-        The ruleset and the sinks that changed are swapped between two batches; the kernel's program stays as it is, and
-        hears from then on what the new rules ask for.
+        The ruleset and the sinks that changed are swapped between two batches, and then `also` is called there; the
+        kernel's program stays as it is, and hears from then on what the new rules ask for.
         Raises TimeoutError, or `DiagnosticsError` where the kernel refuses a hook, and then nothing was swapped.
         """
         types, extras = asked_for(new, self.canary), extras_of(new.ruleset.rules)
         self.source.prepare(types)
-        self.processes.environments = extras.environment
         if extras.environment and not extras_of(old.ruleset.rules).environment:
+            self.processes.environments = True
             self._learn_environments(old, extras)
         gone, sinks = sink_changes(old.config, new.config, self.stream)
 
         def swap() -> None:
             self.source.hear(types, extras)
+            self.processes.environments = extras.environment
             self.loop.adopt(new.ruleset)
             self.domains.watch(domains_of(new.ruleset.rules))
             self.loop.ledger.settings = new.config.syscall_event_drops
@@ -88,6 +89,7 @@ class Appliance:
                     outputs=config.outputs,
                     spool=spool_maker(config),
                 )
+            also()
 
         self.on_loop(swap)
         if old.config.log_level != new.config.log_level:

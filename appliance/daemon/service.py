@@ -183,7 +183,7 @@ class Service:
                 control = self._listening(new.config)
             if _serves_anew(old.config, new.config):
                 web = self._serving(new.config, old.config.webserver)
-            self._appliance.adopt(old, new)
+            self._appliance.adopt(old, new, lambda: self._record(old, new))
         except Exception as error:
             for made in (control, web):
                 if made is not None:
@@ -191,7 +191,6 @@ class Service:
             if isinstance(error, ControlError | WebError | WebhookError):
                 raise DiagnosticsError([_cannot_listen(error)]) from error
             raise
-        self._appliance.on_loop(lambda: self._record(old, new))
         renewed()
         self._follow(old.config, new.config, control, web)
 

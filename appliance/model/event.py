@@ -659,13 +659,13 @@ class Process:
     `start_ns` is since boot, as in `RawEvent`; `loginuid` is -1 when nobody logged in. Capabilities are bit sets.
     `stdio` are type and name of descriptor 0, then of 1 and of 2, in the words of `Fd`; empty where they are not known.
 
-    `env` are `NAME=value` as the program was given them, 4,096 bytes at most; None where no rule asks for them.
-    `started_ns` and `pidns_started_ns`, the starts of the process and of the first one in its pid namespace, are
-    nanoseconds since the epoch, like the times of the running file (`exe_ctime_ns`, `exe_mtime_ns`); `exe_flags` are
-    the bits of `catalog.params.EXE_FLAGS`; `exe_dev` is its device as stat(2) tells it, `exe_magic` what kind of file
-    system it lies on (statfs(2); 0 where that is not known), `exe_sha256` is there where a rule asks. `vmsize`,
-    `vmrss` and `vmswap` (KiB), page faults and `fdlimit` are as they were last told: when it was born, when it
-    started its program, when we were started, at calls about memory that are heard. `cgroup` is the path below its
+    `env` are `NAME=value` as the program was given them, 4,096 bytes at most; None where no rule asks for them, or they
+    could not be read. `started_ns` and `pidns_started_ns`, the starts of the process and of the first one in its pid
+    namespace, are nanoseconds since the epoch, like the times of the running file (`exe_ctime_ns`, `exe_mtime_ns`);
+    `exe_flags` are the bits of `catalog.params.EXE_FLAGS`; `exe_dev` is its device as stat(2) tells it, `exe_magic`
+    what kind of file system it lies on (statfs(2); 0 where that is not known), `exe_sha256` is there where a rule asks.
+    `vmsize`, `vmrss` and `vmswap` (KiB), page faults and `fdlimit` are as they were last told: when it was born, when
+    it started its program, when we were started, at calls about memory that are heard. `cgroup` is the path below its
     hierarchy; `unit`, `user_unit` and `slice` are what systemd calls it.
     """
 

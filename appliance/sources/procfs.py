@@ -192,15 +192,17 @@ class _Lent:
     __slots__ = ("cmdline", "env", "exe", "exe_facts", "folder", "stdio")
 
     def __init__(self, folder: int, exe: str | None) -> None:
+        self.folder = -1
         self.folder = os.dup(folder)
         self.exe = exe
         self.exe_facts = _NO_EXE
         self.cmdline = b""
-        self.env: tuple[str, ...] | None = ()
+        self.env: tuple[str, ...] | None = None
         self.stdio: tuple[str, ...] = ()
 
     def __del__(self) -> None:
-        os.close(self.folder)
+        if self.folder >= 0:
+            os.close(self.folder)
 
 
 class _ChangedError(Exception):

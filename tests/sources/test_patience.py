@@ -112,6 +112,14 @@ def test_a_process_whose_descriptor_lies_there_is_read_all_the_same(hanging: Pat
         child.wait()
 
 
+def test_what_could_not_be_asked_is_not_told_as_empty() -> None:
+    told = Procfs(patience=Patience(60, most=0)).read_process(os.getpid())
+    assert told is not None
+    values = dict(zip(EVENTS[EventType.PROCINFO].index, told.params, strict=True))
+    assert values["comm"] == Path("/proc/self/comm").read_text().rstrip("\n")
+    assert values["env"] is None, "a later look may tell it"
+
+
 @pytest.mark.kernel
 def test_a_container_whose_accounts_lie_there_has_numbers(hanging: Path) -> None:
     accounts = HostAccounts(proc=hanging.parents[2], patience=Patience(3.0))
