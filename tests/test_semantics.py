@@ -16,12 +16,11 @@ from typing import Any
 
 import pytest
 
-from appliance.engine.ruleset import Ruleset
 from appliance.lang.load import load_rules
-from appliance.model.alert import Priority
 from appliance.model.diagnostic import Severity
 from appliance.model.event import Event
 from tests.support.capture import Capture
+from tests.support.rules import ruleset_of
 from tests.support.shared import shared_falco
 
 pytestmark = pytest.mark.kernel
@@ -69,7 +68,7 @@ def answers(rows: list[dict[str, Any]], events: list[Event], file: Path) -> tupl
         if errors:
             found[i], why[i] = "invalid", errors[0].message
             continue
-        rules = Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
+        rules = ruleset_of(loaded.rules)
         found[i] = sum(len(rules.match(e)) for e in events)
         assert not rules.errors
     return found, why

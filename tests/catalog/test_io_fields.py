@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from appliance.catalog.lookup import value_of
-from appliance.engine.ruleset import Ruleset, compile_value
+from appliance.engine.ruleset import compile_value
 from appliance.lang.load import load_rules
-from appliance.model.alert import Priority
 from appliance.model.event import Event, Fd
 from appliance.model.expr import FieldRef
 from tests.support.events import event, file_fd
+from tests.support.rules import ruleset_of
 
 SOCKET = Fd(num=4, type="ipv4", typechar="4", name="1.2.3.4:5->6.7.8.9:10")
 LOG = Fd(num=4, type="unix", typechar="u", name="/dev/log")
@@ -81,8 +81,6 @@ def test_what_was_read_can_be_asked_for_as_bytes_and_as_text(check: str, holds: 
     file = tmp_path / "r.yaml"
     rule = {"rule": "r", "desc": "d", "output": "%evt.buffer", "priority": "INFO"}
     file.write_text(json.dumps([rule | {"condition": f"evt.type = {READ.type} and evt.buffer {check}"}]))
-    rules = Ruleset.build(
-        load_rules([file]).rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i"
-    )
+    rules = ruleset_of(load_rules([file]).rules)
     assert [a.output for a in rules.match(READ)] == ["abc"] * holds
     assert not rules.errors

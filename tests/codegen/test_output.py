@@ -8,13 +8,13 @@ import pytest
 
 from appliance.catalog.fields import FIELDS
 from appliance.codegen.python import NAMES, value_code
-from appliance.engine.ruleset import Ruleset
 from appliance.lang.load import load_rules
 from appliance.lang.parser import parse_operand
 from appliance.model.alert import Priority
 from appliance.model.event import Container, Event, EventType
 from appliance.model.field import ArgKind, Field, FieldType
 from tests.support.events import SHELL, event, file_fd, inet_fd, process
+from tests.support.rules import ruleset_of
 
 OPEN = event(
     "openat", process=process("cat", "a b"), ancestors=[SHELL, process("sshd")], fd=file_fd("/etc/shadow"), res=3,
@@ -58,7 +58,7 @@ def test_a_message_is(tmp_path: Path, e: Event, template: str, text: str, fields
         f"- rule: r\n  desc: d\n  condition: proc.name exists\n  output: '{quoted}'\n  priority: ERROR\n  tags: [t]\n"
     )
     loaded = load_rules([file])
-    found = Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="first", hostname="web1", new_id=lambda: "i")
+    found = ruleset_of(loaded.rules, matching="first", hostname="web1")
     (alert,) = found.match(e)
     assert (alert.output, dict(alert.fields)) == (text, fields)
     assert (alert.hostname, alert.rule, alert.priority, alert.tags) == ("web1", "r", Priority.ERROR, ("t",))

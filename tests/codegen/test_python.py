@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from appliance.catalog.narrow import event_types, specialise
 from appliance.codegen.python import judge_code
 from appliance.codegen.runtime import below, below_globber, glob_regex, globber
-from appliance.engine.ruleset import Ruleset
 from appliance.lang.load import load_rules
 from appliance.model.alert import Priority
 from appliance.model.event import NO_PROCESS, Container, Event, EventType
@@ -21,6 +20,7 @@ from appliance.model.expr import And, Check, Expr, FieldRef, Not, Or, Word
 from appliance.model.field import Operator
 from appliance.model.rule import Rule
 from tests.support.events import SHELL, event, file_fd, inet_fd, process
+from tests.support.rules import ruleset_of
 
 CAT = event(
     "openat", process=process("cat", "/etc/Shadow File"), ancestors=[SHELL, process("sshd"), process("systemd")],
@@ -53,12 +53,8 @@ def rules_of(tmp_path: Path, *conditions: str, head: str = "") -> tuple[Rule, ..
     return loaded.rules
 
 
-def ruleset(rules: tuple[Rule, ...], matching: str = "all") -> Ruleset:
-    return Ruleset.build(rules, minimum=Priority.DEBUG, matching=matching, hostname="h", new_id=lambda: "id")
-
-
 def holds(tmp_path: Path, condition: str, e: Event) -> bool:
-    found = ruleset(rules_of(tmp_path, condition))
+    found = ruleset_of(rules_of(tmp_path, condition))
     answer = bool(found.match(e))
     assert not found.errors
     return answer
@@ -231,7 +227,7 @@ CASES = [
 @pytest.mark.parametrize(("e", "condition", "expected"), CASES, ids=[c[1] for c in CASES])
 def test_a_check_means(tmp_path: Path, e: Event, condition: str, expected: bool) -> None:
     head = "- macro: container\n  condition: container.id != host\n" if condition.startswith("container and") else ""
-    found = ruleset(rules_of(tmp_path, condition, head=head))
+    found = ruleset_of(rules_of(tmp_path, condition, head=head))
     assert bool(found.match(e)) is expected
     assert not found.errors
 
@@ -330,8 +326,8 @@ EVENTS = [CAT, FAILED, WEB, EXEC, NOBODY]
 @given(st.lists(conditions(), min_size=1, max_size=4))
 @settings(max_examples=300, deadline=None)
 def test_generated_code_says_what_the_tree_says(trees: list[Expr]) -> None:
-    found = ruleset(tuple(rule_of(f"r{i}", tree) for i, tree in enumerate(trees)))
-    first = ruleset(found.rules, "first")
+    found = ruleset_of(tuple(rule_of(f"r{i}", tree) for i, tree in enumerate(trees)))
+    first = ruleset_of(found.rules, matching="first")
     for e in EVENTS:
         expected = [f"r{i}" for i, tree in enumerate(trees) if plainly(tree, e)]
         assert [a.rule for a in found.match(e)] == expected
@@ -348,7 +344,7 @@ def test_what_is_known_of_a_type_is_true_of_its_events(tree: Expr) -> None:
 
 def _holds(expr: Expr, e: Event) -> bool:
     code = judge_code([(0, rule_of("r", expr))], e.type, first=True)
-    return code is not None and bool(ruleset((rule_of("r", expr),)).match(e))
+    return code is not None and bool(ruleset_of((rule_of("r", expr),)).match(e))
 
 
 def test_nesting_beyond_what_python_parses(tmp_path: Path) -> None:
@@ -357,7 +353,7 @@ def test_nesting_beyond_what_python_parses(tmp_path: Path) -> None:
         f"- macro: m{i}\n  condition: (not (proc.name = x{i} or not (m{i - 1} and fd.num = 3)))\n" for i in range(1, 30)
     )
     assert holds(tmp_path, "evt.type = openat", CAT)
-    found = ruleset(rules_of(tmp_path, "evt.type = openat and m29", head=head))
+    found = ruleset_of(rules_of(tmp_path, "evt.type = openat and m29", head=head))
     assert found.match(CAT)
     assert not found.match(FAILED)
     assert not found.errors
@@ -365,7 +361,7 @@ def test_nesting_beyond_what_python_parses(tmp_path: Path) -> None:
 
 def test_an_erroneous_predicate_silences_itself_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing the language can say raises; an event that breaks its own contract does."""
-    found = ruleset(rules_of(tmp_path, "fd.name startswith /x", "proc.name = cat"))
+    found = ruleset_of(rules_of(tmp_path, "fd.name startswith /x", "proc.name = cat"))
     broken = CAT._replace(fd=CAT.fd._replace(name=5))  # type: ignore[arg-type]
     assert [a.rule for a in found.match(broken)] == ["r1"]
     assert found.errors == {"r0": 1}

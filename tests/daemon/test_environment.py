@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from appliance.catalog.fields import FIELDS
 from appliance.engine.asked import asks_environment
-from appliance.engine.ruleset import compile_value
 from appliance.kernel.program import Extras
 from appliance.lang.load import load_rules
 from appliance.model.event import Event, EventType
 from tests.support.capture import Capture
 from tests.support.daemon import COMMAND, Daemon
+from tests.support.rules import value
 
 OPENER = """
 import os, sys
@@ -57,8 +56,7 @@ def test_which_rules_ask(condition: str, output: str, asks: bool, tmp_path: Path
 
 
 def told(event: Event) -> tuple[object, object]:
-    arg = compile_value(FIELDS["evt.arg"].get.replace("{arg}", "'env'"))
-    return compile_value(FIELDS["proc.env"].get.replace("{arg}", "'TERCEL_T'"))(event), arg(event)
+    return value(event, "proc.env", "TERCEL_T"), value(event, "evt.arg", "env")
 
 
 @pytest.mark.kernel

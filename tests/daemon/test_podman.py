@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon
-from tests.support.docker import EngineUnavailableError, end, remove_tree, rootfs_tar, unavailable
+from tests.support.docker import EngineUnavailableError, end, needed, remove_tree, rootfs_tar, serve
 from tests.support.receivers import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.docker]
@@ -81,17 +81,20 @@ class UsersPodman:
         return done.stdout.strip().split("\n")[-1]
 
     def serve(self) -> subprocess.Popen[bytes]:
-        with (self._folder / "service.log").open("wb") as log:
-            return subprocess.Popen(
-                [*self._argv, "system", "service", "--time=0", f"unix://{self.socket}"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=self._env, cwd="/",
-            )  # fmt: skip
+        argv = [*self._argv, "system", "service", "--time=0", f"unix://{self.socket}"]
+        return serve(argv, self._folder / "service.log", env=self._env, cwd="/")
+
+
+def installed() -> None:
+    """Raises `EngineUnavailableError` where it is not."""
+    if shutil.which("podman") is None:
+        raise EngineUnavailableError("`podman` is not installed")
 
 
 @pytest.fixture
 def users_podman() -> Iterator[UsersPodman]:
-    if shutil.which("podman") is None:
-        unavailable(EngineUnavailableError("`podman` is not installed"))
+    with needed():
+        installed()
     folder = Path(tempfile.mkdtemp(prefix="tercel-podman-"))
     engine = UsersPodman(folder)
     service = None
@@ -117,21 +120,14 @@ def podman() -> Iterator[Podman]:
     engine = Podman(folder)
     service = None
     try:
-        if shutil.which("podman") is None:
-            raise EngineUnavailableError("`podman` is not installed")
-        engine.client("import", str(rootfs_tar()), "nginx:1.22")
-        with (folder / "service.log").open("wb") as log:
-            service = subprocess.Popen(
-                [*engine.argv, "system", "service", "--time=0", f"unix://{engine.socket}"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        with needed():
+            installed()
+            tar = rootfs_tar()
+        engine.client("import", str(tar), "nginx:1.22")
+        argv = [*engine.argv, "system", "service", "--time=0", f"unix://{engine.socket}"]
+        service = serve(argv, folder / "service.log")
         wait_until(engine.socket.exists, "podman's socket")
         yield engine
-    except EngineUnavailableError as error:
-        unavailable(error)
     finally:
         if service is not None:
             subprocess.run([*engine.argv, "rm", "--all", "--force"], capture_output=True, check=False)

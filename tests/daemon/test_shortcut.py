@@ -16,11 +16,11 @@ from appliance.engine.ruleset import Ruleset
 from appliance.engine.state import State
 from appliance.kernel.decode import decode, encode
 from appliance.kernel.layout import NUMBERS
-from appliance.model.alert import Priority
 from appliance.model.event import Account, Container, EventType, RawEvent, changed
 from appliance.model.expr import Check, Expr, FieldRef, Word
 from appliance.model.field import Operator
 from tests.codegen.test_python import conditions, rule_of
+from tests.support.rules import ruleset_of
 
 FIELDS: dict[EventType, dict[str, object]] = {
     t: {p.name: 0 for p in EVENTS[t].stored} | {"name": "/etc/hostname", "base": "", "real": ""}
@@ -42,8 +42,7 @@ def raw(type_: EventType = EventType.OPENAT, *, pid: int = 7, res: int = 5, via:
 
 
 def ruleset(trees: Iterable[Expr]) -> Ruleset:
-    rules = [rule_of(f"r{n}", tree) for n, tree in enumerate(trees)]
-    return Ruleset.build(rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
+    return ruleset_of([rule_of(f"r{n}", tree) for n, tree in enumerate(trees)])
 
 
 def state() -> State:

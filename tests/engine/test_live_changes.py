@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from appliance.model.event import Event, EventType
 from tests.support.capture import Capture
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture(scope="module")
-def capture() -> Iterator[Capture]:
-    with Capture() as capture:
-        yield capture
 
 
 def after(capture: Capture, change: str, **options: object) -> tuple[Event, Event]:

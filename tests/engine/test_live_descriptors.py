@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from appliance.catalog.events import EVENTS, OPENS
-from appliance.catalog.fields import FIELDS
-from appliance.catalog.values import NAMES, argument, fd_type, fd_types
+from appliance.catalog.values import argument, fd_type, fd_types
 from appliance.engine.sockets import standard_streams
 from appliance.model.event import Event, EventType, Fd
 from appliance.sources.procfs import Procfs
 from tests.support.capture import TYPES, Capture
+from tests.support.rules import value
 
 pytestmark = pytest.mark.kernel
 
@@ -133,11 +133,6 @@ def shown(capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> tuple[d
     dups = {e.res: e for e in events if e.process.pid == pid and e.type in (EventType.DUP2, EventType.DUP3)}
     kinds = {kind: facts for kind, facts in told.items() if isinstance(facts, dict)}
     return {kind: dups[facts["num"]] for kind, facts in kinds.items()}, told, folder
-
-
-def value(event: Event, name: str) -> object:
-    """A field's value."""
-    return eval(FIELDS[name].get, {**NAMES, "e": event})
 
 
 def test_words_and_letters(shown: tuple[dict[str, Event], Told, Path]) -> None:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,6 @@ json.dump({
     "start_ticks": int(stat[19]),
 }, open(sys.argv[1], "w"))
 """
-
-
-@pytest.fixture(scope="module")
-def capture() -> Iterator[Capture]:
-    with Capture() as capture:
-        yield capture
 
 
 def last(events: list[Event], pid: int, *types: EventType) -> Event:

@@ -7,29 +7,17 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from appliance.catalog.fields import FIELDS
 from appliance.catalog.values import argument
-from appliance.engine.ruleset import compile_value
 from appliance.model.event import Event, EventType
 from tests.support.capture import Capture
 from tests.support.docker import DockerEngine
+from tests.support.rules import value
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture(scope="module")
-def capture() -> Iterator[Capture]:
-    with Capture() as capture:
-        yield capture
-
-
-def value(event: Event, field: str, arg: str | int | None = None) -> object:
-    return compile_value(FIELDS[field].get.replace("{arg}", repr(arg)))(event)
 
 
 def started(events: list[Event], pid: int) -> Event:

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from appliance.catalog.fields import FIELDS
-from appliance.engine.ruleset import compile_value
 from appliance.kernel.btf import read_btf
-from appliance.model.event import Event, EventType
+from appliance.model.event import EventType
 from tests.support.capture import Capture
+from tests.support.rules import value
 
 pytestmark = pytest.mark.kernel
 
 DEPTH = 60
-
-
-@pytest.fixture(scope="module")
-def capture() -> Iterator[Capture]:
-    with Capture() as capture:
-        yield capture
-
-
-def value(event: Event, field: str, arg: str | int | None = None) -> object:
-    return compile_value(FIELDS[field].get.replace("{arg}", repr(arg)))(event)
 
 
 def test_a_deep_tree_is_known_to_its_root(capture: Capture) -> None:

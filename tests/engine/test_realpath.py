@@ -9,22 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from appliance.catalog.fields import FIELDS
 from appliance.daemon.generation import asks_where
-from appliance.engine.ruleset import compile_value
 from appliance.lang.load import load_rules
 from appliance.model.event import Event, EventType
 from tests.support.capture import Capture
+from tests.support.rules import value
 
 
 @pytest.fixture(scope="module")
 def capture() -> Iterator[Capture]:
     with Capture(real=True) as capture:
         yield capture
-
-
-def value(event: Event, field: str) -> object:
-    return compile_value(FIELDS[field].get)(event)
 
 
 def opened(events: list[Event], name: str) -> Event:

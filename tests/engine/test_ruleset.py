@@ -13,6 +13,7 @@ from appliance.lang.load import load_rules
 from appliance.model.alert import Priority
 from appliance.model.event import Event, EventType, Process, Usage
 from tests.support.events import event, process
+from tests.support.rules import ruleset_of
 
 RULES = """
 - {rule: loud, desc: d, condition: evt.type = execve and proc.name = ls, output: o, priority: CRITICAL}
@@ -53,7 +54,7 @@ def built(tmp_path: Path, condition: str, output: str = "o", source: str = "sysc
     )
     loaded = load_rules([file])
     assert not loaded.diagnostics
-    return Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="all", hostname="host-a", new_id=lambda: "i")
+    return ruleset_of(loaded.rules, hostname="host-a")
 
 
 def said(rules: Ruleset, made: Event) -> list[str]:

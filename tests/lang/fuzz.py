@@ -17,10 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from appliance.engine.ruleset import Ruleset  # noqa: E402
 from appliance.lang.load import load_texts  # noqa: E402
-from appliance.model.alert import Priority  # noqa: E402
 from tests.support import fuzzing  # noqa: E402
+from tests.support.rules import ruleset_of  # noqa: E402
 
 _WORDS = [
     " and ", " or ", " not ", "(", ")", ",", " in ", " pmatch ", " exists", " = ", " != ", " > ", "proc.name",
@@ -77,7 +76,7 @@ def read(text: str) -> bool:
     for diagnostic in loaded.diagnostics:
         diagnostic.render()
     if not loaded.errors:
-        Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
+        ruleset_of(loaded.rules)
     return not loaded.errors
 
 

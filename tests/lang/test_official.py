@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.engine.ruleset import Ruleset
 from appliance.lang.load import LoadedRules, load_rules
 from appliance.lang.parser import parse
-from appliance.model.alert import Priority
 from appliance.model.event import EventType
 from appliance.model.rule import Rule
+from tests.support.rules import ruleset_of
 from tests.support.shared import shared_falco
 
 FILES = ["falco_rules", "falco-incubating_rules", "falco-sandbox_rules", "k8s_audit_rules"]
@@ -42,7 +41,7 @@ def test_every_condition_prints_back(official: LoadedRules) -> None:
 
 
 def test_every_rule_compiles(official: LoadedRules) -> None:
-    built = Ruleset.build(official.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
+    built = ruleset_of(official.rules)
     assert len(built.rules) == sum(rule.enabled for rule in official.rules)
     assert len(built.event_types) > 20
 

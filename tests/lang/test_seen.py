@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.engine.ruleset import Ruleset
 from appliance.lang.load import load_rules, load_texts
 from appliance.lang.parser import parse
 from appliance.model.alert import Priority
+from tests.support.rules import ruleset_of
 
 FILES = sorted(Path(__file__).with_name("seen").glob("*.yaml"))
 
@@ -21,7 +21,7 @@ def test_it_loads_prints_back_and_compiles(file: Path) -> None:
     assert loaded.rules
     for rule in loaded.rules:
         assert parse(str(rule.condition)) == rule.condition
-    Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
+    ruleset_of(loaded.rules)
 
 
 def test_what_old_items_came_to() -> None:

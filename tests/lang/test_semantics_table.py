@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.engine.ruleset import Ruleset
 from appliance.lang.load import load_texts
-from appliance.model.alert import Priority
 from appliance.model.event import NO_PROCESS, Container, Event
 from appliance.sources.k8saudit import audit_event
 from tests.support.audit import POD, QUIET
 from tests.support.events import SHELL, event, file_fd, inet_fd, process
+from tests.support.rules import ruleset_of
 
 ARGS = ('a "b', "it's", "c:\\d", "(x)", "k=v", "one, two")
 EVENTS: dict[str, Event] = {
@@ -64,7 +63,7 @@ def verdict(name: str, check: str) -> str:
     loaded = load_texts([("rules.yaml", HEAD + rule + "  warn_evttypes: false\n")])
     if loaded.errors:
         return "invalid"
-    rules = Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
+    rules = ruleset_of(loaded.rules)
     found = bool(rules.match(EVENTS[name]))
     assert not rules.errors
     return "true" if found else "false"

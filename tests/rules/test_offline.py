@@ -8,19 +8,18 @@ from typing import Any
 
 import pytest
 
-from appliance.engine.ruleset import Ruleset
 from appliance.lang.load import load_rules
-from appliance.model.alert import Priority
 from appliance.model.event import Container, Event, EventType, Fd, Mount
 from appliance.model.expr import FieldRef
 from appliance.model.rule import Rule
 from tests.rules import test_live as live
 from tests.support.daemon import ROOT
 from tests.support.events import SHELL, event, file_fd, inet_fd, process
+from tests.support.rules import ruleset_of
 
 FILES = [ROOT / "rules/tercel_rules.yaml", ROOT / "rules/tercel_rules.local.yaml"]
 LOADED = load_rules(FILES)
-RULES = Ruleset.build(LOADED.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
+RULES = ruleset_of(LOADED.rules)
 WEB = Container("0123456789ab", "0123456789ab" * 5, runtime="docker", name="web", image="nginx:1.22", privileged=False)
 ALL_LIVE = {value for name, value in vars(live).items() if name.isupper() and isinstance(value, str) and " " in value}
 
@@ -210,6 +209,6 @@ def test_the_example_of_the_local_file_works(tmp_path: Path) -> None:
     assert [d.render() for d in loaded.diagnostics] == []
     by_name = {rule.name: rule for rule in loaded.rules}
     assert not by_name["Write below root"].enabled
-    rules = Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
+    rules = ruleset_of(loaded.rules)
     e = started("id", container=WEB, parent="containerd-shim")
     assert [a.rule for a in rules.match(e)] == ["Unauthorized process on nginx containers"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from appliance.config.settings import HttpOutput
 from appliance.model.wire import Format
 from appliance.sinks.http import HttpSink
 from appliance.sinks.spool import Limits, Spool
-from tests.support.docker import end
+from tests.support.docker import end, serve
 from tests.support.receivers import free_port, http_receiver, listens, wait_until
 from tests.support.sinks import HOSTILE, alert
 
@@ -47,11 +46,7 @@ def nginx(folder: Path, certificates: Path) -> Iterator[tuple[str, Path]]:
     config = folder / "nginx.conf"
     config.write_text(_CONFIG.format(folder=folder, port=port, inner=inner, c=certificates))
     program = shutil.which("nginx") or "/usr/sbin/nginx"
-    with (folder / "nginx.out").open("wb") as out:
-        process = subprocess.Popen(
-            [program, "-c", config, "-e", folder / "error.log"], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-            start_new_session=True,
-        )  # fmt: skip
+    process = serve([program, "-c", config, "-e", folder / "error.log"], folder / "nginx.out")
     try:
         wait_until(lambda: listens(port) and listens(inner), "nginx's ports")
         yield f"https://localhost:{port}/", folder / "access.log"

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from appliance.daemon.generation import domains_of
-from appliance.engine.ruleset import Ruleset
 from appliance.lang.load import load_rules
-from appliance.model.alert import Priority
 from appliance.sources.domains import Domains, resolve
 from tests.support.events import event, inet_fd
 from tests.support.receivers import wait_until
+from tests.support.rules import ruleset_of
 from tests.support.threads import no_threads
 
 RULE = """
@@ -87,7 +86,7 @@ def test_a_rule_matches_an_address_by_its_name(
     file = tmp_path / "r.yaml"
     file.write_text(RULE)
     loaded = load_rules([file])
-    rules = Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
+    rules = ruleset_of(loaded.rules)
     fd = inet_fd(("10.0.0.5", 40000), ("1.1.1.1", 443))._replace(domains=pairs)
     found = rules.match(event("connect", fd=fd))
     assert [a.output for a in found] == ([text] if fires else [])

@@ -28,7 +28,6 @@ from appliance.daemon.reload import needs_restart
 from appliance.engine.ruleset import Ruleset, compile_value
 from appliance.lang.load import load_rules, load_texts
 from appliance.lang.parser import parse_operand
-from appliance.model.alert import Priority
 from appliance.model.diagnostic import ConfigError
 from appliance.sources.k8saudit import AuditError, AuditQueue, Batch, audit_event, read_body, read_log
 from appliance.sources.listening import BoundedHandler, BoundedServer
@@ -37,6 +36,7 @@ from appliance.sources.webhook import Webhook, WebhookError
 from tests.support.audit import BINDING, EXEC, POD, QUIET, ROLE
 from tests.support.certificates import make_certificates
 from tests.support.receivers import wait_until
+from tests.support.rules import ruleset_of
 from tests.support.shared import shared_falco
 
 FIELDS = [
@@ -99,7 +99,7 @@ def test_a_field_of_another_source_is_refused() -> None:
 def official() -> Ruleset:
     loaded = load_rules([shared_falco() / "rules/k8s_audit_rules.yaml"])
     assert not loaded.errors
-    return Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "i")
+    return ruleset_of(loaded.rules)
 
 
 @pytest.mark.parametrize(

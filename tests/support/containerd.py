@@ -13,10 +13,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,7 +22,7 @@ import pytest
 from appliance.sources.docker_api import EngineError
 from appliance.sources.grpc import ask
 from appliance.sources.protobuf import Message, encode
-from tests.support.docker import RUNTIME, EngineUnavailableError, end, remove_tree, unavailable
+from tests.support.docker import RUNTIME, EngineUnavailableError, end, needed, remove_tree, running, serve
 
 START_S = 180
 IMAGE, PAUSE = "tercel.test:5000/shop/act:1.2", "tercel.test:5000/pause:1"
@@ -96,11 +94,7 @@ class Containerd:
         runtime = self.folder / "runc"
         runtime.write_text(f"#!{sys.executable}\n{RUNTIME}")
         runtime.chmod(0o755)
-        with self._log.open("ab") as log:
-            self._daemon = subprocess.Popen(
-                ["containerd", "--config", self.folder / "config.toml"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        self._daemon = serve(["containerd", "--config", self.folder / "config.toml"], self._log)
         deadline = time.monotonic() + START_S
         while True:
             try:
@@ -236,24 +230,8 @@ class Containerd:
         remove_tree(self.folder)
 
 
-@contextmanager
-def running_containerd() -> Iterator[Containerd]:
-    """A containerd for as long as the block runs. Raises `EngineUnavailableError`."""
-    engine = Containerd(Path(tempfile.mkdtemp(prefix="tercel-containerd-")))
-    try:
-        engine.start()
-        yield engine
-    finally:
-        engine.stop()
-
-
 @pytest.fixture(scope="session")
 def containerd() -> Iterator[Containerd]:
     """A real containerd, one for the session."""
-    with ExitStack() as stack:
-        try:
-            engine = stack.enter_context(running_containerd())
-        except EngineUnavailableError as error:
-            unavailable(error)
-            raise
+    with needed(), running(Containerd) as engine:
         yield engine

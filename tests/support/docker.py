@@ -15,8 +15,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
@@ -81,26 +82,20 @@ class DockerEngine:
         runtime = self.folder / "runc"
         runtime.write_text(f"#!{sys.executable}\n{RUNTIME}")
         runtime.chmod(0o755)
-        with self._log.open("ab") as log:
-            self._daemon = subprocess.Popen(
-                [
-                    "dockerd",
-                    f"--config-file={self.folder / 'config.json'}",
-                    f"--data-root={self.folder / 'data'}",
-                    f"--exec-root={self.folder / 'exec'}",
-                    f"--pidfile={self.folder / 'docker.pid'}",
-                    f"--host=unix://{self.socket}",
-                    f"--add-runtime=here={runtime}",
-                    "--default-runtime=here",
-                    "--bridge=none",
-                    "--iptables=false",
-                    "--ip6tables=false",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        argv = [
+            "dockerd",
+            f"--config-file={self.folder / 'config.json'}",
+            f"--data-root={self.folder / 'data'}",
+            f"--exec-root={self.folder / 'exec'}",
+            f"--pidfile={self.folder / 'docker.pid'}",
+            f"--host=unix://{self.socket}",
+            f"--add-runtime=here={runtime}",
+            "--default-runtime=here",
+            "--bridge=none",
+            "--iptables=false",
+            "--ip6tables=false",
+        ]
+        self._daemon = serve(argv, self._log)
         deadline = time.monotonic() + START_S
         while subprocess.run(self._argv("version"), capture_output=True).returncode != 0:
             if self._daemon.poll() is not None or time.monotonic() > deadline:
@@ -175,6 +170,14 @@ def _cgroup_folders() -> list[Path]:
     return [Path(fields[1]) / "docker" for fields in mounts if fields[2] in ("cgroup", "cgroup2")]
 
 
+def serve(argv: Sequence[str | Path], log: Path, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a server: it reads nothing, says it all to the end of `log`, has a session of its own. `end` ends it."""
+    with log.open("ab") as said:
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True, **options
+        )
+
+
 def end(process: subprocess.Popen[bytes], patience_s: float = 20) -> None:
     """End a process that we started: asked first, then forced, with those in its session."""
     if process.poll() is None:
@@ -245,17 +248,34 @@ def rootfs_tar() -> Path:
     return tar
 
 
-def unavailable(error: EngineUnavailableError) -> None:
-    """In CI what is missing is a failure; elsewhere a skip that says so."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(str(error))
-    pytest.skip(str(error))
+@contextlib.contextmanager
+def needed() -> Iterator[None]:
+    """What cannot be had within the block is a failure in CI, elsewhere a skip that says so."""
+    try:
+        yield
+    except EngineUnavailableError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+class Engine(Protocol):
+    """An engine with a folder of its own."""
+
+    def start(self) -> None:
+        """Start, and wait until it answers. Raises `EngineUnavailableError`."""
+
+    def stop(self) -> None:
+        """End all that it runs, then itself, and remove its folder."""
+
+
+E = TypeVar("E", bound=Engine)
 
 
 @contextlib.contextmanager
-def running_docker() -> Iterator[DockerEngine]:
-    """A Docker engine for as long as the block runs."""
-    engine = DockerEngine(Path(tempfile.mkdtemp(prefix="tercel-docker-")))
+def running(kind: Callable[[Path], E]) -> Iterator[E]:
+    """An engine for as long as the block runs. Raises `EngineUnavailableError`."""
+    engine = kind(Path(tempfile.mkdtemp(prefix="tercel-engine-")))
     try:
         engine.start()
         yield engine
@@ -266,23 +286,15 @@ def running_docker() -> Iterator[DockerEngine]:
 @pytest.fixture(scope="session")
 def docker_engine() -> Iterator[DockerEngine]:
     """A real Docker engine, one for the session."""
-    with contextlib.ExitStack() as stack:
-        try:
-            engine = stack.enter_context(running_docker())
-        except EngineUnavailableError as error:
-            unavailable(error)
-            raise
+    with needed(), running(DockerEngine) as engine:
         yield engine
 
 
 @pytest.fixture(scope="session")
 def nginx_image(docker_engine: DockerEngine) -> str:
     """The name of an image with nginx, bash and coreutils, known to `docker_engine`: `nginx:1.22`."""
-    try:
+    with needed():
         tar = rootfs_tar()
-    except EngineUnavailableError as error:
-        unavailable(error)
-        raise
     command = 'CMD ["nginx", "-g", "daemon off;"]'
     docker_engine.client("import", "--change", command, os.fspath(tar), "nginx:1.22", timeout_s=300)
     return "nginx:1.22"

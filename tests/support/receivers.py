@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.support.docker import end
+from tests.support.docker import end, serve
 
 _RSYSLOG = """
 global(workDirectory="{folder}" maxMessageSize="256k")
@@ -73,14 +73,7 @@ def rsyslog(folder: Path) -> Iterator[Rsyslog]:
     config = folder / "rsyslog.conf"
     config.write_text(_RSYSLOG.format(folder=folder, socket=daemon.socket, log=daemon.log))
     program = shutil.which("rsyslogd") or "/usr/sbin/rsyslogd"
-    with (folder / "rsyslogd.out").open("wb") as out:
-        process = subprocess.Popen(
-            [program, "-n", "-f", config, "-i", folder / "rsyslogd.pid"],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
+    process = serve([program, "-n", "-f", config, "-i", folder / "rsyslogd.pid"], folder / "rsyslogd.out")
     try:
         wait_until(daemon.socket.exists, "rsyslogd's socket")
         yield daemon
@@ -125,14 +118,8 @@ class RemoteRsyslog:
             )
         )
         program = shutil.which("rsyslogd") or "/usr/sbin/rsyslogd"
-        with (self.folder / "remote.out").open("ab") as out:
-            self.process = subprocess.Popen(
-                [program, "-n", "-f", config, "-i", self.folder / "remote.pid"],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+        argv = [program, "-n", "-f", config, "-i", self.folder / "remote.pid"]
+        self.process = serve(argv, self.folder / "remote.out")
         wait_until(lambda: listens(self.port, self.protocol == "udp"), "rsyslogd's port")
 
     def kill(self) -> None:

@@ -12,12 +12,11 @@ from appliance.daemon.generation import Generation
 from appliance.daemon.ledger import Ledger
 from appliance.daemon.loop import Counts, Glance
 from appliance.daemon.status import Status
-from appliance.engine.ruleset import Ruleset
 from appliance.kernel.loader import Book, Books
 from appliance.lang.load import load_texts
-from appliance.model.alert import Priority
 from appliance.model.event import EventType
 from appliance.sinks.base import Depth, SinkStats
+from tests.support.rules import ruleset_of
 from tests.support.sinks import alert
 
 RULE = "- {rule: R, desc: d, condition: evt.type = openat, output: o, priority: INFO, tags: [t]}"
@@ -41,7 +40,7 @@ def glance(
 def status(look: Glance | None, *sinks: SinkStats) -> Status:
     """A status of a generation with one rule."""
     loaded = load_texts([("r.yaml", RULE)])
-    rules = Ruleset.build(loaded.rules, minimum=Priority.DEBUG, matching="all", hostname="h", new_id=lambda: "1")
+    rules = ruleset_of(loaded.rules)
     config = Config(path=Path("tercel.yaml"), rules_files=(Path("r.yaml"),))
     digests = {Path("tercel.yaml"): "ab" * 32, Path("r.yaml"): "cd" * 32}
     generation = Generation(config, loaded, rules, (), digests=digests)
