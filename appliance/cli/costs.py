@@ -8,13 +8,12 @@ The predicate stops at the first check that decides, so the checks' times do not
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from appliance.daemon.cost import time_of
-from appliance.engine.ruleset import Judge, compile_rule
-from appliance.model.event import Event, EventType
+from appliance.daemon.cost import Trial
+from appliance.engine.ruleset import compile_rule
+from appliance.model.event import Event
 from appliance.model.expr import Check, Expr, checks_of
 from appliance.model.rule import Rule
 
@@ -44,19 +43,15 @@ class RulePrice:
 
 def price_of(rule: Rule, events: Iterable[Event]) -> RulePrice:
     """Measure; events of types that the rule does not listen to do not count. Without events all is 0."""
-    by_type: defaultdict[EventType, list[Event]] = defaultdict(list)
-    for event in events:
-        if event.type in rule.event_types:
-            by_type[event.type].append(event)
-    count = sum(map(len, by_type.values()))
-    empty = {type_: _pass(_nothing, mine) for type_, mine in by_type.items()}
+    trial = Trial((e for e in events if e.type in rule.event_types), least=_LEAST, passes=_PASSES)
+    count = sum(map(len, trial.by_type.values()))
 
     def ns_of(expr: Expr) -> tuple[float, int]:
         spent, held = 0.0, 0
-        for type_, mine in by_type.items():
+        for type_, mine in trial.by_type.items():
             judge = compile_rule(replace(rule, condition=expr), type_)
             if judge is not None:
-                spent += max(0.0, _pass(judge, mine) - empty[type_])
+                spent += trial.ns_of(judge, type_)
                 held += sum(1 for event in mine if judge(event))
         return spent / max(count, 1), held
 
@@ -64,14 +59,3 @@ def price_of(rule: Rule, events: Iterable[Event]) -> RulePrice:
     whole = sum(ns for _, ns, _ in spent) or 1.0
     checks = (CheckCost(check, ns, ns / whole, held / max(count, 1)) for check, ns, held in spent)
     return RulePrice(ns_of(rule.condition)[0], count, tuple(sorted(checks, key=lambda cost: -cost.ns)))
-
-
-def _pass(judge: Judge, events: Sequence[Event]) -> float:
-    """Nanoseconds of one pass over the events: the least of some, as what others do only adds."""
-    times = -(-_LEAST // len(events))
-    many = [*events] * times
-    return min(time_of(judge, many) for _ in range(_PASSES)) / times
-
-
-def _nothing(event: Event) -> tuple[int, ...]:
-    return ()
