@@ -19,7 +19,7 @@ from appliance.model.text import printable
 
 
 def add_socket_options(parser: argparse.ArgumentParser) -> None:
-    """`-c`, `-o`, `--socket`."""
+    """`-c`, `--socket`."""
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration file: it names the socket")
     parser.add_argument("--socket", type=Path, metavar="PATH", help="control socket of the appliance to ask")
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from appliance.cli.loading import add_config_option, add_key_option
 from appliance.cli.results import falco_results
 from appliance.cli.terminal import print_diagnostics, print_notes, say
 from appliance.config.files import default_config
@@ -31,10 +32,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Check a configuration and the rules it names, or rules alone. Prints everything that is wrong,"
         " each with file, line and column. Exit status 0: all is well, perhaps with warnings; 1: something is refused.",
     )
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration file")
-    parser.add_argument(
-        "-o", "--option", action="append", default=[], metavar="KEY=VALUE", help="set a configuration key"
-    )
+    add_config_option(parser)
+    add_key_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.add_argument(
         "--falco-json",

@@ -38,7 +38,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         help="check rules files, as `tercel check` does; may be given several times")  # fmt: skip
     prints.add_argument("-L", dest="all_rules", action="store_true", help="name and describe all rules")
     prints.add_argument("-l", dest="one_rule", metavar="RULE", help="name and describe a rule")
-    prints.add_argument("--list", nargs="?", const="syscall", metavar="SOURCE", help="list the fields of a source")
+    prints.add_argument(
+        "--list",
+        nargs="?",
+        const="syscall",
+        metavar="SOURCE",
+        help="list the fields of a source: syscall, or k8s_audit",
+    )
     prints.add_argument("-N", dest="names_only", action="store_true", help="with --list: names alone")
     prints.add_argument("--list-events", action="store_true", help="list the events")
     prints.add_argument("--markdown", action="store_true", help="with --list, --list-events: a table in Markdown")
@@ -49,9 +55,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     prints.add_argument("--dry-run", action="store_true", help="check configuration and rules as a start would")
     sources = parser.add_mutually_exclusive_group()
     sources.add_argument("--disable-source", action="append", default=[], metavar="SOURCE",
-                         help="do without a source of events, k8s_audit; syscall must remain")  # fmt: skip
+                         help="do without this source of events: k8s_audit, as syscall must remain")  # fmt: skip
     sources.add_argument("--enable-source", action="append", default=[], metavar="SOURCE",
-                         help="do without the sources that are not named")  # fmt: skip
+                         help="do without the other sources")  # fmt: skip
     parser.add_argument("-t", dest="only_tags", action="append", default=[], metavar="TAG",
                         help="judge rules with this tag alone; may be given several times")  # fmt: skip
     parser.add_argument("-T", dest="not_tags", action="append", default=[], metavar="TAG",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.cli.terminal import print_diagnostics, print_notes
-from appliance.config.files import default_config
+from appliance.config.files import SYSTEM_CONFIG, default_config
 from appliance.config.load import load_config
 from appliance.daemon.generation import Generation, build_generation
 from appliance.model.diagnostic import DiagnosticsError
@@ -22,15 +22,29 @@ HOST = "replay"
 
 
 def add_rule_options(parser: argparse.ArgumentParser) -> None:
-    """`-c`, `-r`, `-o`, as `tercel run` has them."""
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration file")
+    """`-c`, `-r`, `-o`."""
+    add_config_option(parser)
     parser.add_argument(
         "-r", "--rules", type=Path, action="append", metavar="PATH",
         help="rules file or folder, in place of rules_files; may be given several times",
     )  # fmt: skip
+    add_key_option(parser)
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    """`-c`."""
     parser.add_argument(
-        "-o", "--option", action="append", default=[], metavar="KEY=VALUE", help="set a configuration key"
-    )
+        "-c", "--config", type=Path, metavar="FILE",
+        help=f"configuration file; without it {SYSTEM_CONFIG}, or the shipped one where that is not there",
+    )  # fmt: skip
+
+
+def add_key_option(parser: argparse.ArgumentParser) -> None:
+    """`-o`."""
+    parser.add_argument(
+        "-o", "--option", action="append", default=[], metavar="KEY=VALUE",
+        help="set a configuration key, a.b=c for a nested one; may be given several times",
+    )  # fmt: skip
 
 
 def load_generation(args: argparse.Namespace, *options: str) -> Generation | None:

@@ -13,12 +13,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from appliance import __version__
 from appliance.cli.flags import add_flags, answer, options, sources_problem
+from appliance.cli.loading import add_rule_options
 from appliance.cli.logs import BackgroundHandler, LocalSyslogHandler
 from appliance.cli.terminal import print_diagnostics, print_notes, printable_lines, say
 from appliance.config.files import default_config
@@ -43,20 +44,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "run",
         help="watch this machine and write alerts, until interrupted",
-        description="Watch the system calls of this machine and write alerts to the configured outputs. Needs root.",
+        description="Watch the system calls of this machine and write alerts to the configured outputs. Needs root, or"
+        " the four capabilities of its unit.",
     )
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="configuration file")
-    parser.add_argument(
-        "-r",
-        "--rules",
-        type=Path,
-        action="append",
-        metavar="PATH",
-        help="rules file or folder, in place of rules_files",
-    )
-    parser.add_argument(
-        "-o", "--option", action="append", default=[], metavar="KEY=VALUE", help="set a configuration key"
-    )
+    add_rule_options(parser)
     add_flags(parser)
     parser.set_defaults(verb=run)
 
@@ -103,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
         summary = service.run()
     stats = dispatcher.close(timeout_s=max(1.0, config.output_timeout_ms / 1000))
     log.drain(_LOG_S)
-    _account(summary, stats, dispatcher.flood_stats())
+    for text in account(summary, stats, dispatcher.flood_stats()):
+        say(text)
     return 1 if summary.gave_up else 0
 
 
@@ -174,39 +166,41 @@ def _banner(generation: Generation, sinks: list[Sink], sources: Mapping[str, str
     say("armed; end with ^C")
 
 
-def _account(summary: Summary, sinks: list[SinkStats], flood: Mapping[str, int]) -> None:
+def account(summary: Summary, sinks: Iterable[SinkStats], flood: Mapping[str, int]) -> Iterator[str]:
+    """The lines that a run ends with: `produced = judged + lost`, where what could not be made counts in both."""
     counts, books = summary.counts, summary.books
-    rate = books.produced / summary.seconds if summary.seconds else 0.0
-    say("")
-    say(f"ended after {summary.seconds:.1f} s")
-    say(f"  events    produced {books.produced} ({rate:.0f}/s), judged {counts.judged}, lost {books.lost}")
+    made = books.produced + books.busy
+    rate = made / summary.seconds if summary.seconds else 0.0
+    yield ""
+    yield f"ended after {summary.seconds:.1f} s"
+    yield f"  events    produced {made} ({rate:.0f}/s), judged {counts.judged}, lost {books.lost}"
     if books.filtered:
-        say(f"            filtered {books.filtered}: calls that failed, as `capture.drop_failed` asks")
+        yield f"            filtered {books.filtered}: calls that failed, as `capture.drop_failed` asks"
     if summary.difference or summary.undecodable:
-        say(f"            undecodable {summary.undecodable}, unaccounted for {summary.difference}")
+        yield f"            undecodable {summary.undecodable}, unaccounted for {summary.difference}"
     if books.compat:
-        say(f"            {books.compat} calls of 32-bit programs were not decoded")
+        yield f"            {books.compat} calls of 32-bit programs were not decoded"
     total = sum(counts.by_rule.values())
     priorities = ", ".join(f"{p.label} {n}" for p, n in sorted(counts.by_priority.items()))
-    say(f"  alerts    {total}{f' ({priorities})' if priorities else ''}")
+    yield f"  alerts    {total}{f' ({priorities})' if priorities else ''}"
     for rule, count in counts.by_rule.most_common():
-        say(f"            {count:>6}  {printable(rule)}")
+        yield f"            {count:>6}  {printable(rule)}"
     if flood["passed"] != flood["submitted"]:
-        say(
+        yield (
             f"  floods    {flood['grouped']} alerts grouped into {flood['summaries']}, "
             f"{flood['limited']} not sent beyond the rate"
         )
     for sink in sinks:
         reasons = "; ".join(f"{n} {printable(why)}" for why, n in sink.reasons.items())
         rest = (f", refused {sink.dead}" if sink.dead else "") + (f", waiting {sink.waiting}" if sink.waiting else "")
-        say(
+        yield (
             f"  sink      {sink.name}: delivered {sink.delivered}, lost {sink.lost}"
             f"{f' ({reasons})' if reasons else ''}{rest}"
         )
     if summary.missing:
         why = ", ".join(f"{printable(reason)} {n}" for reason, n in sorted(summary.missing.items()))
-        say(f"  missing   {why}")
+        yield f"  missing   {why}"
     if summary.waited_too_long or summary.pen_overflow:
-        say(f"            {summary.waited_too_long + summary.pen_overflow} events judged without container facts")
+        yield f"            {summary.waited_too_long + summary.pen_overflow} events judged without container facts"
     for rule, count in summary.errors.items():
-        say(f"  errors    {count} in rule {printable(rule)}: please report them")
+        yield f"  errors    {count} in rule {printable(rule)}: please report them"

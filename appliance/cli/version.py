@@ -11,7 +11,11 @@ from appliance import __version__
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser("version", help="print the versions of Tercel, Python and kernel")
+    parser = subparsers.add_parser(
+        "version",
+        help="print the versions of Tercel, Python and kernel",
+        description="Print the versions of Tercel, Python and kernel.",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(verb=run)
 

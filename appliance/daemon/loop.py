@@ -141,7 +141,7 @@ class Summary:
     @property
     def difference(self) -> int:
         """What neither was judged nor is known to be lost."""
-        return _unaccounted(self.books, self.counts, self.undecodable)
+        return self.books.outstanding(self.counts.judged + self.undecodable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +171,7 @@ class Glance:
     @property
     def in_flight(self) -> int:
         """Records made and neither judged nor lost yet. Some are younger than the ring's end was when it was read."""
-        return _unaccounted(self.books, self.counts, self.undecodable)
-
-
-def _unaccounted(books: Books, counts: Counts, undecodable: int) -> int:
-    """`produced + busy = judged + filtered + lost + undecodable`, but for so many."""
-    return books.produced + books.busy - counts.judged - books.filtered - books.lost - undecodable
+        return self.books.outstanding(self.counts.judged + self.undecodable)
 
 
 class Loop:

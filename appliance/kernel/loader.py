@@ -91,7 +91,8 @@ class Books:
         return sum(book.lost for book in self.by_type.values()) + self.busy
 
     def outstanding(self, taken: int) -> int:
-        """Records that were made and neither taken by the reader, nor filtered, nor lost."""
+        """Records that were made and neither taken by the reader, nor filtered, nor lost: `produced + busy = taken +
+        filtered + lost`, but for so many."""
         return self.produced + self.busy - taken - self.filtered - self.lost
 
 

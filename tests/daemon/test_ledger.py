@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance.cli.run import account
 from appliance.config.settings import EventDrops
 from appliance.daemon.identity import internal_alerts
 from appliance.daemon.ledger import LOSS_RULE, Ledger, blinded_by
+from appliance.daemon.loop import Counts, Summary
 from appliance.kernel.loader import Book, Books
 from appliance.lang.load import load_rules
 from appliance.model.alert import Alert
@@ -44,6 +46,14 @@ def ledger(settings: EventDrops = DROPS) -> Ledger:
 def told(alerts: list[Alert]) -> list[int]:
     assert all(a.rule == LOSS_RULE for a in alerts)
     return [int(a.fields["lost"]) for a in alerts]
+
+
+def test_the_account_at_the_end_closes_where_records_could_not_be_made() -> None:
+    made = books({E.OPENAT: Book(10, full=2), E.CLOSE: Book(5)}, busy=3)
+    summary = Summary(Counts(judged=13), made, 0, 2.0, {}, 0, 0, {})
+    told = "\n".join(account(summary, [], {"passed": 0, "submitted": 0}))
+    assert "produced 18 (9/s), judged 13, lost 5\n" in told
+    assert "unaccounted" not in told
 
 
 def test_a_loss_is_told_once_with_class_count_and_blinded_rules(rules: tuple[Rule, ...]) -> None:
