@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Protocol, cast
 
 from appliance.catalog.events import CLONES, EVENTS, EXECS, FD_FACTS, FD_MAKERS, OPENS, PathRole
-from appliance.catalog.params import OPEN_FLAGS, RESULT, ParamType
+from appliance.catalog.params import EXE_FLAGS, OPEN_FLAGS, RESULT, ParamType
 from appliance.engine.cgroup import InContainer, Unit, container_of, unit_of
 from appliance.engine.containers import merged, read_container
 from appliance.engine.paths import absolute
@@ -658,6 +658,24 @@ class State:
         self._missing["process not known, ended before it could be read"] += 1
         return self._add(_Entry(self._minimal(raw), self._host, exact=True))
 
+    def _is_engines(self, pid: int, value: Mapping[str, ParamValue]) -> bool:
+        """Whether a program in a container's cgroup is its engine's, and not in the container yet.
+
+        `runc init` starts itself anew from a copy before it enters namespaces, and on a busy machine runc, its parent,
+        has put it into the cgroup by then. It is known by what no program of a container is: it is in our own pid
+        namespace, the child of a process outside, and runs the file that its parent runs, or runc's copy in memory
+        (runc, libcontainer/nsenter/cloned_binary.c).
+        """
+        argv = cast("tuple[str, ...]", value["args"] or ())
+        parent = self._live.get(cast("int", value["ptid"]))
+        if argv[1:] != ("init",) or value["vpid"] != pid or parent is None or parent.place is not self._host:
+            return False
+        path, flags = cast("str | None", value["trusted_exepath"]), cast("int | None", value["flags"])
+        if (flags or 0) & EXE_FLAGS["EXE_FROM_MEMFD"]:
+            return (path or "").startswith("/memfd:runc_cloned:")
+        told = parent.process
+        return bool(told.exe_ino) and (value["exe_dev"], value["exe_ino"]) == (told.exe_dev, told.exe_ino)
+
     def _minimal(self, raw: RawEvent) -> Process:
         process = Process(
             pid=raw.pid, start_ns=raw.start_ns, uid=raw.uid, gid=raw.gid, euid=raw.uid, egid=raw.gid,
@@ -669,6 +687,8 @@ class State:
         """A process and its container from `_PROCESS_FACTS`, of an exec or of /proc."""
         value = dict(zip(EVENTS[raw.type].index, raw.params, strict=True))
         place = self._place_of(value["cgroups"], value["cgroups_v1"])
+        if place is not self._host and self._is_engines(raw.pid, value):
+            place = self._host
         # version 1 tells of programs only where the unified hierarchy does not
         cgroup = next((c for c in (value["cgroups"], value["cgroups_v1"]) if c and c != "/"), value["cgroups"])
         cgroup = cgroup if isinstance(cgroup, str) else None

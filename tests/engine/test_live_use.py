@@ -1,4 +1,5 @@
-"""What a process uses, on the real kernel: memory, page faults, limits; told at births, starts, calls about memory."""
+"""What a process uses, on the real kernel: memory, page faults, limits; told at births, starts, calls about memory. And
+which container it is in."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from appliance.catalog.values import argument, raw_argument
 from appliance.model.event import NO_USAGE, Event, Usage
 from appliance.model.event import EventType as E
 from tests.support.capture import Capture
+from tests.support.cgroups import cgroup
 
 pytestmark = pytest.mark.kernel
 
@@ -130,3 +132,29 @@ def test_one_whose_first_thread_has_ended(capture: Capture, tmp_path: Path) -> N
         assert (usage.threads, usage.others) == (1, 1)
     finally:
         child.communicate()
+
+
+def test_what_makes_a_container_is_not_in_it_though_it_lies_in_its_cgroup(capture: Capture) -> None:
+    """As `runc init` does on a busy host: moved by its parent outside, it starts the same file again. What a program of
+    the container does likewise is the container's."""
+    full_id = "ab" * 30 + f"{os.getpid():04x}"[-4:]
+    program = Path(sys.executable).resolve()
+    with cgroup(f"docker-{full_id}.scope") as folder:
+        code = (
+            "import os, subprocess, sys\n"
+            f"def enter(): open({str(folder / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
+            f"program = {str(program)!r}\n"
+            'call = f\'subprocess.call(["runc", "init"], executable={program!r})\'\n'
+            "again = ['-S', '-c', f'import subprocess; {call}']\n"
+            "for argv in (['runc', 'init'], ['runc', *again]):\n"
+            "    subprocess.call(argv, executable=program, preexec_fn=enter, stderr=subprocess.DEVNULL)\n"
+        )
+        pid, events = capture.run([program, "-S", "-c", code])
+    family = {pid}
+    seen = []
+    for event in events:
+        if event.process.ppid in family:
+            family.add(event.process.pid)
+            if event.type is E.EXECVE and event.res == 0 and event.process.exe == "runc":
+                seen.append((event.process.ppid == pid, event.process.args[:1], event.container.id))
+    assert seen == [(True, ("init",), "host"), (True, ("-S",), full_id[:12]), (False, ("init",), full_id[:12])]

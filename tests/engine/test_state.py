@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from appliance.catalog.events import EVENTS, OPENS
+from appliance.catalog.params import EXE_FLAGS
 from appliance.engine.state import State
 from appliance.model.event import HOST, Account, Container, Event, EventType, Fd, RawEvent
 
@@ -35,6 +36,7 @@ def raw(type_: E, pid: int, start_ns: int = BOOT, *, res: int = 0, tid: int | No
     return RawEvent(type_, 10, 0, pid, pid if tid is None else tid, start_ns, 0, 0, res, tuple(values))
 
 
+ID = "cd" * 32
 FACTS: dict[str, Any] = {
     "args": ("prog",), "ptid": 1, "cwd": "/", "comm": "prog", "cgroups": "/", "cgroups_v1": "", "tty": 0, "sid": 1,
     "pgid": 1, "vpid": 1, "loginuid": 1000, "new_uid": 0, "new_gid": 0, "new_suid": 0, "new_sgid": 0, "new_euid": 0,
@@ -216,7 +218,32 @@ def told(**facts: Any) -> RawEvent:
     return RawEvent(E.CONTAINER, 0, 0, 0, 0, 0, 0, 0, 0, (json.dumps(container),))
 
 
-ID = "cd" * 32
+@pytest.mark.parametrize(
+    ("differs", "where"),
+    [
+        ({}, "host"),
+        ({"exe_ino": 9, "flags": EXE_FLAGS["EXE_FROM_MEMFD"], "trusted_exepath": "/memfd:runc_cloned:/x"}, "host"),
+        ({"exe_ino": 9, "flags": EXE_FLAGS["EXE_FROM_MEMFD"], "trusted_exepath": "/memfd:other"}, ID[:12]),
+        ({"exe_ino": 9}, ID[:12]),
+        ({"exe_dev": 9}, ID[:12]),
+        ({"exe_ino": 0}, ID[:12]),
+        ({"args": ("runc", "init", "x")}, ID[:12]),
+        ({"args": ("nginx",)}, ID[:12]),
+        ({"vpid": 1}, ID[:12]),
+        ({"ptid": 51}, ID[:12]),
+        ({"ptid": 99}, ID[:12]),
+    ],
+)
+def test_what_an_engine_runs_to_make_a_container_is_not_in_it(make: Make, differs: dict[str, Any], where: str) -> None:
+    """`runc init` starts itself anew, and may lie in the container's cgroup by then. 50 is runc, 51 inside."""
+    state = make()
+    state.apply(execed(50, args=("runc", "create"), exe_dev=5, exe_ino=7))
+    state.apply(execed(51, cgroups=f"/docker/{ID}", vpid=1, exe_dev=5, exe_ino=7))
+    facts = {"args": ("runc", "init"), "ptid": 50, "exe_dev": 5, "exe_ino": 7, "cgroups": f"/docker/{ID}", "flags": 0}
+    event = apply(state, execed(60, **(facts | differs)))
+    assert (event.container.id, event.process.container_id, event.process.cgroup) == (where, where, f"/docker/{ID}")
+    entered = apply(state, execed(60, **(facts | {"args": ("nginx",), "vpid": 1})))
+    assert entered.container.id == ID[:12]
 
 
 def test_a_users_engine_speaks_of_that_users_containers_only(make: Make) -> None:

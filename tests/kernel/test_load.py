@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,10 @@ from appliance.kernel.program import Buffers
 from appliance.model.event import EventType as E
 from appliance.model.event import RawEvent
 from appliance.sources.syscall import SyscallSource
+from tests.support.cgroups import cgroup
 
 pytestmark = pytest.mark.kernel
 
-HIERARCHIES = (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup"))
 OPENS = "import os\nfor i in range({count}): os.close(os.open('/etc/hostname', 0))"
 # folders within folders, then opens of what is not there
 NESTED = (
@@ -38,18 +37,8 @@ NESTED = (
 @pytest.fixture
 def cgroups() -> Iterator[tuple[Path, Path]]:
     """Two cgroups of ours, in the hierarchy by which containers are told apart."""
-    root = next(path for path in HIERARCHIES if (path / "cgroup.procs").exists())
-    made = tuple(root / f"tercel-test-{os.getpid()}-{name}" for name in ("loud", "quiet"))
-    for path in made:
-        path.mkdir()
-    yield made[0], made[1]
-    for path in made:
-        for _ in range(300):  # a cgroup is busy for a moment after its last process
-            try:
-                path.rmdir()
-                break
-            except OSError:
-                time.sleep(0.1)
+    with cgroup(f"tercel-test-{os.getpid()}-loud") as loud, cgroup(f"tercel-test-{os.getpid()}-quiet") as quiet:
+        yield loud, quiet
 
 
 def run_in(cgroup: Path, program: str) -> int:
