@@ -14,9 +14,20 @@ import sys
 import threading
 import time
 
+from appliance.cli.terminal import printable_lines
+
 _ROOM = 1000
 _DAEMON = 3 << 3  # the facility
 _SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (25, 5), (logging.INFO, 6))
+
+
+class LineFormatter(logging.Formatter):
+    """Lines that give no orders to a terminal: who logs escapes what strangers wrote, and an error of ours may quote
+    them all the same."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record, of several lines perhaps."""
+        return printable_lines(super().format(record))
 
 
 class BackgroundHandler(logging.Handler):
@@ -66,7 +77,7 @@ class LocalSyslogHandler(logging.Handler):
         super().__init__()
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self.setFormatter(logging.Formatter(f"tercel[{os.getpid()}]: %(message)s"))
+        self.setFormatter(LineFormatter(f"tercel[{os.getpid()}]: %(message)s"))
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as tried:
                 tried.connect(path)

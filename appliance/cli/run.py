@@ -20,7 +20,7 @@ from pathlib import Path
 from appliance import __version__
 from appliance.cli.flags import add_flags, answer, options, sources_problem
 from appliance.cli.loading import add_rule_options
-from appliance.cli.logs import BackgroundHandler, LocalSyslogHandler
+from appliance.cli.logs import BackgroundHandler, LineFormatter, LocalSyslogHandler
 from appliance.cli.terminal import print_diagnostics, print_notes, printable_lines, say
 from appliance.config.files import default_config
 from appliance.config.load import load_config
@@ -132,9 +132,7 @@ def start_log(config: Config, syslog: str = "/dev/log") -> BackgroundHandler:
     """Falco's eight levels on the five of `logging`. The handler of standard error, whether it is in use or not."""
     handler = BackgroundHandler()
     handler.setFormatter(
-        JournalFormatter("%(message)s")
-        if logs_to_journal()
-        else logging.Formatter("tercel: %(levelname)s: %(message)s")
+        JournalFormatter("%(message)s") if logs_to_journal() else LineFormatter("tercel: %(levelname)s: %(message)s")
     )
     handlers: list[logging.Handler] = [handler] if config.log_stderr else []
     missing = ""

@@ -24,6 +24,7 @@ from typing import Any
 
 from appliance.daemon.generation import file_digests
 from appliance.model.alert import FieldValue, Priority
+from appliance.sinks.disk import put_aside
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ FILES_RULE = "Tercel internal: files changed"
 STILL_S = 5.0  # without a look for so long: stopped, or starved
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _STATE_MAX = 4096
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 Tell = Callable[[str, Priority, str, Mapping[str, FieldValue]], None]
 
@@ -174,7 +176,12 @@ class Trace:
         life, seconds since the epoch."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+            try:
+                fd = os.open(self._path, _FLAGS, 0o600)
+            except PermissionError:
+                if not put_aside(self._path):
+                    raise
+                fd = os.open(self._path, _FLAGS, 0o600)
         except OSError as error:
             log.warning("no trace of this run can be left at %s: %s", self._path, error.strerror)
             return None
@@ -215,7 +222,8 @@ class Trace:
             return
         if farewell:
             try:
-                self._path.unlink()
+                if self._path.stat().st_ino == os.fstat(self._fd).st_ino:  # or it was put aside, and another's is there
+                    self._path.unlink()
             except OSError as error:
                 log.warning("the trace %s cannot be removed: %s", self._path, error.strerror)
         os.close(self._fd)

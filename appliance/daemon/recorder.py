@@ -23,6 +23,7 @@ from pathlib import Path
 from appliance.config.settings import Capture
 from appliance.model.event import Event
 from appliance.model.rule import Rule
+from appliance.sinks.disk import put_aside
 from appliance.sources.replay import recording_head, write_event
 
 log = logging.getLogger(__name__)
@@ -139,8 +140,13 @@ class _Writer:
         part = self._path.with_name(f"{self._path.name}.part")
         count, cut, error = 0, "", ""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
+            try:
+                fd = self._open(part)
+            except PermissionError:
+                if not put_aside(part.parent):
+                    raise
+                fd = self._open(part)
+            with os.fdopen(fd, "w") as file:
                 count, cut = self._write(file)
             part.rename(self._path)
             self._prune()
@@ -155,6 +161,10 @@ class _Writer:
         if self._missed and not cut:
             cut = f"{self._missed} events came faster than they could be written"
         self._done(Recorded(self._path, self._rule, count, cut, error))
+
+    def _open(self, path: Path) -> int:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def _write(self, file: object) -> tuple[int, str]:
         write = file.write  # type: ignore[attr-defined]

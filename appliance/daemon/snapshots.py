@@ -19,8 +19,11 @@ from appliance.daemon.metrics import HookCost, snapshot
 from appliance.daemon.status import Status
 from appliance.model.alert import FieldValue
 from appliance.model.text import json_safe
+from appliance.sinks.disk import put_aside
 
 log = logging.getLogger(__name__)
+
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Snapshots:
@@ -78,7 +81,12 @@ class Snapshots:
         clean = {json_safe(k): json_safe(v) if isinstance(v, str) else v for k, v in fields.items()}
         line = json.dumps({"sample": self._count, "output_fields": clean}).encode() + b"\n"
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+            try:
+                fd = os.open(path, _FLAGS, 0o600)
+            except PermissionError:
+                if not put_aside(path):
+                    raise
+                fd = os.open(path, _FLAGS, 0o600)
             try:
                 os.write(fd, line)
             finally:

@@ -14,6 +14,8 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
+from appliance.model.text import printable
+
 _STATUS_NS = 10_000_000_000
 
 
@@ -80,11 +82,12 @@ def logs_to_journal(fd: int = 2, environment: Mapping[str, str] = os.environ) ->
 
 
 class JournalFormatter(logging.Formatter):
-    """Log lines as the journal wants them from standard error: each begins with its priority (sd-daemon(3))."""
+    """Log lines as the journal wants them from standard error: each begins with its priority (sd-daemon(3)), and shows
+    what a stranger's text in it would do."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One record; every line of it is an entry of its own there."""
         level = 3 if record.levelno >= logging.ERROR else 4 if record.levelno >= logging.WARNING else 6
         if record.levelno < logging.INFO:
             level = 7
-        return "\n".join(f"<{level}>{line}" for line in super().format(record).splitlines())
+        return "\n".join(f"<{level}>{printable(line)}" for line in super().format(record).splitlines())

@@ -1,4 +1,4 @@
-"""The file-system calls of the spool, below one folder that is ours alone.
+"""The file-system calls of the spool, below one folder that is ours alone; and what root left in a folder of ours.
 
 Comes in: names, bytes. Goes out: the kernel's answers, `OSError` where it refuses. Never: a symbolic link followed, a
 file that others may read, or two processes in one folder.
@@ -8,19 +8,48 @@ A seam: tests put a disk here whose n-th call fails, tears or kills.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import logging
 import os
 import stat
 from pathlib import Path
 
 from appliance.model.diagnostic import ConfigError, Diagnostic
 
+log = logging.getLogger(__name__)
+
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
 
 
+def put_aside(path: Path) -> bool:
+    """Rename what root made in a folder that is ours and not root's: `alerts.json` becomes `alerts.json.of-0`. A run by
+    hand with the configuration of the service leaves it, and it keeps the service from its own place.
+
+    True where there was such a thing; the log tells where it is now. Raises OSError.
+    """
+    try:
+        there, above = path.lstat(), path.parent.stat()
+    except OSError:
+        return False
+    if there.st_uid != 0 or above.st_uid != os.geteuid() or above.st_uid == 0:
+        return False
+    names = (f"{path.name}.of-0{more}" for more in ("", *(f".{n}" for n in range(1, 100))))
+    aside = next((place for name in names if not os.path.lexists(place := path.with_name(name))), None)
+    if aside is None:
+        return False
+    path.rename(aside)
+    log.error("%s was root's and in the way, and was put aside as %s: see what it holds", path, aside.name)
+    return True
+
+
 def refuse_unsafe(folder: Path) -> None:
-    """Raise `ConfigError` for a folder in which others could lay traps; one that is not there yet is fine."""
+    """Raise `ConfigError` for a folder in which others could lay traps; one that is not there yet is fine.
+
+    What root left of a run by hand is put aside, with the alerts that wait in it.
+    """
+    _put_roots_aside(folder)
     for place in (folder.parent, folder):
         try:
             info = place.lstat()
@@ -31,7 +60,10 @@ def refuse_unsafe(folder: Path) -> None:
         if not stat.S_ISDIR(info.st_mode):
             raise _unsafe(f"`{place}` is not a folder", "name another one in `spool.path`")
         if info.st_uid not in (os.geteuid(), 0) or (place == folder and info.st_uid != os.geteuid()):
-            raise _unsafe(f"`{place}` belongs to user {info.st_uid}", f"chown it to user {os.geteuid()}")
+            hint = (
+                f"chown it to user {os.geteuid()}" if os.geteuid() else "run as that user, or name another `spool.path`"
+            )
+            raise _unsafe(f"`{place}` belongs to user {info.st_uid}", hint)
         if info.st_mode & stat.S_IWOTH and not info.st_mode & stat.S_ISVTX:
             raise _unsafe(f"everybody may write to `{place}`", "chmod 0700 it")
     try:
@@ -41,6 +73,15 @@ def refuse_unsafe(folder: Path) -> None:
     for entry in entries:
         if not entry.is_file(follow_symlinks=False):
             raise _unsafe(f"`{entry.path}` is not a regular file", "look who put it there, then remove it")
+
+
+def _put_roots_aside(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        if folder.lstat().st_uid == os.geteuid():
+            return
+    with contextlib.suppress(OSError):
+        if not put_aside(folder.parent):
+            put_aside(folder)
 
 
 def _unsafe(message: str, hint: str) -> ConfigError:

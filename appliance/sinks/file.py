@@ -22,6 +22,7 @@ from appliance.model.alert import Alert
 from appliance.model.diagnostic import DeliveryError
 from appliance.model.wire import Format, line
 from appliance.sinks.base import Sink
+from appliance.sinks.disk import put_aside
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,12 @@ class FileSink(Sink):
         self._reopen = True
 
     def _open(self) -> None:
-        self._fd = os.open(self._path, _FLAGS, 0o600)
+        try:
+            self._fd = os.open(self._path, _FLAGS, 0o600)
+        except PermissionError:
+            if not put_aside(self._path):
+                raise
+            self._fd = os.open(self._path, _FLAGS, 0o600)
         info = os.fstat(self._fd)
         if (info.st_dev, info.st_ino) != self._inode:
             self._inode = info.st_dev, info.st_ino

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TypeVar, cast
 
+from appliance.model.text import printable
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -110,4 +112,4 @@ class Patience:
             if now - self._told_s < _TELL_S:
                 return
             self._told_s = now
-        log.warning("%s, facts are absent: %s", why, about)
+        log.warning("%s, facts are absent: %s", why, printable(about))  # a container's name is whoever's made it

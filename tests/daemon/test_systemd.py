@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.cli.logs import LineFormatter
 from appliance.daemon.systemd import JournalFormatter, Notifier, logs_to_journal
 from appliance.sinks.journald import MESSAGE_ID, OWN_MESSAGE_ID, OWN_MESSAGE_IDS
 from tests.support.daemon import COMMAND, ROOT, Daemon
@@ -163,8 +164,9 @@ def test_an_abstract_socket() -> None:
 def test_log_lines_carry_their_priority_for_the_journal(tmp_path: Path) -> None:
     import logging
 
-    record = logging.LogRecord("x", logging.ERROR, "f", 1, "two\nlines", None, None)
-    assert JournalFormatter("%(message)s").format(record) == "<3>two\n<3>lines"
+    record = logging.LogRecord("x", logging.ERROR, "f", 1, "two\nlines\x1b[2J", None, None)
+    assert JournalFormatter("%(message)s").format(record) == "<3>two\n<3>lines\\x1b[2J"
+    assert LineFormatter("a: %(message)s").format(record) == "a: two\nlines\\x1b[2J"
     with (tmp_path / "f").open("w") as file:
         at = os.fstat(file.fileno())
         assert logs_to_journal(file.fileno(), {"JOURNAL_STREAM": f"{at.st_dev}:{at.st_ino}"})

@@ -1,13 +1,13 @@
 """Programs on disk: found again as they were, and refused where anybody else could have had a hand in them."""
 
+# ruff: noqa: F811  (a fixture of another module)
+
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import struct
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from appliance.kernel import loader
 from appliance.kernel.kept import Kept, key_of
 from appliance.kernel.objects import OWN_PID_MARK, Object, Table, from_bytes, ready, tables_named, to_bytes, with_places
 from appliance.kernel.program import bpf_folder
+from tests.support.nobody import as_nobody, of_nobody  # noqa: F401
 
 KEY = key_of(["a text"])
 
@@ -50,29 +51,6 @@ def test_a_kept_program_is_found_as_it_was(kept: Kept, file: Path) -> None:
     assert kept.find(KEY) == MADE
     assert kept.find(key_of(["another text"])) is None
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-
-
-NOBODY = 65534
-
-
-@pytest.fixture
-def of_nobody() -> Iterator[Path]:
-    """The state folder of a service, where it and root can get to."""
-    with tempfile.TemporaryDirectory() as above:
-        Path(above).chmod(0o755)
-        folder = Path(above) / "state"
-        folder.mkdir(mode=0o700)
-        os.chown(folder, NOBODY, NOBODY)
-        yield folder
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_root_leaves_nothing_in_the_folder_of_the_service(of_nobody: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -58,8 +58,10 @@ def test_an_answer_an_error_and_none() -> None:
 def test_it_is_told_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
     patience = Patience(0.1, most=0)
     with caplog.at_level(logging.WARNING):
-        assert [patience.ask(lambda: 7, 0, f"process {n}") for n in range(3)] == [0, 0, 0]
-    assert [r.getMessage() for r in caplog.records] == ["a file system does not answer, facts are absent: process 0"]
+        assert [patience.ask(lambda: 7, 0, f"box \n\x1b[2J{n}") for n in range(3)] == [0, 0, 0]
+    assert [r.getMessage() for r in caplog.records] == [
+        "a file system does not answer, facts are absent: box \\n\\x1b[2J0"
+    ]
 
 
 def test_a_machine_without_threads_answers_nothing_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
