@@ -9,17 +9,17 @@ is read from /proc, or made of the little that its event carries; `missing` coun
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Protocol, cast
 
 from appliance.catalog.events import CLONES, EVENTS, EXECS, FD_FACTS, FD_MAKERS, OPENS, PathRole
 from appliance.catalog.params import EXE_FLAGS, OPEN_FLAGS, RESULT, ParamType
-from appliance.engine.cgroup import InContainer, Unit, container_of, unit_of
-from appliance.engine.containers import merged, read_container
+from appliance.engine.containers import read_container
 from appliance.engine.paths import absolute
+from appliance.engine.places import Place, Places
+from appliance.engine.processes import TICK_NS, Entry, Processes
 from appliance.engine.sockets import (
     FdFacts,
     SocketNames,
@@ -39,7 +39,6 @@ from appliance.model.event import (
     NO_PROCESS,
     NO_USAGE,
     VIA,
-    WAITING,
     Account,
     Ancestor,
     Container,
@@ -47,7 +46,6 @@ from appliance.model.event import (
     EventType,
     Fd,
     ParamValue,
-    Pod,
     Process,
     RawEvent,
     Usage,
@@ -55,13 +53,8 @@ from appliance.model.event import (
 )
 
 Handler = Callable[[RawEvent], Event | None]
-Key = tuple[int, int]
 
-_TICK_NS = 10_000_000  # /proc tells a start in ticks of USER_HZ, always 100 for programs
-_NAMED_BY_CGROUP = frozenset({"lxc", "systemd-nspawn"})  # no engine tells more; they have no image
 _FDS = 65_536  # descriptors remembered for their close
-_DEPTH = 256  # longest chain of ancestors
-_RECENT = 512  # ended processes that stay known without living children: for events that come late
 _NOBODY = Account(-1, "<NA>")
 
 _CREDENTIAL_EVENTS = frozenset(
@@ -90,34 +83,8 @@ class Accounts(Protocol):
         """The group of that number."""
 
 
-class _Place:
-    """Where the facts of a container stand, shared by its processes."""
-
-    __slots__ = ("container",)
-
-    def __init__(self, container: Container) -> None:
-        self.container = container
-
-
-class _Entry:
-    """A process in the table. `key` names it for good; `start_ns` becomes exact once the kernel has told it."""
-
-    __slots__ = ("children", "exact", "key", "parent", "place", "process", "recent", "start_ns", "unlinked")
-
-    def __init__(self, process: Process, place: _Place, *, exact: bool) -> None:
-        self.process = process
-        self.place = place
-        self.key: Key = (process.pid, process.start_ns)
-        self.start_ns = process.start_ns
-        self.exact = exact
-        self.parent: Key | None = None
-        self.unlinked = True  # the parent has not been looked for
-        self.children = 0  # entries that name this one as their parent
-        self.recent = False  # ended, and among the last `_RECENT` that did
-
-
 class State:
-    """Process and container tables. One writer: the loop."""
+    """The tables of processes and containers, and what each event does to them. One writer: the loop."""
 
     def __init__(
         self,
@@ -141,26 +108,18 @@ class State:
         self._boot_offset_ns = wall_offset_ns if boot_offset_ns is None else boot_offset_ns
         self._accounts = accounts
         self._read_process = read_process
-        self._ask_container = ask_container
         self._domains = domains
         self._read_usage = read_usage
-        self._max_processes = max_processes
-        self._max_ended = max_ended
-        self._max_containers = max_containers
-        self._live: dict[int, _Entry] = {}
-        self._ended: dict[Key, _Entry] = {}
-        self._recent: deque[Key] = deque()
-        self._host = _Place(HOST)
-        self._places: dict[str, _Place] = {}
-        self._cgroups: dict[str, InContainer | None] = {}
-        self._units: dict[str, Unit] = {}
         self._missing: Counter[str] = Counter()
+        self._places = Places(ask_container, max_containers, self._missing)
+        self._processes = Processes(self._read_parent, most=max_processes, most_ended=max_ended, missing=self._missing)
+        self._live = self._processes.live
         self._socket_names = SocketNames()
         self._fds: dict[tuple[int, int], Fd] = {}
         self._closes = False  # a rule asks for closes
         self._requests: dict[int, RawEvent] = {}
         self._num = 0
-        self._ancestor: Ancestor = self.ancestor
+        self._ancestor: Ancestor = self._processes.ancestor
         self._handlers: dict[EventType, Handler] = {t: self._handler(t) for t in EventType}
 
     # -- the door
@@ -203,30 +162,12 @@ class State:
         """Containers known, ended ones that were not evicted included."""
         return len(self._places)
 
-    def ancestor(self, process: Process, n: int) -> Process:
-        """The n-th ancestor of a process as it is known now: 0 is the process itself, `NO_PROCESS` above the first."""
-        if n <= 0 or process.pid < 0:
-            return process if n == 0 else NO_PROCESS
-        entry = self._entry_of(process)
-        for _ in range(n):
-            if entry is None:
-                return NO_PROCESS
-            entry = self._parent_of(entry)
-        return NO_PROCESS if entry is None else entry.process
-
     def freeze(self, event: Event) -> Event:
         """The same event with its ancestors as they are now: for one that is judged or told later. One that was frozen
         before stays as it is."""
         if event.lineage is not self._ancestor:
             return event
-        chain = [event.process]
-        entry = self._entry_of(event.process)
-        for _ in range(_DEPTH):
-            entry = self._parent_of(entry) if entry is not None else None
-            if entry is None:
-                break
-            chain.append(entry.process)
-        fixed = tuple(chain)
+        fixed = self._processes.chain(event.process)
 
         def lineage(process: Process, n: int) -> Process:
             return fixed[n] if 0 <= n < len(fixed) else NO_PROCESS
@@ -247,8 +188,7 @@ class State:
 
     def container(self, key: str) -> Container | None:
         """What is known of a container by its `key`, None for one never seen."""
-        place = self._places.get(key)
-        return None if place is None else place.container
+        return self._places.container(key)
 
     # -- one handler for each event type, its places looked up once
 
@@ -291,7 +231,7 @@ class State:
             return self._numbers(type_)
         return self._plain(type_)
 
-    def _make(self, raw: RawEvent, entry: _Entry, fd: Fd = NO_FD, path: str | None = None) -> Event:
+    def _make(self, raw: RawEvent, entry: Entry, fd: Fd = NO_FD, path: str | None = None) -> Event:
         self._num += 1
         if raw.type in FD_MAKERS and 0 <= raw.res <= 2 and raw.via != _IO_URING:
             entry.process = changed(entry.process, stdio=redirected(entry.process.stdio, fd))
@@ -464,7 +404,7 @@ class State:
         """Another name, for a process that is known: one that is not will be read with the name that it has then."""
         pid, start_ns, name = cast("tuple[int, int, str | None]", raw.params)
         entry = self._live.get(pid)
-        if entry is not None and name is not None and _same(entry, start_ns):
+        if entry is not None and name is not None and entry.started_at(start_ns):
             entry.process = replace(entry.process, name=_comm(name))
 
     def _setsid(self, raw: RawEvent) -> Event:
@@ -571,16 +511,16 @@ class State:
         if raw.res < 0:
             return self._make(raw, self._find(raw))
         entry = self._live.get(raw.pid)
-        if entry is not None and not _same(entry, raw.start_ns):
+        if entry is not None and not entry.started_at(raw.start_ns):
             if raw.start_ns < entry.start_ns:  # a late event: the pid has been used again since
                 return self._make(raw, self._find(raw))
             entry = None  # all facts of the new one are in this event: nothing to ask of /proc
         process, place = self._facts(raw)
         if entry is None:
-            entry = self._add(_Entry(process, place, exact=True))
+            entry = self._processes.add(Entry(process, place, exact=True))
         else:
             if process.ppid != entry.process.ppid:
-                self._unlink(entry)
+                self._processes.unlink(entry)
             entry.process, entry.place = process, place
             entry.start_ns, entry.exact = raw.start_ns, True
         return self._make(raw, entry)
@@ -588,7 +528,7 @@ class State:
     def _exit(self, raw: RawEvent) -> Event:
         entry = self._find(raw)
         if self._live.get(raw.pid) is entry:
-            self._end(entry)
+            self._processes.end(entry)
         return self._make(raw, entry)
 
     def _asked(self, raw: RawEvent) -> Event | None:
@@ -611,10 +551,10 @@ class State:
 
     def _procinfo(self, raw: RawEvent) -> None:
         known = self._live.get(raw.pid)
-        if known is None or (not known.exact and known.start_ns <= raw.start_ns and not _same(known, raw.start_ns)):
+        if known is None or (not known.exact and known.start_ns <= raw.start_ns and not known.started_at(raw.start_ns)):
             process, place = self._facts(raw)
-            self._add(_Entry(process, place, exact=False))
-        elif known.process.env is None and raw.start_ns <= known.start_ns < raw.start_ns + _TICK_NS:
+            self._processes.add(Entry(process, place, exact=False))
+        elif known.process.env is None and raw.start_ns <= known.start_ns < raw.start_ns + TICK_NS:
             env = cast("tuple[str, ...] | None", raw.params[EVENTS[raw.type].index["env"]])
             known.process = changed(known.process, env=env)
 
@@ -624,39 +564,35 @@ class State:
         except ValueError:
             self._missing["facts of a container not readable"] += 1
             return
-        place = self._places.get(told.key)
-        if place is None:
-            self._keep_place(told.key, _Place(told))
-        elif told.missing is None or place.container.missing is not None:
-            place.container = merged(place.container, told)
+        self._places.tell(told)
 
     # -- processes
 
-    def _find(self, raw: RawEvent) -> _Entry:
+    def _find(self, raw: RawEvent) -> Entry:
         """The process of an event: from the table, from /proc, or made of what the event carries."""
         start_ns = raw.start_ns
         entry = self._live.get(raw.pid)
         if entry is not None:
             if entry.start_ns == start_ns:
                 return entry
-            if _same(entry, start_ns):  # from /proc until now
+            if entry.started_at(start_ns):  # from /proc until now
                 entry.start_ns, entry.exact = start_ns, True
                 entry.process = changed(entry.process, start_ns=start_ns, started_ns=start_ns + self._boot_offset_ns)
                 return entry
-        ended = self._ended_of(raw.pid, start_ns)
+        ended = self._processes.ended(raw.pid, start_ns)
         if ended is not None:
             return ended
         if entry is not None and start_ns < entry.start_ns:
             self._missing["event of an ended process that is no longer known"] += 1
-            return _Entry(self._minimal(raw), self._host, exact=True)
+            return Entry(self._minimal(raw), self._places.host, exact=True)
         told = self._read_process(raw.pid)
-        if told is not None and told.start_ns <= start_ns < told.start_ns + _TICK_NS:
+        if told is not None and told.start_ns <= start_ns < told.start_ns + TICK_NS:
             self._missing["process not known, read from /proc"] += 1
             process, place = self._facts(told)
             process = changed(process, start_ns=start_ns, started_ns=start_ns + self._boot_offset_ns)
-            return self._add(_Entry(process, place, exact=True))
+            return self._processes.add(Entry(process, place, exact=True))
         self._missing["process not known, ended before it could be read"] += 1
-        return self._add(_Entry(self._minimal(raw), self._host, exact=True))
+        return self._processes.add(Entry(self._minimal(raw), self._places.host, exact=True))
 
     def _is_engines(self, pid: int, value: Mapping[str, ParamValue]) -> bool:
         """Whether a program in a container's cgroup is its engine's, and not in the container yet.
@@ -668,13 +604,21 @@ class State:
         """
         argv = cast("tuple[str, ...]", value["args"] or ())
         parent = self._live.get(cast("int", value["ptid"]))
-        if argv[1:] != ("init",) or value["vpid"] != pid or parent is None or parent.place is not self._host:
+        if argv[1:] != ("init",) or value["vpid"] != pid or parent is None or parent.place is not self._places.host:
             return False
         path, flags = cast("str | None", value["trusted_exepath"]), cast("int | None", value["flags"])
         if (flags or 0) & EXE_FLAGS["EXE_FROM_MEMFD"]:
             return (path or "").startswith("/memfd:runc_cloned:")
         told = parent.process
         return bool(told.exe_ino) and (value["exe_dev"], value["exe_ino"]) == (told.exe_dev, told.exe_ino)
+
+    def _read_parent(self, pid: int) -> Entry | None:
+        told = self._read_process(pid)
+        if told is None:
+            return None
+        self._missing["process not known, read from /proc"] += 1
+        process, place = self._facts(told)
+        return Entry(process, place, exact=False)
 
     def _minimal(self, raw: RawEvent) -> Process:
         process = Process(
@@ -683,16 +627,16 @@ class State:
         )  # fmt: skip
         return self._with_accounts(process, HOST)
 
-    def _facts(self, raw: RawEvent) -> tuple[Process, _Place]:
+    def _facts(self, raw: RawEvent) -> tuple[Process, Place]:
         """A process and its container from `_PROCESS_FACTS`, of an exec or of /proc."""
         value = dict(zip(EVENTS[raw.type].index, raw.params, strict=True))
-        place = self._place_of(value["cgroups"], value["cgroups_v1"])
-        if place is not self._host and self._is_engines(raw.pid, value):
-            place = self._host
+        place = self._places.of(value["cgroups"], value["cgroups_v1"])
+        if place is not self._places.host and self._is_engines(raw.pid, value):
+            place = self._places.host
         # version 1 tells of programs only where the unified hierarchy does not
         cgroup = next((c for c in (value["cgroups"], value["cgroups_v1"]) if c and c != "/"), value["cgroups"])
         cgroup = cgroup if isinstance(cgroup, str) else None
-        unit = self._unit_of(cgroup or "")
+        unit = self._places.unit(cgroup or "")
         argv = cast("tuple[str, ...]", value["args"] or ())
         size = cast("int | None", value["args_size"]) or 0
         cwd = cast("str | None", value["cwd"])
@@ -774,7 +718,7 @@ class State:
 
     def _born(
         self,
-        caller: _Entry,
+        caller: Entry,
         pid: int,
         vpid: int,
         ppid: int,
@@ -782,182 +726,15 @@ class State:
         memory: tuple[int, int, int],
         fdlimit: int,
     ) -> None:
-        parent: _Entry | None = caller if ppid == caller.process.pid else self._live.get(ppid)
+        parent: Entry | None = caller if ppid == caller.process.pid else self._live.get(ppid)
         process = changed(
             caller.process, pid=pid, ppid=ppid, vpid=vpid, start_ns=start_ns,
             started_ns=start_ns + self._boot_offset_ns, vmsize=memory[0], vmrss=memory[1], vmswap=memory[2],
             pfmajor=0, pfminor=0, fdlimit=fdlimit,
         )  # fmt: skip
-        entry = self._add(_Entry(process, caller.place, exact=True))
+        entry = self._processes.add(Entry(process, caller.place, exact=True))
         if parent is not None:
-            self._link(entry, parent)
-
-    def _add(self, entry: _Entry) -> _Entry:
-        before = self._live.get(entry.process.pid)
-        if before is not None:  # its exit was lost
-            self._missing["end of a process not seen"] += 1
-            self._end(before)
-        elif len(self._live) >= self._max_processes:
-            self._missing["process table full"] += 1
-            self._end(next(iter(self._live.values())))
-        self._live[entry.process.pid] = entry
-        return entry
-
-    def _end(self, entry: _Entry) -> None:
-        del self._live[entry.process.pid]
-        self._ended[entry.key] = entry
-        self._recent.append(entry.key)
-        entry.recent = True
-        if len(self._recent) > _RECENT:
-            oldest = self._recent.popleft()
-            if oldest in self._ended:
-                self._ended[oldest].recent = False
-                self._forget(oldest)
-        if len(self._ended) > self._max_ended:
-            self._missing["table of ended processes full"] += 1
-            self._drop(next(iter(self._ended)))
-
-    def _forget(self, key: Key) -> None:
-        """Drop an ended process that nobody descends from, and those above it that only it kept."""
-        next_: Key | None = key
-        while next_ is not None:
-            entry = self._ended.get(next_)
-            if entry is None or entry.children > 0:
-                return
-            next_ = self._drop(next_)
-
-    def _drop(self, key: Key) -> Key | None:
-        """Drop an ended process; gives its parent's key if the parent has ended too and is not a recent one."""
-        entry = self._ended.pop(key)
-        parent = self._at(entry.parent)
-        if parent is None:
-            return None
-        parent.children -= 1
-        return parent.key if parent.children == 0 and parent.key in self._ended and not parent.recent else None
-
-    # -- lineage
-
-    def _entry_of(self, process: Process) -> _Entry | None:
-        entry = self._live.get(process.pid)
-        if entry is not None and (entry.start_ns == process.start_ns or entry.key[1] == process.start_ns):
-            return entry
-        return self._ended_of(process.pid, process.start_ns)
-
-    def _ended_of(self, pid: int, start_ns: int) -> _Entry | None:
-        """An ended process by its exact start, or by that start as /proc had told it when the key was made."""
-        found = self._ended.get((pid, start_ns)) or self._ended.get((pid, start_ns - start_ns % _TICK_NS))
-        return found if found is not None and (found.start_ns == start_ns or not found.exact) else None
-
-    def _at(self, key: Key | None) -> _Entry | None:
-        if key is None:
-            return None
-        entry = self._live.get(key[0])
-        if entry is not None and entry.key == key:
-            return entry
-        return self._ended.get(key)
-
-    def _parent_of(self, entry: _Entry) -> _Entry | None:
-        if entry.unlinked:
-            entry.unlinked = False
-            ppid = entry.process.ppid
-            if ppid and ppid > 0:
-                parent = self._live.get(ppid) or self._read_parent(ppid)
-                if parent is not None and parent is not entry and parent.start_ns <= entry.start_ns + _TICK_NS:
-                    self._link(entry, parent)
-                else:
-                    self._missing["parent not known"] += 1
-        return self._at(entry.parent)
-
-    def _read_parent(self, pid: int) -> _Entry | None:
-        told = self._read_process(pid)
-        if told is None:
-            return None
-        self._missing["process not known, read from /proc"] += 1
-        process, place = self._facts(told)
-        return self._add(_Entry(process, place, exact=False))
-
-    def _link(self, entry: _Entry, parent: _Entry) -> None:
-        entry.unlinked = False
-        entry.parent = parent.key
-        parent.children += 1
-
-    def _unlink(self, entry: _Entry) -> None:
-        parent = self._at(entry.parent)
-        entry.parent, entry.unlinked = None, True
-        if parent is None:
-            return
-        parent.children -= 1
-        if parent.children == 0 and parent.key in self._ended and not parent.recent:
-            self._forget(parent.key)
-
-    # -- containers
-
-    def _place_of(self, *cgroups: ParamValue) -> _Place:
-        for path in cgroups:
-            if not isinstance(path, str) or not path:
-                continue
-            found = self._container_of(path)
-            if found is not None:
-                return self._place(found)
-        if not any(cgroups):
-            self._missing["cgroup not readable"] += 1
-        return self._host
-
-    def _container_of(self, path: str) -> InContainer | None:
-        try:
-            return self._cgroups[path]
-        except KeyError:
-            self._halve(self._cgroups)
-            found = self._cgroups[path] = container_of(path)
-            return found
-
-    def _unit_of(self, path: str) -> Unit:
-        found = self._units.get(path)
-        if found is None:
-            self._halve(self._units)
-            found = self._units[path] = unit_of(path)
-        return found
-
-    def _halve(self, known: dict[str, InContainer | None] | dict[str, Unit]) -> None:
-        """Forget the older half of what was made out of paths, where there is no more room."""
-        if len(known) >= self._max_containers:
-            for old in tuple(islice(known, self._max_containers // 2)):
-                del known[old]
-
-    def _place(self, found: InContainer) -> _Place:
-        place = self._places.get(found.key)
-        pod = Pod(uid=found.pod_uid, qos=found.qos) if found.pod_uid else None
-        if place is None:
-            waiting = f"{WAITING}{found.runtime}"
-            if found.runtime in _NAMED_BY_CGROUP:
-                container = Container(
-                    found.full_id, found.full_id, found.runtime, found.full_id, "", "", "", "", "", owner=found.owner
-                )
-                return self._keep_place(found.key, _Place(container))
-            container = Container(
-                found.full_id[:12], found.full_id, found.runtime, owner=found.owner, pod=pod, missing=waiting
-            )
-            place = self._keep_place(found.key, _Place(container))
-            self._ask_container(found.full_id, found.owner)
-        elif pod is not None and (place.container.pod is None or place.container.pod.qos is None):
-            place.container = replace(
-                place.container, pod=replace(place.container.pod or pod, uid=pod.uid, qos=pod.qos)
-            )  # told by its engine before its first process ran
-        return place
-
-    def _keep_place(self, key: str, place: _Place) -> _Place:
-        if len(self._places) >= self._max_containers:
-            self._missing["container table full"] += 1
-            del self._places[next(iter(self._places))]
-        self._places[key] = place
-        return place
-
-
-def _same(entry: _Entry, start_ns: int) -> bool:
-    """True if that start can be the entry's: to the nanosecond, or to the tick where /proc told it."""
-    if entry.exact:
-        return entry.start_ns == start_ns
-    return entry.start_ns <= start_ns < entry.start_ns + _TICK_NS
+            self._processes.link(entry, parent)
 
 
 def _comm(name: str) -> str:

@@ -180,8 +180,8 @@ def test_a_hundred_thousand_processes_take_bounded_room(make: Make) -> None:
         state.apply(forked(1, 10 + n, BOOT + n))
     assert state.processes <= 1000
     assert state.missing["process table full"] >= 99_000
-    sizes = {name: len(table) for name in ("_live", "_ended", "_recent") if (table := getattr(state, name)) is not None}
-    assert sizes["_live"] <= 1000 and sizes["_ended"] <= 500 + 1 and sizes["_recent"] <= 513
+    table = state._processes
+    assert len(table.live) <= 1000 and len(table._ended) <= 500 + 1 and len(table._recent) <= 513
 
 
 def test_containers_are_bounded_and_told_once_they_are_known(make: Make) -> None:
