@@ -30,9 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Print; 0."""
-    from appliance.cli.main import make_parser  # which registers this very verb
-
-    print({"bash": bash, "zsh": zsh, "fish": fish}[args.shell](make_parser()), end="")
+    print({"bash": bash, "zsh": zsh, "fish": fish}[args.shell](args.parser), end="")
     return 0
 
 

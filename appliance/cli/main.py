@@ -32,7 +32,8 @@ _VERBS = (run, reload, status, top, doctor, check, listing, show, explain, repla
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """All verbs with their options: also what the manual pages are made of."""
+    """All verbs with their options: also what manual pages and completions are made of; `parser` of what it gives is
+    itself."""
     parser = argparse.ArgumentParser(
         prog="tercel",
         description="Runtime security for Linux hosts and containers: watches system calls through eBPF, judges them by"
@@ -43,6 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(metavar="VERB", required=True)
     for verb in _VERBS:
         verb.add_parser(subparsers)
+    parser.set_defaults(parser=parser)
     return parser
 
 
