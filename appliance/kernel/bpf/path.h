@@ -50,6 +50,19 @@ static __always_inline void get_own_path(struct scratch *s, const int place, u64
     *mnt = found[1];
 }
 
+/* End a path that was put name by name from its leaf: an empty last name says that the walk was cut, the root by itself is
+ * the one name "/". Gives the path's length in bytes. */
+static __always_inline u16 end_path(struct scratch *s, u64 start, int done)
+{
+    if (!done)
+        put_byte(s, 0);
+    else if (s->at == start) {
+        put_byte(s, '/');
+        put_byte(s, 0);
+    }
+    return s->at - start;
+}
+
 /* Append the path of (dentry, vfsmount); gives its length in bytes. `struct mount` holds the vfsmount within. */
 static __always_inline u16 put_path_within(struct scratch *s, u64 dentry, u64 vfsmount, const int depth)
 {
@@ -98,13 +111,7 @@ static __always_inline u16 put_path_within(struct scratch *s, u64 dentry, u64 vf
         }
         dentry = parent;
     }
-    if (!done)
-        put_byte(s, 0);
-    else if (s->at == start) {
-        put_byte(s, '/');
-        put_byte(s, 0);
-    }
-    return s->at - start;
+    return end_path(s, start, done);
 }
 
 static __always_inline u16 put_path(struct scratch *s, u64 dentry, u64 vfsmount)

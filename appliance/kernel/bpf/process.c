@@ -248,13 +248,7 @@ static __always_inline u16 put_cgroup(struct scratch *s, u64 cgroup)
             break;
         node = parent;
     }
-    if (!done)
-        put_byte(s, 0);
-    else if (s->at == start) {
-        put_byte(s, '/');
-        put_byte(s, 0);
-    }
-    return s->at - start;
+    return end_path(s, start, done);
 }
 
 /* The whole area of the arguments, cut at ARGS_MAX: NUL-separated. */
