@@ -16,6 +16,7 @@ from appliance.catalog.fields import CLASSES
 from appliance.catalog.operators import operators_of
 from appliance.cli import completion, manual
 from appliance.cli.main import make_parser
+from appliance.cli.manual import sections_last
 from appliance.config.keys import ROWS
 from appliance.config.settings import Metrics
 from appliance.daemon.cost import RuleCost
@@ -71,7 +72,7 @@ def configuration() -> str:
 
 
 def _keys(schema: dict[str, Any], properties: dict[str, Any], above: str, level: int) -> Iterator[str]:
-    for name, spec in properties.items():
+    for name, spec in sections_last(properties):
         if "properties" in spec:
             yield f"{'#' * level} {name}\n\n{spec['description']}\n"
             yield from _keys(schema, spec["properties"], f"{name}.", level + 1)

@@ -112,7 +112,7 @@ def _configuration(schema: Mapping[str, Any]) -> str:
 
 
 def _keys(part: Mapping[str, Any], above: str) -> Iterator[str]:
-    for name, inner in part["properties"].items():
+    for name, inner in sections_last(part["properties"]):
         key = f"{above}{name}"
         if "properties" in inner:
             yield f".SS {_text(key)}"
@@ -122,6 +122,11 @@ def _keys(part: Mapping[str, Any], above: str) -> Iterator[str]:
         default = f" Default: {json.dumps(inner['default'])}." if "default" in inner else ""
         choices = f" One of {', '.join(map(str, inner['enum']))}." if "enum" in inner else ""
         yield from (".TP", f".B {_text(key)}", _text(f"{inner['description']}{choices}{default}"))
+
+
+def sections_last(properties: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Keys in the order in which a page tells them: one behind a section would seem to belong to it."""
+    return sorted(properties.items(), key=lambda item: "properties" in item[1])
 
 
 def _terms(rows: list[tuple[str, str]]) -> Iterator[str]:
