@@ -133,11 +133,11 @@ def _make(folder: Path) -> None:
     """Make a folder of ours. Raises `RefusedError` before anything is made in a folder that others own: root's would
     keep them from their own place.
 
-    Where that has happened, what root made in a folder of ours is put aside.
+    Where that has happened, what root made in a folder of ours is put aside; never by root, who would move a service's.
     """
     above = next(path for path in (folder, *folder.parents) if path.exists())
-    if above == folder and above.parent.stat().st_uid == os.geteuid() != above.lstat().st_uid:
-        folder.rename(folder.with_name(f"{folder.name}.of-{above.lstat().st_uid}"))
+    if above == folder and above.lstat().st_uid == 0 != os.geteuid() == above.parent.stat().st_uid:
+        folder.rename(folder.with_name(f"{folder.name}.of-0"))
         above = folder.parent
     _trusted_folder(above)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from appliance.kernel import loader
 from appliance.kernel.kept import Kept, key_of
 from appliance.kernel.objects import OWN_PID_MARK, Object, Table, from_bytes, ready, tables_named, to_bytes, with_places
 from appliance.kernel.program import bpf_folder
-from tests.support.nobody import as_nobody, of_nobody  # noqa: F401
+from tests.support.nobody import NOBODY, as_nobody, of_nobody  # noqa: F401
 
 KEY = key_of(["a text"])
 
@@ -63,6 +63,14 @@ def test_root_leaves_nothing_in_the_folder_of_the_service(of_nobody: Path, caplo
     with as_nobody():
         kept.keep(KEY, MADE)
         assert kept.find(KEY) == MADE
+
+
+def test_root_moves_no_folder_of_the_service(of_nobody: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One of its own in a folder of root's, as `/var/lib/tercel` is."""
+    Kept(of_nobody).keep(KEY, MADE)
+    assert [path.name for path in of_nobody.parent.iterdir()] == [of_nobody.name]
+    assert of_nobody.stat().st_uid == NOBODY and list(of_nobody.iterdir()) == []
+    assert "belongs to user 65534" in caplog.text
 
 
 def test_what_root_left_there_before_is_put_aside(of_nobody: Path) -> None:
