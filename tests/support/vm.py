@@ -344,6 +344,8 @@ class Machine:
             argv += ["-drive", f"file={self._shared()},if=virtio,format=raw,readonly=on"]
         if owner:
             argv = [sys.executable, "-I", "-S", "-c", LEASH, str(owner), self.folder, *argv]
+        if stays:  # who starts us may be held to one processor (Mitogen does so), and the machine would be, too
+            os.sched_setaffinity(0, range(os.cpu_count() or 1))
         with (self.folder / "qemu.log").open("wb") as said:
             self._process = subprocess.Popen(
                 [str(a) for a in argv],
