@@ -7,7 +7,8 @@
 
 Comes in: POSTs over TLS by those who have a certificate of FOLDER/ca.pem. Goes out: FOLDER/alerts, a line for each
 alert as it came, `{"id", "peer", "alert"}`: its id as the sender told it, the name in the sender's certificate.
-A request is answered when its alerts are on that file: what the sender counts as delivered is there.
+A request is answered when its alerts are on that file: what the sender counts as delivered is there. FOLDER/log has a
+line `refused: REASON` for each whose TLS did not come about.
 """
 
 from __future__ import annotations
@@ -47,8 +48,14 @@ class Server(ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         request.settimeout(IDLE_S)
-        with contextlib.suppress(OSError), self.tls.wrap_socket(request, server_side=True) as wrapped:
-            super().finish_request(wrapped, client_address)
+        with contextlib.suppress(OSError):
+            try:
+                wrapped = self.tls.wrap_socket(request, server_side=True)
+            except ssl.SSLError as error:
+                print(f"refused: {error.reason}", flush=True)
+                return
+            with wrapped:
+                super().finish_request(wrapped, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
