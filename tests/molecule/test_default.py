@@ -2,8 +2,8 @@
 
 What is claimed stands in `molecule/default/tasks`. It takes minutes without KVM: in CI (CI=true) it is a test,
 elsewhere where TERCEL_MOLECULE names it (`TERCEL_MOLECULE=default pytest tests/molecule`, as `make nightly` does).
-docs/testing.md says what came of the scenarios last. That the page whose commands it runs claims something of each is
-tested always.
+docs/testing.md says what came of the scenarios last. That Molecule can read each scenario, and that the page whose
+commands it runs claims something of each, is tested always.
 """
 
 from __future__ import annotations
@@ -41,6 +41,18 @@ if SCENARIOS:
                 subprocess.run([bin_ / "molecule", "destroy", "-s", scenario], cwd=ROOT, env=env, timeout=60)
                 pytest.fail(log.read_text(errors="replace")[-20_000:])
         assert done.returncode == 0, log.read_text(errors="replace")[-20_000:]
+
+
+@pytest.mark.parametrize("scenario", sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")))
+def test_molecule_reads_the_scenario(scenario: str, tmp_path: Path) -> None:
+    """Its own settings, in which Molecule takes `$` for a variable's, and every playbook of it."""
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"}
+    env["XDG_CACHE_HOME"] = env["HOME"] = str(tmp_path)
+    argv = [Path(sys.executable).parent / "molecule", "syntax", "-s", scenario]
+    done = subprocess.run(
+        argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_page_on_reading_claims_something_of_each_of_its_commands() -> None:
