@@ -58,12 +58,30 @@ def test_it_is_built_and_installed_and_finds_its_roles(controller: Controller, t
     build, install, play = re.findall(
         r"^ansible-(?:galaxy .*|playbook .* tercel[.]appliance[.].*)$", page, re.MULTILINE
     )
-    built = controller.run(*build.replace("--output-path dist", f"--output-path {tmp_path}").split())
+    checkout = tmp_path / "checkout"
+    tracked = controller.run("git", "ls-files", "--cached", "--others", "--exclude-standard").out.splitlines()
+    junk = (
+        "fleet/inventory.yml",
+        "group_vars/all.yml",
+        "drift.json",
+        "report.json",
+        ".venv/x",
+        "dist/x",
+        "playbooks/files/key.pem",
+    )
+    for name in [*(name for name in tracked if (ROOT / name).is_file()), *junk]:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_bytes(b"" if name in junk else (ROOT / name).read_bytes())
+    built = controller.run(*build.replace("--output-path dist", f"--output-path {tmp_path}").split(), cwd=checkout)
     assert built.status == 0, built.out
     (tar,) = tmp_path.glob("tercel-appliance-*.tar.gz")
     assert f" dist/{tar.name}" in install
     with tarfile.open(tar) as archive:
-        tops = {name.split("/")[0] for name in archive.getnames()}
+        names = archive.getnames()
+        tops = {name.split("/")[0] for name in names}
+    assert not {*junk} & {*names}
+    shipped = [name for name in tracked if name.startswith(("roles/", "playbooks/", "docs/", "rules/", "meta/"))]
+    assert not {name for name in shipped if (ROOT / name).is_file()} - {*names}
     assert tops == {
         "FILES.json", "MANIFEST.json", "ARCHITECTURE.md", "CHANGELOG.md", "README.md", "docs", "meta", "playbooks",
         "roles", "rules",
