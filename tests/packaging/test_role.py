@@ -92,3 +92,14 @@ def test_the_role_installs_the_package(tree: Tree, debs: dict[str, Path], tmp_pa
     assert (tree.root / "etc/tercel/rules.d").is_symlink()
     said, _ = play(tree, debs["amd64"], tmp_path, "--check")  # and nobody knows what it was of
     assert "is there, but nobody kept which build" in said, said
+
+    # taken away whichever way the inventory says: by dpkg, and a drop-in of somebody's own stays
+    mine = tree.root / "etc/systemd/system/tercel.service.d/override.conf"
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("[Service]\nNice=5\n")
+    said, gone = play(tree, debs["amd64"], tmp_path, tercel_state="absent", tercel_install_method="wheel")
+    assert gone["failed"] == 0 and mine.exists(), said
+    status = tree.run("dpkg-query", "--show", "--showformat=${db:Status-Status}", "tercel", check=False).stdout
+    assert status in ("", "config-files") and not (tree.root / "usr/lib/tercel").exists(), said
+    said, gone = play(tree, debs["amd64"], tmp_path, tercel_state="absent", tercel_install_method="wheel")
+    assert (gone["failed"], gone["changed"]) == (0, 0), said
