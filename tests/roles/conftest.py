@@ -27,6 +27,8 @@ ALONE = {
     "ansible_connection": "tree", "tree_kernel": True, "ansible_become": False, "tercel_manage_service": False,
     "ansible_python_interpreter": "/usr/bin/python3",
 }  # fmt: skip
+NO_SUDO_HERE = {"ansible_become": True, "ansible_become_user": "daemon", "ansible_become_exe": "/bin/false"}
+"""As many inventories say it for all: it is for the hosts, and nothing that a role does on the controller needs it."""
 RULE = "- {rule: Marker, desc: d, condition: 'evt.type = openat and fd.name = /m', output: o, priority: INFO}\n"
 CASE = """- rule: Marker
   cases:
@@ -111,8 +113,8 @@ def grow() -> Iterator[Callable[[], Tree]]:
 
 def inventory(file: Path, hosts: dict[str, Tree], **variables: Any) -> Path:
     """An inventory of trees."""
-    told = {name: {"tree_path": str(tree.root)} for name, tree in hosts.items()}
-    file.write_text(json.dumps({"all": {"vars": ALONE | variables, "hosts": told}}))
+    told = {name: {"tree_path": str(tree.root), "ansible_become": False} for name, tree in hosts.items()}
+    file.write_text(json.dumps({"all": {"vars": ALONE | NO_SUDO_HERE | variables, "hosts": told}}))
     return file
 
 

@@ -39,6 +39,7 @@ def _rules(rule: str, case: str = "") -> Edit:
     return edit
 
 
+READ = {"config_files": ["/etc/tercel/config.d"]}
 REFUSALS: dict[str, tuple[Edit, str]] = {
     "no artifact": (lambda folder: {"tercel_artifact": str(folder)}, "holds no wheel of tercel: `make dist` makes it"),
     "another version": (lambda _: {"tercel_version": "9.9"}, "holds no wheel of tercel 9.9"),
@@ -65,12 +66,38 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
         "Debian GNU/Linux 11 (bullseye) has Python 3.9; the daemon needs 3.11 or newer",
     ),
     "unknown key": (
-        lambda _: {"tercel_config": {"journald_outputs": {"enabled": True}}},
+        lambda _: {"tercel_config": READ | {"journald_outputs": {"enabled": True}}},
         "error[unknown-key]: there is no key `journald_outputs`",
     ),
     "value of another type": (
-        lambda _: {"tercel_config": {"journald_output": {"enabled": "perhaps"}}},
+        lambda _: {"tercel_config": READ | {"journald_output": {"enabled": "perhaps"}}},
         "refused, and nothing was changed: tercel_config is wrong",
+    ),
+    "programs of 32 bits": (
+        lambda _: {"__tercel_found": FOUND | {"bits": 32}},
+        "its programs are of 32 bits under a kernel of 64: an installation of amd64 or arm64 is needed",
+    ),
+    "container": (
+        lambda _: {"__tercel_found": FOUND | {"ring_buffer": "Operation not permitted"}},
+        "install it on the host itself",
+    ),
+    "output with a mistake": (
+        lambda _: {"tercel_outputs_config": {"htp_output": {}}},
+        "nothing was changed: tercel_outputs_config is wrong",
+    ),
+    "credential that nobody gives": (
+        lambda _: {"tercel_outputs_config": {"http_output": {"enabled": True, "url": "credential:hub"}}},
+        "names credentials that tercel_outputs_credentials does not have: hub",
+    ),
+    "credential of no file": (
+        lambda _: {
+            "tercel_outputs_credentials": [{"name": "a", "src": "/no/a.pem"}, {"name": "b", "src": "files/b.pem"}]
+        },
+        "files of credentials that the controller does not have: /no/a.pem, b.pem",
+    ),
+    "outputs that nobody would read": (
+        lambda _: {"tercel_config": {"journald_output": {"enabled": True}}},
+        "tercel_config.config_files does not name /etc/tercel/config.d, so nobody would read",
     ),
     "unknown way": (
         lambda _: {"tercel_install_method": "snap"},
@@ -78,7 +105,8 @@ REFUSALS: dict[str, tuple[Edit, str]] = {
     ),
 }
 FOUND: dict[str, Any] = {
-    "machine": "x86_64", "like": ["debian"], "system_name": "Debian", "python": [3, 11], "kernel": "5.10.0", "uid": 0,
+    "machine": "x86_64", "bits": 64,
+    "like": ["debian"], "system_name": "Debian", "python": [3, 11], "kernel": "5.10.0", "uid": 0,
     "types": True, "ring_buffer": "", "lockdown": False, "systemd": True, "user": False, "package": "", "room_mib": {},
     "missing": [], "files": {"/opt/tercel/current": {"kind": "none"}}, "wrong_folders": [], "releases": [],
 }  # fmt: skip

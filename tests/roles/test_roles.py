@@ -334,7 +334,19 @@ def test_secrets_are_credentials_for_root_alone_and_nowhere_shown(
     assert secrets() == kept and "hush" not in played.out, played.out
     assert (tree.root / "etc/systemd/system/tercel.service.d/60-credentials.conf").read_text() == drop_in
     assert tree.run("cat", "/etc/tercel/config.d/outputs.yaml").stdout.count("credential:") == 3
+    assert tree.run("ls", "/etc/tercel/config.d").stdout.split() == ["outputs.yaml"]
     assert put(**wanted).recap["here"]["changed"] == 0
+
+    # a log that is rotated goes on being so where what was to come after it is refused
+    logged = {"file_output": {"enabled": True, "filename": "/var/log/tercel/my alerts.log"}}
+    assert put(tercel_outputs_config=logged).status == 0
+    rotation = (tree.root / "etc/logrotate.d/tercel").read_text()
+    assert "my alerts.log" in tree.run("logrotate", "--debug", "/etc/logrotate.d/tercel").stderr
+    played = put(
+        tercel_outputs_config={"http_output": {"enabled": True, "url": "credential:hub"}},
+        tercel_outputs_credentials=[{"name": "hub", "content": "hush, no address"}],
+    )
+    assert played.status != 0 and (tree.root / "etc/logrotate.d/tercel").read_text() == rotation, played.out
 
     assert put(tercel_outputs_config={"journald_output": {"enabled": True}}).status == 0
     assert not list((tree.root / "etc/tercel/credentials").iterdir())

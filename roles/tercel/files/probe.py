@@ -166,6 +166,7 @@ print(
     json.dumps(
         {
             "machine": platform.machine(),
+            "bits": 64 if sys.maxsize > 2**32 else 32,
             "like": [release.get("ID", ""), *release.get("ID_LIKE", "").split()],
             "system_name": release.get("PRETTY_NAME", platform.system()),
             "python": list(sys.version_info[:2]),
