@@ -17,6 +17,7 @@ import contextlib
 import errno
 import http.client
 import json
+import logging
 import os
 import queue
 import stat
@@ -31,6 +32,8 @@ from typing import Protocol
 from appliance.model.event import Container, EventType, RawEvent
 from appliance.sources.docker_api import Engine as DockerEngine
 from appliance.sources.docker_api import EngineError, UnknownContainerError
+
+log = logging.getLogger(__name__)
 
 _QUESTIONS_MAX = 1024
 _ANSWERS_MAX = 4096
@@ -199,6 +202,8 @@ class ContainerSource:
                 denied.append(engine.runtime)
             except EngineError:
                 self._lose(f"{engine.runtime} did not answer")
+            except Exception:
+                self._err(engine)
         reason = f"no such container at {', '.join(denied)}" if denied else "no container engine answered"
         return _unknown(full_id, owner, reason)
 
@@ -230,10 +235,12 @@ class ContainerSource:
         while not self._stopping.is_set():
             try:
                 self._follow(engine)
-            except (EngineError, OSError, http.client.HTTPException):
+            except (EngineError, UnknownContainerError, OSError, http.client.HTTPException):
                 self._lose(f"events of {engine.runtime} not reachable")
                 if engine.owner is not None:
                     return  # found again if it comes back
+            except Exception:
+                self._err(engine)
             self._stopping.wait(self._pause_s)
 
     def _follow(self, engine: Engine) -> None:
@@ -279,6 +286,9 @@ class ContainerSource:
             except EngineError:
                 self._lose(f"{engine.runtime} did not answer")
                 self._tell_rest(container, f"{engine.runtime} did not answer")
+            except Exception:
+                self._err(engine)
+                self._tell_rest(container, f"{engine.runtime} did not answer")
 
     def _tell_rest(self, container: Container, reason: str) -> None:
         """The news is all that will be told; of one that has told nothing, an event will ask."""
@@ -295,9 +305,16 @@ class ContainerSource:
             if not self._stopping.is_set():
                 os.eventfd_write(self._wake, 1)
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str) -> int:
+        """Count it; how often it has been so."""
         with self._lock:
             self._losses[reason] += 1
+            return self._losses[reason]
+
+    def _err(self, engine: Engine) -> None:
+        """What an engine said was more than we can read. Told once: a user's engine may say it as often as it likes."""
+        if self._lose(f"{engine.runtime}: an error of ours") == 1:
+            log.exception("%s: an error of ours in reading what it says", engine.runtime)
 
 
 def _unknown(full_id: str, owner: int | None, reason: str) -> Container:

@@ -134,7 +134,7 @@ class Engine:
 
     def container(self, full_id: str, timeout_s: float) -> Container:
         """All facts of one container."""
-        told = self.get(f"/containers/{quote(full_id, safe='')}/json", timeout_s)
+        told = self.get(f"/containers/{_quoted(full_id)}/json", timeout_s)
         container = read_answer(told, self.runtime)
         if container.full_id != full_id:
             raise EngineError("an answer about another container")
@@ -147,7 +147,7 @@ class Engine:
         if not image_id:
             return ""
         try:
-            digests = as_mapping(self.get(f"/images/{quote(image_id, safe=':')}/json", timeout_s)).get("RepoDigests")
+            digests = as_mapping(self.get(f"/images/{_quoted(image_id)}/json", timeout_s)).get("RepoDigests")
         except (EngineError, UnknownContainerError):
             return ""
         return own_digest(digests, container.image_repository)
@@ -158,7 +158,7 @@ class Engine:
         if pod is None or not pod.sandbox_id or pod.sandbox_id == container.full_id:
             return container
         try:
-            told = self.get(f"/containers/{quote(pod.sandbox_id, safe='')}/json", timeout_s)
+            told = self.get(f"/containers/{_quoted(pod.sandbox_id)}/json", timeout_s)
             sandbox = read_answer(told, self.runtime)
         except (EngineError, UnknownContainerError):
             return container
@@ -260,6 +260,11 @@ def shut(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:  # it is gone already
         return
+
+
+def _quoted(name: str) -> str:
+    """An id as a part of a path: JSON can tell half a character, which no path has."""
+    return quote(name, safe=":", errors="replace")
 
 
 # -- answers
@@ -399,7 +404,8 @@ def _address(told: object) -> str:
     if ip := as_text(settings.get("IPAddress")):
         return ip
     networks = settings.get("Networks")
-    found = [as_text(n.get("IPAddress")) for n in networks.values() if isinstance(n, dict)] if networks else []
+    attached = networks.values() if isinstance(networks, dict) else ()
+    found = [as_text(n.get("IPAddress")) for n in attached if isinstance(n, dict)]
     return next((ip for ip in found if ip), "")
 
 
@@ -410,11 +416,12 @@ def _time_ns(text: str) -> int | None:
     zone = rest[len(digits) :] if dot else ""
     try:
         moment = datetime.fromisoformat((head + zone).replace("Z", "+00:00"))
-    except ValueError:
+        seconds = int(moment.timestamp())
+    except (ValueError, OverflowError):  # of the year 9999 the end of a day is beyond what there is
         return None
     if moment.year < 1970:
         return None
-    return int(moment.timestamp()) * 1_000_000_000 + int(f"{digits:0<9.9}" or 0)
+    return seconds * 1_000_000_000 + int(f"{digits:0<9.9}" or 0)
 
 
 def _mount(told: object) -> Mount:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -211,6 +212,15 @@ def test_without_an_engine_the_answer_says_so(tmp_path: Path) -> None:
 )
 def test_nonsense_is_an_answer_too(tmp_path: Path, answer: bytes) -> None:
     path = tmp_path / "engine.sock"
+    with serving(path, answer), source_of(Engine("docker", path), timeout_s=2) as source:
+        source.ask(UNKNOWN, None)
+        told = wait_for(source, lambda c: c.full_id == UNKNOWN)
+        assert told.missing == "no container engine answered"
+
+
+@contextmanager
+def serving(path: Path, answer: bytes) -> Iterator[None]:
+    """An engine that answers everything with the same bytes."""
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
     server.listen()
@@ -233,14 +243,67 @@ def test_nonsense_is_an_answer_too(tmp_path: Path, answer: bytes) -> None:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        with source_of(Engine("docker", path), timeout_s=2) as source:
-            source.ask(UNKNOWN, None)
-            told = wait_for(source, lambda c: c.full_id == UNKNOWN)
-            assert told.missing == "no container engine answered"
+        yield
     finally:
         done.set()
         thread.join()
         server.close()
+
+
+@contextmanager
+def answering(path: Path, told: object) -> Iterator[None]:
+    """The same with JSON; None for 404."""
+    body = json.dumps(told).encode()
+    head = "404 Not Found" if told is None else "200 OK"
+    with serving(path, f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body):
+        yield
+
+
+ODD = [
+    {"NetworkSettings": {"Networks": [1]}},
+    {"NetworkSettings": {"Networks": "x"}},
+    {"State": {"StartedAt": "9999-12-31T23:59:59"}},
+    {"State": {"StartedAt": "9999-12-31T23:59:59-23:59"}},
+    {"Image": "\ud800"},
+    {"Config": {"Labels": {"io.kubernetes.pod.uid": "u", "io.kubernetes.sandbox.id": "\udcff"}}},
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_answer_of_odd_values_is_answered_and_the_next_question_too(tmp_path: Path, odd: dict[str, Any]) -> None:
+    """A user's engine is that user's program: it says what it likes, and others' questions go through the same
+    thread."""
+    with answering(tmp_path / "s", {"Id": UNKNOWN, **odd}), source_of(Engine("docker", tmp_path / "s")) as source:
+        for _ in range(2):
+            source.ask(UNKNOWN, None)
+            assert wait_for(source, lambda c: c.full_id == UNKNOWN).missing is None
+
+
+class BrokenEngine(Engine):
+    """It raises what nobody expects."""
+
+    def container(self, full_id: str, timeout_s: float) -> Container:
+        raise ZeroDivisionError
+
+
+def test_an_error_of_ours_ends_no_thread_of_the_source(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with source_of(BrokenEngine("docker", tmp_path / "s")) as source:
+        for _ in range(2):
+            source.ask(UNKNOWN, None)
+            assert wait_for(source, lambda c: c.full_id == UNKNOWN).missing == "no container engine answered"
+    assert source.losses["docker: an error of ours"] == 2
+    assert caplog.text.count("an error of ours in reading") == 1, "told once"
+
+
+def test_an_engine_without_a_list_is_listened_to_again(tmp_path: Path) -> None:
+    """A proxy before an engine may let through some of its pages only."""
+    source = ContainerSource([Engine("podman", tmp_path / "s")], pause_s=0.01)
+    with answering(tmp_path / "s", None):
+        source.start()
+        try:
+            wait_until(lambda: source.losses["events of podman not reachable"] > 2, "another try")
+        finally:
+            source.close()
 
 
 def test_the_queue_of_questions_is_bounded(tmp_path: Path) -> None:
