@@ -54,13 +54,20 @@ class Watcher:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin. Raises OSError where the kernel gives no more watches."""
+        """Begin. Raises OSError where the kernel gives no more watches, or no thread; nothing is held then."""
         self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
-            raise OSError(ctypes.get_errno(), f"inotify: {os.strerror(ctypes.get_errno())}")
+            number = ctypes.get_errno()
+            self.stop()
+            raise OSError(number, f"inotify: {os.strerror(number)}")
         self._watch()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self.stop()
+            raise OSError(errno.EAGAIN, "no thread to be had") from error
+        self._thread = thread
 
     def poke(self) -> None:
         """Look again at what is to be watched: a generation was adopted."""
@@ -80,15 +87,16 @@ class Watcher:
 
     def _watch(self) -> None:
         folders = {os.fspath(f) for path in self._files() for f in (path.parent, *_targets(path), path) if f.is_dir()}
-        for folder in folders - set(self._watched.values()):
+        watched: dict[int, str] = {}
+        for folder in folders:  # each anew: another folder may have its name by now, and the same has the same number
             number = self._libc.inotify_add_watch(self._fd, os.fsencode(folder), ctypes.c_uint32(_EVENTS))
             if number >= 0:
-                self._watched[number] = folder
+                watched[number] = folder
             elif ctypes.get_errno() != errno.ENOENT:
                 log.warning("cannot watch %s: %s", folder, os.strerror(ctypes.get_errno()))
-        for number in [n for n, folder in self._watched.items() if folder not in folders]:
+        for number in self._watched.keys() - watched.keys():
             self._libc.inotify_rm_watch(self._fd, number)
-            del self._watched[number]
+        self._watched = watched
 
     def _run(self) -> None:
         poll = select.poll()

@@ -31,6 +31,7 @@ from bench.reload import reloads
 from tests.support.certificates import make_certificates
 from tests.support.daemon import COMMAND, Daemon
 from tests.support.receivers import free_port, wait_until
+from tests.support.threads import no_threads
 
 RULE = """
 - rule: {name}
@@ -238,6 +239,36 @@ def test_a_written_a_renamed_a_linked_file_is_seen_and_a_touched_one_is_not(tmp_
         wait_until(lambda: watched.digests[plain] == "", "the removal")
     finally:
         watched.watcher.stop()
+
+
+def test_a_folder_that_takes_the_place_of_another_is_watched(tmp_path: Path) -> None:
+    """As a deployment puts it there: `mv rules.d old; mv new rules.d`."""
+    file = tmp_path / "rules.d" / "a.yaml"
+    for name in ("rules.d", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.yaml").write_text(name)
+    watched = Watched(file)
+    try:
+        file.parent.rename(tmp_path / "old")
+        (tmp_path / "new").rename(file.parent)
+        (tmp_path / "rules.d" / "b.yaml").write_text("")
+        watched.watcher.poke()
+        wait_until(lambda: watched.digests[file] == hashlib.sha256(b"new").hexdigest(), "the new folder's file")
+        time.sleep(1.0)
+        file.write_text("later")
+        wait_until(lambda: watched.digests[file] == hashlib.sha256(b"later").hexdigest(), "a later change")
+    finally:
+        watched.watcher.stop()
+
+
+def test_a_watcher_that_cannot_begin_holds_nothing(tmp_path: Path) -> None:
+    """It is tried again at each reload."""
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    for _ in range(3):
+        watcher = Watcher(lambda: [tmp_path / "x"], tuple, lambda: None)
+        with no_threads(), pytest.raises(OSError, match="no thread to be had"):
+            watcher.start()
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
 
 
 def test_the_first_file_in_an_empty_folder_is_seen(tmp_path: Path) -> None:
