@@ -7,6 +7,7 @@ to the resolver.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import socket
@@ -23,6 +24,7 @@ from appliance.model.diagnostic import TercelError
 
 log = logging.getLogger(__name__)
 
+_NONE_TO_BE_HAD_S = 0.2
 _HEAD_BYTES = 32 << 10  # request line and header lines together
 
 
@@ -84,6 +86,14 @@ class BoundedServer(ThreadingHTTPServer):
         self.server_address = bound.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The next connection. Where the process has no descriptor for it, a moment later: it still waits then."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_NONE_TO_BE_HAD_S)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Give the connection a thread, if there is room."""
         if not self.room.acquire(blocking=False):
@@ -136,8 +146,12 @@ class Listener:
         return int(self._bound.server_address[1])
 
     def start(self) -> None:
-        """Begin to answer."""
-        self._thread.start()
+        """Begin to answer. Without a thread for it this listens no more, and raises OSError."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._bound.server_close()
+            raise OSError(errno.EAGAIN, "no thread to be had") from error
 
     def stop(self) -> None:
         """Listen no more. Requests that are being answered end on their own, in the time that they have at most."""

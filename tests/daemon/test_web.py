@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import socket
 import ssl
 import subprocess
@@ -149,6 +150,28 @@ def test_clients_that_say_nothing_take_no_more_than_their_room() -> None:
         for connection in silent:
             connection.close()
         server.stop()
+
+
+def test_without_descriptors_it_waits_and_turns_no_wheel() -> None:
+    """What accepts in a circle takes the interpreter from the loop."""
+    server = serve()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as held:
+        held.callback(server.stop)
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        client = held.enter_context(socket.socket())
+        while held.enter_context(Path(os.devnull).open()).fileno() < client.fileno():
+            pass  # no number below is free
+        resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, limits[1]))
+        client.connect(("127.0.0.1", server.port))
+        before_s = time.process_time()
+        time.sleep(1.0)
+        spent_s = time.process_time() - before_s
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert spent_s < 0.3
+        client.settimeout(60)
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.0 200")
 
 
 def test_it_listens_where_it_is_told_and_nowhere_else() -> None:
