@@ -70,7 +70,11 @@ class ControlServer:
             raise
         self._inode = at.st_dev, at.st_ino
         self._socket = listener
-        threading.Thread(target=self._accept, args=(listener,), name="control", daemon=True).start()
+        try:
+            threading.Thread(target=self._accept, args=(listener,), name="control", daemon=True).start()
+        except RuntimeError as error:
+            self.stop()
+            raise ControlError(f"cannot listen on {self.path}: no thread to be had") from error
 
     def stop(self) -> None:
         """Listen no more, and take the socket's file away if it is still ours."""

@@ -260,8 +260,13 @@ class Service:
                 self._web.stop()
             self._web = web
             if web is not None:
-                web.start()
-                log.info("web server on %s port %d", new.webserver.listen_address, web.port)
+                try:
+                    web.start()
+                except OSError as error:
+                    self._web = None
+                    log.error("no web server until its settings change, or a restart: %s", error.strerror)
+                else:
+                    log.info("web server on %s port %d", new.webserver.listen_address, web.port)
         if old is None or old.metrics != new.metrics:
             self._take_snapshots(new.metrics)
         if self._watcher is not None and not new.watch_config_files:
@@ -324,7 +329,11 @@ class Service:
             self._snapshots = Snapshots(
                 metrics, status=self.status.read, hooks=self._hook_costs, tell=self._tell_snapshot
             )
-            self._snapshots.start()
+            try:
+                self._snapshots.start()
+            except RuntimeError:
+                self._snapshots = None
+                log.error("no snapshots of metrics until their settings change, or a restart: no thread to be had")
 
     def _tell_snapshot(self, fields: Mapping[str, FieldValue]) -> None:
         if self.reloader.current.config.priority < Priority.INFORMATIONAL:

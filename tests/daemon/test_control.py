@@ -23,6 +23,7 @@ from appliance.daemon.control import (
 )
 from appliance.model.diagnostic import Diagnostic, Severity, Span
 from tests.support.receivers import wait_until
+from tests.support.threads import no_threads
 
 ASK = """
 import socket, sys
@@ -148,6 +149,13 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match="cannot listen"):
         ControlServer(file, {}).start()
     assert file.read_text() == "data"
+
+
+def test_without_a_thread_it_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    server = ControlServer(tmp_path / "s", {})
+    with no_threads(), pytest.raises(ControlError, match="no thread to be had"):
+        server.start()
+    assert not (tmp_path / "s").exists()
 
 
 def test_stop_wakes_the_one_who_accepts(tmp_path: Path) -> None:
