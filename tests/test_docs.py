@@ -43,7 +43,8 @@ further files after this one; a diagnostic names the file that the mistake stand
 
 A secret need not stand in the file: `credential:NAME` is what systemd hands over by `LoadCredential=NAME:PATH`, and
 `file:PATH` a file's contents. `http_output.url` and `syslog_output.url` take both; keys that name certificates, keys
-and tokens take `credential:NAME`, too. What comes so is never printed.
+and tokens take `credential:NAME`, too. What comes so is never printed. Who only looks (`tercel check`, `list`,
+`status` and the like, where `$CREDENTIALS_DIRECTORY` is not set) is told which keys wait for systemd, and needs none.
 
 Falco's own `falco.yaml` is accepted as it is: `tercel check -c falco.yaml` prints one list of what has no effect here
 or another one. The table at the end has every key of Falco's.

@@ -52,7 +52,7 @@ def _socket_of(config: Path | None) -> Path:
     """The socket that a configuration names; the default where it is wrong, as an older one may run."""
     path = config or default_config()
     try:
-        return load_config(path).control_socket
+        return load_config(path, starts=False).control_socket
     except ConfigError:
         if config is not None and not config.exists():
             raise

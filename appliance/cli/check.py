@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.config or args.option or not files:
             config_file = args.config or default_config()
-            config = load_config(config_file, overrides=args.option)
+            config = load_config(config_file, overrides=args.option, starts=False)
             checked.append(f"configuration {config_file}")
             files = files or config.rules_files
             appended((), config.append_output)

@@ -52,7 +52,10 @@ def load_generation(args: argparse.Namespace, *options: str) -> Generation | Non
     numbers = itertools.count(1)
     try:
         config = load_config(
-            args.config or default_config(), overrides=[*args.option, *options], rules_files=args.rules
+            args.config or default_config(),
+            overrides=[*args.option, *options],
+            rules_files=args.rules,
+            starts=False,
         )
         generation = build_generation(config, hostname=HOST, new_id=lambda: f"{HOST}:{next(numbers)}")
     except DiagnosticsError as error:

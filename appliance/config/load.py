@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,12 +54,14 @@ def load_config(
     overrides: Sequence[str] = (),
     rules_files: Sequence[Path] | None = None,
     environment: Mapping[str, str] = os.environ,
+    starts: bool = True,
 ) -> Config:
     """Read a configuration; without a path, the built-in defaults.
 
     `overrides` are `key.sub[1]=value` texts (values in YAML) that win over the files; `rules_files`, where given, take
     the place of the files', relative to the working directory. Variables and `CREDENTIALS_DIRECTORY` come from
-    `environment`. Raises `ConfigError` with all diagnostics.
+    `environment`. Where nobody `starts` by it, credentials without that folder are a note: only the service has them.
+    Raises `ConfigError` with all diagnostics.
     """
     document = Document(Node({}), SECRET_TEXTS)
     if path is not None:
@@ -81,7 +83,12 @@ def load_config(
         Note((f"${{{name}}}",), "the variable is not set and stands for nothing", _span(place))
         for name, place in document.unset.items()
     ]
-    problems += _put_secrets(document, environment)
+    awaited: dict[Key, Node] = {}
+    problems += _put_secrets(document, environment, None if starts else awaited)
+    if awaited:
+        named = tuple(".".join(map(str, at)) for at in awaited)
+        first_place = _span(next(iter(awaited.values())).place)
+        notes.append(Note(named, "credentials, which systemd hands to the service; not looked at here", first_place))
     _translate(document.root)
     _put_rules_files(document, path)
     if problems:
@@ -107,7 +114,7 @@ def load_config(
             config = replace(config, rules_files=tuple(f for f in config.rules_files if f not in missing))
             if not config.rules_files:
                 notes.append(Note(("rules_files",), "none of them is there: no event is judged. Name rules with -r"))
-    problems = list(_inconsistencies(config, document))
+    problems = list(_inconsistencies(config, document, awaited))
     if problems:
         raise ConfigError(problems)
     return replace(config, included=included, folders=folders, notes=tuple(notes), options=tuple(overrides))
@@ -211,8 +218,11 @@ def _drop_unset(node: Node, schema: Mapping[str, Any]) -> None:
             _drop_unset(inner, below)
 
 
-def _put_secrets(document: Document, environment: Mapping[str, str]) -> Iterator[Diagnostic]:
-    """Put the contents of files and credentials where `file:` and `credential:` name them."""
+def _put_secrets(
+    document: Document, environment: Mapping[str, str], awaited: dict[Key, Node] | None
+) -> Iterator[Diagnostic]:
+    """Put the contents of files and credentials where `file:` and `credential:` name them. What systemd has not handed
+    over goes to `awaited`, where that is given."""
     for key in sorted(SECRET_TEXTS | SECRET_FILES):
         at: Key = tuple(key.split("."))
         node = document.root.find(at)
@@ -223,7 +233,10 @@ def _put_secrets(document: Document, environment: Mapping[str, str]) -> Iterator
             file = Path(name)
             if form == "credential":
                 folder = environment.get("CREDENTIALS_DIRECTORY")
-                if not folder or not re.fullmatch(r"[^/\0]+", name) or name in (".", ".."):
+                if not folder and awaited is not None and _names_one(name):
+                    awaited[at] = node
+                    continue
+                if not folder or not _names_one(name):
                     yield document.diagnose(
                         "no-credential", f"`{key}` asks for the credential `{name}`, and there is none", at,
                         "start by systemd with `LoadCredential=NAME:FILE`, or write `file:PATH`",
@@ -240,6 +253,11 @@ def _put_secrets(document: Document, environment: Mapping[str, str]) -> Iterator
                 reason = error.strerror if isinstance(error, OSError) else "it is not text"
                 yield document.diagnose("no-credential", f"`{key}`: cannot read `{file}`: {reason}", at,
                                         "the file holds the value and nothing else")  # fmt: skip
+
+
+def _names_one(name: str) -> bool:
+    """Whether systemd could hand over a credential of that name."""
+    return re.fullmatch(r"[^/\0]+", name) is not None and name not in (".", "..")
 
 
 def _translate(root: Node) -> None:
@@ -447,10 +465,10 @@ def _leads_somewhere(text: str, *schemes: str) -> bool:
         return False
 
 
-def _syslog(syslog: SyslogOutput, document: Document) -> Iterator[Diagnostic]:
+def _syslog(syslog: SyslogOutput, document: Document, awaited: Container[Key]) -> Iterator[Diagnostic]:
     if not syslog.enabled or not syslog.url:
         return
-    if not _leads_somewhere(syslog.url, "udp", "tcp", "tls"):
+    if ("syslog_output", "url") not in awaited and not _leads_somewhere(syslog.url, "udp", "tcp", "tls"):
         yield document.diagnose(
             "wrong-value", f"`syslog_output.url` is `{_shown(syslog.url)}`, expected a udp, tcp or tls URL",
             ("syslog_output", "url"), "for example `tls://logs.example.org:6514`",
@@ -462,15 +480,15 @@ def _syslog(syslog: SyslogOutput, document: Document) -> Iterator[Diagnostic]:
         )  # fmt: skip
 
 
-def _inconsistencies(config: Config, document: Document) -> Iterator[Diagnostic]:
-    """What is allowed key by key and makes no sense together."""
+def _inconsistencies(config: Config, document: Document, awaited: Container[Key]) -> Iterator[Diagnostic]:
+    """What is allowed key by key and makes no sense together. What is `awaited` is not known yet."""
     try:
         k8s_audit(config.plugins, config.load_plugins)
     except ValueError as error:
         yield document.diagnose("wrong-value", str(error), ("plugins" if config.plugins else "load_plugins",), None)
     http, program = config.http_output, config.program_output
     if http.enabled:
-        if not _leads_somewhere(http.url, "http", "https"):
+        if ("http_output", "url") not in awaited and not _leads_somewhere(http.url, "http", "https"):
             yield document.diagnose(
                 "wrong-value", f"`http_output.url` is `{_shown(http.url)}`, expected an http or https URL",
                 ("http_output", "url"), "for example `http://127.0.0.1:2801/`",
@@ -480,7 +498,7 @@ def _inconsistencies(config: Config, document: Document) -> Iterator[Diagnostic]
                 "missing-key", "`http_output.mtls` needs `client_cert` and `client_key`", ("http_output", "mtls"),
                 "give the paths of both files",
             )  # fmt: skip
-    yield from _syslog(config.syslog_output, document)
+    yield from _syslog(config.syslog_output, document, awaited)
     known = [type_.value for type_ in EventType]
     for i, name in enumerate(config.base_syscalls.custom_set):
         if name.removeprefix("!") not in known:

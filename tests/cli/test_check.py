@@ -54,6 +54,24 @@ def test_the_shipped_configuration_and_rules() -> None:
     assert done.stderr.endswith("0 errors, 0 warnings\n")
 
 
+def test_people_have_no_credentials_and_need_none(folder: Path) -> None:
+    """`check`, `list`, and those who ask a daemon, of the configuration of a service that has some."""
+    (folder / "a.yaml").write_text(GOOD)
+    (folder / "c.yaml").write_text(
+        f"control_socket: {folder}/there\nrules_files: [a.yaml]\n"
+        "http_output: {enabled: true, url: 'https://h/', ca_cert: 'credential:ca'}\n"
+    )
+    note = "http_output.ca_cert: credentials, which systemd hands to the service; not looked at here"
+    done = check("-c", folder / "c.yaml")
+    assert (done.returncode, note in done.stderr) == (0, True)
+    for verb, status in (("list", 0), ("status", 1)):
+        argv = [COMMAND, verb, *(["rules"] if verb == "list" else []), "-c", folder / "c.yaml"]
+        env = {"PATH": os.environ["PATH"]}
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env)
+        assert done.returncode == status, done.stderr
+        assert ("good" in done.stdout) if verb == "list" else (f"{folder}/there" in done.stderr)
+
+
 def test_rules_alone(folder: Path) -> None:
     (folder / "a.yaml").write_text(GOOD)
     (folder / "b.yaml").write_text(BAD)

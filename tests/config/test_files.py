@@ -211,6 +211,25 @@ def test_a_credential_that_is_not_there_is_told(tmp_path: Path, name: str, envir
     assert len(found) == 1
 
 
+def test_who_does_not_start_by_it_needs_no_credentials(tmp_path: Path) -> None:
+    """A person at the machine checks and lists; systemd gives credentials to the service alone."""
+    http = "{enabled: true, url: 'credential:u', mtls: true, client_cert: 'credential:c', client_key: 'credential:k'}"
+    main = f"http_output: {http}\nsyslog_output: {{enabled: true, url: 'credential:log'}}\n"
+    (tmp_path / "main.yaml").write_text(main)
+    (note,) = load_config(tmp_path / "main.yaml", environment={}, starts=False).notes
+    assert note.keys == ("http_output.client_cert", "http_output.client_key", "http_output.url", "syslog_output.url")
+    assert note.text == "credentials, which systemd hands to the service; not looked at here"
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "main.yaml", environment={"CREDENTIALS_DIRECTORY": "/nowhere"}, starts=False)
+    assert [d.name for d in caught.value.diagnostics] == ["no-credential"] * 2
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "main.yaml", environment={})
+    assert [d.name for d in caught.value.diagnostics] == ["no-credential"] * 4
+    (tmp_path / "main.yaml").write_text("http_output: {enabled: true, url: 'credential:../x'}\n")
+    with pytest.raises(ConfigError):
+        load_config(tmp_path / "main.yaml", environment={}, starts=False)
+
+
 @pytest.mark.parametrize("name", ["/etc/" + "a" * 300, '"a\\0b"'])
 def test_a_path_that_can_be_none_is_told(tmp_path: Path, name: str) -> None:
     assert "rules-missing" in mistakes(tmp_path, f"rules_files:\n  - {name}\n")[0]
