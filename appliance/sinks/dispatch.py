@@ -7,6 +7,7 @@ the others. Never: a wait for whoever submits, or an alert that is neither deliv
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -19,7 +20,7 @@ from appliance.config.settings import Outputs
 from appliance.model.alert import Alert, Priority
 from appliance.model.diagnostic import DeliveryError
 from appliance.model.wire import shortened
-from appliance.sinks.base import AT_END, QUEUE_FULL, Losses, Sink, SinkStats
+from appliance.sinks.base import AT_END, NO_THREAD, QUEUE_FULL, Losses, Sink, SinkStats
 from appliance.sinks.flood import Flood
 from appliance.sinks.queue import AlertQueue, Entry
 
@@ -46,7 +47,7 @@ class Worker(Protocol):
     name: str
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Begin to deliver, once. Raises RuntimeError where no thread is to be had; it may be called again then."""
 
     def submit(self, alert: Alert) -> None:
         """Take an alert, without waiting."""
@@ -92,6 +93,9 @@ class Dispatcher:
         self._workers = tuple(self._worker(sink, capacity, None) for sink in sinks)
         self._past: dict[str, SinkStats] = {}  # accounts of sinks that have left
         self._past_lock = threading.Lock()
+        self._leaving: list[_Retirement] = []  # guarded by it
+        self._late: list[Worker | _Retirement] = []  # they wait for a thread
+        self._late_lock = threading.Lock()
         self._make_alert = make_alert
         self._flood = Flood(self._outputs, clock)
         self._flood_lock = threading.Lock()
@@ -142,26 +146,40 @@ class Dispatcher:
             for alert in summaries:
                 self._send(alert)
         self._outputs, self._spool = outputs, spool
-        leaving = {worker.name: worker for worker in self._workers if worker.name in gone}
-        added = [self._worker(sink, capacity, self._retirement(leaving.pop(sink.name, None))) for sink in new]
+        leaving = {w.name: _Retirement(w, self._retired) for w in self._workers if w.name in gone}
+        with self._past_lock:
+            self._leaving += leaving.values()
+        added = []
+        for sink in new:
+            before = leaving.pop(sink.name, None)
+            added.append(self._worker(sink, capacity, _nothing if before is None else before.run))
+        left = [w for w in self._workers if w.name in gone]
         self._workers = (*(w for w in self._workers if w.name not in gone), *added)
-        for worker in added:
-            worker.start()
-        for worker in leaving.values():
-            retire = self._retirement(worker)
-            threading.Thread(target=retire, name=f"{worker.name}, leaving", daemon=True).start()
+        self._begin([*added, *leaving.values()], without=left)
 
-    def _retirement(self, worker: Worker | None) -> Callable[[], None]:
-        def retire() -> None:
-            if worker is None:
-                return
-            worker.finish()
-            stats = worker.end(time.monotonic() + _DRAIN_S)
-            with self._past_lock:
-                before = self._past.get(stats.name)
-                self._past[stats.name] = _together(before, stats) if before else stats
+    def _begin(self, new: Iterable[Worker | _Retirement] = (), without: Collection[Worker] = ()) -> None:
+        """Start these, and what has waited for a thread. Where the machine has none, they wait for the next tick."""
+        with self._late_lock:
+            waiting = [late for late in self._late if late not in without] + list(new)
+            late = []
+            for one in waiting:
+                try:
+                    one.start()
+                except RuntimeError:
+                    late.append(one)
+            if late and not self._late:
+                log.error("no thread to be had: some outputs wait for one, and alerts before them")
+            elif self._late and not late:
+                log.info("all outputs have their threads")
+            self._late = late
 
-        return retire
+    def _retired(self, retirement: _Retirement, stats: SinkStats) -> None:
+        with self._past_lock:
+            if retirement not in self._leaving:
+                return  # counted
+            self._leaving.remove(retirement)
+            before = self._past.get(stats.name)
+            self._past[stats.name] = _together(before, stats) if before else stats
 
     def stats(self) -> list[SinkStats]:
         """The accounts so far, of sinks that have left, too."""
@@ -193,14 +211,21 @@ class Dispatcher:
         self._ending.set()
         self._ticker.join(timeout_s)
         self._tick(last=True)
-        for worker in self._workers:
+        self._begin()
+        with self._past_lock:
+            leaving = list(self._leaving)
+        for worker in (*self._workers, *(retirement.worker for retirement in leaving)):
             worker.finish()
+        for retirement in leaving:
+            retirement.run(deadline)
         return self._with_past([worker.end(deadline) for worker in self._workers])
 
     def _tick_until_end(self) -> None:
         next_tell = 0.0
         while not self._ending.wait(_TICK_S):
             try:
+                if self._late:
+                    self._begin()
                 tell = time.monotonic() >= next_tell
                 if self._tick(last=False, tell=tell):
                     next_tell = time.monotonic() + _TELL_S
@@ -239,6 +264,29 @@ class Dispatcher:
         return True
 
 
+def _nothing() -> None:
+    pass
+
+
+class _Retirement:
+    """The end of a worker that leaves: on the thread of its successor, on one of its own, or of who closes."""
+
+    def __init__(self, worker: Worker, over: Callable[[_Retirement, SinkStats], None]) -> None:
+        self.worker = worker
+        self._over = over
+
+    def start(self) -> None:
+        """On a thread of its own. Raises RuntimeError where there is none to be had."""
+        threading.Thread(target=self.run, name=f"{self.worker.name}, leaving", daemon=True).start()
+
+    def run(self, deadline: float | None = None) -> None:
+        """Let it deliver what waits before it, within a bounded time, and close its account."""
+        with contextlib.suppress(RuntimeError):  # one that has waited for a thread in vain
+            self.worker.start()
+        self.worker.finish()
+        self._over(self, self.worker.end(time.monotonic() + _DRAIN_S if deadline is None else deadline))
+
+
 def _together(past: SinkStats, now: SinkStats) -> SinkStats:
     """Two accounts of one place as one. What waited on disk when the first ended is what the second found there."""
     reasons = Counter(past.reasons) + Counter(now.reasons)
@@ -271,7 +319,8 @@ class _Worker:
         self._thread = threading.Thread(target=self._run, name=sink.name, daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        if self._thread.ident is None:
+            self._thread.start()
 
     def submit(self, alert: Alert) -> None:
         with self._wake:
@@ -292,7 +341,10 @@ class _Worker:
             self._wake.notify()
 
     def end(self, deadline: float) -> SinkStats:
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.ident is None:  # it never had a thread
+            self._first()
+        else:
+            self._thread.join(max(0.0, deadline - time.monotonic()))
         with self._wake:
             self._abandoned = True
             left = self._queue.clear() + self._in_hand
@@ -314,7 +366,7 @@ class _Worker:
                 where=self._sink.describe(),
                 stuck_s=time.monotonic() - self._since if self._in_hand else 0.0,
                 submitted=self._submitted,
-                trouble=self._trouble,
+                trouble=self._trouble if self._thread.ident is not None else NO_THREAD,
             )
 
     def _next(self) -> list[Entry]:
@@ -330,9 +382,7 @@ class _Worker:
             return entries
 
     def _run(self) -> None:
-        if self._after is not None:
-            self._after()
-            self._after = None
+        self._first()
         while entries := self._next():
             reason = self._deliver([entry.alert for entry in entries])
             if reason is not None and reason is not _LATER and len(entries) > 1:  # some may pass where all do not
@@ -344,6 +394,11 @@ class _Worker:
             self._sink.close()
         except Exception:
             log.exception("%s: an error while closing", self._sink.name)
+
+    def _first(self) -> None:
+        after, self._after = self._after, None
+        if after is not None:
+            after()
 
     def _settle(self, entries: list[Entry], reason: str | None) -> None:
         with self._wake:

@@ -34,7 +34,7 @@ from appliance.model.diagnostic import ConfigError, DeliveryError, Diagnostic
 from appliance.model.moment import iso_time
 from appliance.model.text import json_printable, printable
 from appliance.model.wire import Format, pack, to_json, unpack
-from appliance.sinks.base import AT_END, QUEUE_FULL, Depth, Losses, Sink, SinkStats
+from appliance.sinks.base import AT_END, NO_THREAD, QUEUE_FULL, Depth, Losses, Sink, SinkStats
 from appliance.sinks.disk import Disk, refuse_unsafe
 from appliance.sinks.queue import LANES, AlertQueue, Entry
 from appliance.sinks.segments import Account, CursorFile, Place, Record, Segment, Segments
@@ -153,9 +153,10 @@ class Spool:
         self._deliverer = threading.Thread(target=self._deliver_until_end, name=sink.name, daemon=True)
 
     def start(self) -> None:
-        """Begin to write and to deliver."""
-        self._writer.start()
-        self._deliverer.start()
+        """Begin to write and to deliver. Raises RuntimeError where no thread is to be had; call it again then."""
+        for thread in (self._writer, self._deliverer):
+            if thread.ident is None:
+                thread.start()
 
     @property
     def sink(self) -> Sink:
@@ -202,11 +203,15 @@ class Spool:
     def end(self, deadline: float) -> SinkStats:
         """Deliver until `deadline` (CLOCK_MONOTONIC, seconds); what is left stays on disk."""
         self.finish()
-        self._deliverer.join(max(0.0, deadline - time.monotonic()))
+        if self._writer.ident is None and self._after is not None:
+            self._after()
+        if self._deliverer.ident is not None:
+            self._deliverer.join(max(0.0, deadline - time.monotonic()))
         with self._lock:
             self._closing = True
             self._notify()
-        self._writer.join(max(_GRACE_S, deadline - time.monotonic()))
+        if self._writer.ident is not None:
+            self._writer.join(max(_GRACE_S, deadline - time.monotonic()))
         with self._lock:
             self._abandoned = True
             left = len(self._unwritten()) + self._queue.clear() + self._loose()
@@ -242,7 +247,7 @@ class Spool:
                 submitted=submitted,
                 dead=self._dead,
                 acknowledged=self._acknowledged,
-                trouble="; ".join(filter(None, (self._broken or self._hung(), self._sink_trouble))),
+                trouble="; ".join(filter(None, (self._threadless(), self._broken or self._hung(), self._sink_trouble))),
                 spool=Depth(self._count_on_disk(), self._size_bytes(), self._limits.max_bytes),
             )
 
@@ -263,6 +268,9 @@ class Spool:
         """What is wrong where the disk does not answer at all."""
         hung = self._busy_since and self._clock() - self._busy_since > _HUNG_S
         return f"{self._folder}: the disk does not answer" if hung else ""
+
+    def _threadless(self) -> str:
+        return NO_THREAD if self._deliverer.ident is None else ""
 
     def _from_memory(self) -> bool:
         """Whether alerts are delivered from memory, as the disk refuses or does not answer."""

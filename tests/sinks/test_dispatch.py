@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from appliance.sinks.dispatch import AT_END, ATTEMPTS, QUEUE_FULL, Dispatcher
 from tests.support.receivers import wait_until
 from tests.support.sinks import MemorySink, alert, failing
+from tests.support.threads import no_threads
 
 
 def test_all_alerts_reach_all_sinks_in_order() -> None:
@@ -104,3 +106,44 @@ def test_sinks_that_come_and_go_get_each_alert_once_and_in_order() -> None:
     stats = {s.name: s for s in dispatcher.close(timeout_s=30)}
     assert (stats["file_output"].delivered, stats["file_output"].lost) == (201, 0)
     assert (stats["other"].delivered, stats["other"].lost) == (200, 0)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "replaced meanwhile"])
+def test_a_reload_without_a_thread_loses_nothing(again: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Sinks that come wait for one, and those before them, of the same name or not, leave when there is one."""
+    old, leaves, new = MemorySink("file_output"), MemorySink("other"), MemorySink("file_output")
+    dispatcher = Dispatcher([old, leaves], capacity=1000)
+    dispatcher.submit(alert(0))
+    with no_threads():
+        if again:
+            dispatcher.replace({"file_output"}, [MemorySink("file_output")], capacity=1000)
+            dispatcher.submit(alert(1))
+        dispatcher.replace({"file_output", "other"}, [new], capacity=1000)
+        dispatcher.submit(alert(2))
+        assert [s.trouble for s in dispatcher.stats() if s.name == "file_output"] == ["no thread to be had"]
+    wait_until(lambda: len(new.alerts) == 1, "the new sink")
+    wait_until(lambda: old.closed and leaves.closed, "the end of the old ones")
+    stats = {s.name: s for s in dispatcher.close(timeout_s=30)}
+    file = stats["file_output"]
+    assert (file.submitted, file.delivered, file.lost) == (2 + again, 2 + again, 0)
+    assert (stats["other"].delivered, stats["other"].lost) == (1 + again, 0)
+    assert "no thread to be had" in caplog.text
+
+
+def test_who_leaves_while_all_ends_is_in_the_account() -> None:
+    """Its end is on another thread, which the end of the process would cut off."""
+    for with_threads in (True, False):
+        old, leaves = MemorySink("file_output"), MemorySink("other")
+        old.gate.clear()
+        leaves.gate.clear()
+        dispatcher = Dispatcher([old, leaves], capacity=1000)
+        for n in range(10):
+            dispatcher.submit(alert(n))
+        with contextlib.nullcontext() if with_threads else no_threads():
+            dispatcher.replace({"file_output", "other"}, [MemorySink("file_output")], capacity=1000)
+            dispatcher.submit(alert(10))
+            stats = {s.name: s for s in dispatcher.close(timeout_s=0.5)}
+        old.gate.set()
+        leaves.gate.set()
+        assert (stats["file_output"].submitted, stats["file_output"].lost) == (11, 11)
+        assert (stats["other"].submitted, stats["other"].lost) == (10, 10)
