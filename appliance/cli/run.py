@@ -33,7 +33,7 @@ from appliance.model.diagnostic import DiagnosticsError, KernelError
 from appliance.model.text import printable
 from appliance.sinks.base import Sink
 from appliance.sinks.build import build_dispatcher, build_sinks
-from appliance.sinks.dispatch import SinkStats
+from appliance.sinks.dispatch import Dispatcher, SinkStats
 
 _LABEL_WIDTH = 10
 _LOG_S = 1.0  # for the log, before the account
@@ -88,11 +88,13 @@ def run(args: argparse.Namespace) -> int:
         dispatcher.close(timeout_s=1)
         return 1
     service = Service(appliance, generation, load=load, hostname=host, new_id=new_id)
-    service.start()
-    _banner(generation, sinks, appliance.describe())
-    with _ending_after(args.seconds), _pidfile(args.pidfile):
-        summary = service.run()
-    stats = dispatcher.close(timeout_s=max(1.0, config.output_timeout_ms / 1000))
+    timeout_s = max(1.0, config.output_timeout_ms / 1000)
+    with delivering(dispatcher, timeout_s):
+        service.start()
+        _banner(generation, sinks, appliance.describe())
+        with _ending_after(args.seconds), pidfile(args.pidfile):
+            summary = service.run()
+    stats = dispatcher.close(timeout_s=timeout_s)
     log.drain(_LOG_S)
     for text in account(summary, stats, dispatcher.flood_stats()):
         say(text)
@@ -113,8 +115,18 @@ def _ending_after(seconds: float | None) -> Iterator[None]:
 
 
 @contextmanager
-def _pidfile(path: Path | None) -> Iterator[None]:
-    """The process id in a file, as long as this lasts."""
+def delivering(dispatcher: Dispatcher, timeout_s: float) -> Iterator[None]:
+    """An error of ours that ends the run takes no alert with it: those that wait are delivered before it goes on."""
+    try:
+        yield
+    except BaseException:
+        dispatcher.close(timeout_s=timeout_s)
+        raise
+
+
+@contextmanager
+def pidfile(path: Path | None) -> Iterator[None]:
+    """The process id in a file, as long as this lasts. One that another appliance has written meanwhile stays."""
     if path is not None:
         try:
             path.write_text(f"{os.getpid()}\n")
@@ -125,7 +137,13 @@ def _pidfile(path: Path | None) -> Iterator[None]:
         yield
     finally:
         if path is not None:
-            path.unlink(missing_ok=True)
+            try:
+                if path.read_text() == f"{os.getpid()}\n":
+                    path.unlink()
+            except FileNotFoundError:
+                return
+            except (OSError, UnicodeDecodeError) as error:
+                logging.getLogger(__name__).warning("pidfile: cannot remove %s: %s", path, error)
 
 
 def start_log(config: Config, syslog: str = "/dev/log") -> BackgroundHandler:

@@ -14,8 +14,11 @@ from appliance.catalog.fields import CLASSES
 from appliance.cli.completion import verbs_of
 from appliance.cli.flags import options
 from appliance.cli.main import main, make_parser
+from appliance.cli.run import delivering, pidfile
 from appliance.config.load import load_config
+from appliance.sinks.dispatch import Dispatcher
 from tests.support.daemon import COMMAND, ROOT
+from tests.support.sinks import MemorySink, alert
 
 RULES = """
 - {rule: one thing, desc: the first, condition: evt.type = fork, output: o, priority: WARNING, tags: [t]}
@@ -108,6 +111,30 @@ def test_sources(rules: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert load_config(None, overrides=["load_plugins=[k8saudit]", *options(args)]).load_plugins == ()
     with pytest.raises(SystemExit):
         main(["run", "--enable-source", "syscall", "--disable-source", "syscall"])
+
+
+def test_an_error_that_ends_the_run_takes_no_alert_with_it() -> None:
+    sink = MemorySink()
+    dispatcher = Dispatcher([sink], capacity=1000)
+    with pytest.raises(ZeroDivisionError), delivering(dispatcher, 30):
+        for n in range(100):
+            dispatcher.submit(alert(n))
+        raise ZeroDivisionError
+    assert len(sink.alerts) == 100 and sink.closed
+
+
+def test_a_pidfile_that_is_no_longer_ours_is_no_reason_to_fail(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "pid"
+    with pidfile(file):
+        file.write_text("1\n")  # another appliance's, by now
+    assert file.read_text() == "1\n"
+    assert not caplog.text
+    with pidfile(file):
+        file.unlink()
+        file.mkdir()
+    assert "pidfile: cannot remove" in caplog.text
 
 
 @pytest.mark.kernel
