@@ -10,6 +10,7 @@ Its standard output goes to our standard error, so that it does not stand among 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -26,6 +27,7 @@ from appliance.sinks.base import Sink
 _GRACE_S = 1.0  # between asking a program to end and forcing it
 _LOOK_S = 0.02  # between two looks whether it has ended
 _STDERR = 2
+_PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY})  # a moment's lack
 
 
 class ProgramSink(Sink):
@@ -65,7 +67,8 @@ class ProgramSink(Sink):
                     self._argv, stdin=subprocess.PIPE, stdout=_STDERR, start_new_session=True, bufsize=0
                 )
             except (OSError, ValueError) as error:
-                raise DeliveryError(f"cannot start {printable(self._argv[0])}: {error}", retry=False) from error
+                again = isinstance(error, OSError) and error.errno in _PASSING
+                raise DeliveryError(f"cannot start {printable(self._argv[0])}: {error}", retry=again) from error
             self._group = self._process.pid  # it leads a session of its own
             assert self._process.stdin is not None  # noqa: S101
             os.set_blocking(self._process.stdin.fileno(), False)

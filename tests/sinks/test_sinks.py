@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import select
+import shutil
 import socket
 import subprocess
 import time
@@ -433,6 +434,16 @@ def test_programs_that_fail(argv: list[str], keep_alive: bool, timeout_s: float,
     sink = ProgramSink(argv, TEXT, keep_alive=keep_alive, timeout_s=timeout_s)
     with pytest.raises(DeliveryError, match=error):
         sink.deliver(alert())
+    sink.close()
+
+
+def test_a_program_that_is_being_replaced_is_tried_again(tmp_path: Path) -> None:
+    program = Path(shutil.copy("/bin/cat", tmp_path / "program"))
+    sink = ProgramSink([str(program)], TEXT, keep_alive=True, timeout_s=60)
+    with program.open("ab"), pytest.raises(DeliveryError, match="busy") as refused:
+        sink.deliver(alert())
+    assert refused.value.retry
+    sink.deliver(alert())
     sink.close()
 
 
