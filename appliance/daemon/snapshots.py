@@ -6,9 +6,11 @@ wait for the loop, or an end of the snapshots because a disk is full.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -88,7 +90,10 @@ class Snapshots:
                     raise
                 fd = os.open(path, _FLAGS, 0o600)
             try:
-                os.write(fd, line)
+                if (written := os.write(fd, line)) < len(line):
+                    if stat.S_ISREG((info := os.fstat(fd)).st_mode):
+                        os.ftruncate(fd, info.st_size - written)  # no torn line
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(fd)
         except OSError as error:

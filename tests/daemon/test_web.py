@@ -27,10 +27,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.config.settings import Metrics, Webserver
 from appliance.daemon.metrics import Metric, drop_classes, openmetrics, prometheus
+from appliance.daemon.snapshots import Snapshots
 from appliance.daemon.web import JSON, WebError, WebServer, warn_if_open
 from appliance.model.event import EventType
 from tests.support.daemon import Daemon
 from tests.support.receivers import free_port, wait_until
+from tests.support.status import full_status
 
 TOKEN = "0123456789abcdef-token"
 RULE = """
@@ -312,6 +314,22 @@ def test_health_versions_and_both_forms_of_metrics(daemon: Daemon) -> None:
     assert headers["Content-Type"].startswith("application/openmetrics-text")
     strict = {f.name: f for f in openmetrics_parser.text_string_to_metric_families(text)}
     assert strict["falcosecurity_scap_n_evts"].samples[0].value >= made
+
+
+def test_a_disk_that_fills_up_tears_no_line_of_a_snapshot(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "metrics.jsonl"
+    settings = Metrics(enabled=True, output_rule=False, output_file=str(file))
+    snapshots = Snapshots(settings, status=full_status, hooks=lambda: [], tell=lambda _: None)
+    snapshots.take()
+    whole = file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 10, limits[1]))
+    try:
+        snapshots.take()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == whole
+    assert "metrics cannot be written" in caplog.text
 
 
 @pytest.mark.kernel
