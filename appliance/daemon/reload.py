@@ -102,10 +102,20 @@ class Reloader:
             ending = None in waiting
             requests = [request for request in waiting if request is not None]
             if requests:
-                verdict = self.reload(" and ".join(dict.fromkeys(who for who, _ in requests)))
+                verdict = self._judged(" and ".join(dict.fromkeys(who for who, _ in requests)))
                 for _, answer in requests:
                     if answer is not None:
                         answer(verdict)
+
+    def _judged(self, who: str) -> Verdict:
+        """A verdict whatever happens: this thread is the only one, and somebody waits for it."""
+        started, before = time.monotonic(), self.current
+        try:
+            return self.reload(who)
+        except Exception as error:
+            log.exception("an error of ours at a reload")
+            adopted = self.current is not before
+            return Verdict(adopted, self.current.number, (_bug(error),), (), time.monotonic() - started)
 
     def reload(self, who: str) -> Verdict:
         """Build, check, adopt; once, on the caller's thread."""

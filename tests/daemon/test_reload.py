@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
 import re
 import shutil
 import signal
@@ -130,6 +131,21 @@ def test_an_error_of_ours_refuses_and_the_old_one_goes_on(
     assert verdict.diagnostics[0].name == "internal-error"
     assert told == [verdict] and reloader.current.number == 1
     assert "Traceback" in caplog.text
+
+
+def test_who_asks_is_answered_whatever_fails_and_the_next_one_too(file: Path) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    reloader = Reloader(built(file), build=lambda number: built(file, number), adopt=lambda old, new: None, told=fail)
+    reloader.start()
+    answers: queue.SimpleQueue[Verdict] = queue.SimpleQueue()
+    try:
+        for _ in range(2):
+            reloader.ask("a test", answers.put)
+            assert answers.get(timeout=60).diagnostics[0].name == "internal-error"
+    finally:
+        reloader.stop()
 
 
 def test_a_build_may_rest_between_its_steps(file: Path) -> None:
