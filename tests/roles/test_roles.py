@@ -210,6 +210,14 @@ def test_rules_are_tried_watched_and_taken_back(
     assert first != "none" and enabled(tree) == 1
     assert roll().recap["here"]["changed"] == 0
 
+    # what somebody put beside them is taken away again, and then there is nothing more to do
+    by_hand = tree.root / "etc/tercel/rules.releases" / first / "by_hand.yaml"
+    by_hand.write_text(RULE.replace("Marker", "By hand"))
+    tree.run("tercel", "reload")
+    assert enabled(tree) == 2
+    assert roll().status == 0 and not by_hand.exists() and enabled(tree) == 1
+    assert roll().recap["here"]["changed"] == 0
+
     # a mistake, a case that fails: refused on the controller, nothing is changed
     for text, case, why in (
         (RULE.replace("fd.name", "fd.nmae"), CASE, "error[unknown-field]: no field is called `fd.nmae`"),
@@ -240,6 +248,12 @@ def test_rules_are_tried_watched_and_taken_back(
     played = controller.run("ansible-playbook", "-i", hosts, playbook, "--extra-vars", '{"undo": true}')
     assert played.status == 0, played.out[-4000:]
     assert in_force(tree) == first and enabled(tree) == 1
+
+    # the note of the version before is where the daemon's user may write: it leads nowhere else
+    (tree.root / "var/lib/tercel/rules.before").write_text("../../../tmp\n")
+    played = controller.run("ansible-playbook", "-i", hosts, playbook, "--extra-vars", '{"undo": true}')
+    assert played.status != 0 and "no version is known that was in force before" in message(played), played.out[-3000:]
+    assert in_force(tree) == first
 
     # the report knows that this is not what the controller has
     report = tmp_path / "drift.json"
