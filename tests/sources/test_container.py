@@ -301,7 +301,7 @@ def test_an_engine_without_a_list_is_listened_to_again(tmp_path: Path) -> None:
     with answering(tmp_path / "s", None):
         source.start()
         try:
-            wait_until(lambda: source.losses["events of podman not reachable"] > 2, "another try")
+            wait_until(lambda: source.losses.get("events of podman not reachable", 0) > 2, "another try")
         finally:
             source.close()
 
