@@ -23,8 +23,9 @@ MAY_IMPORT = {
     "kernel": {"model", "catalog"},
     "sources": {"model", "catalog", "kernel"},
     "sinks": {"model", "config"},
+    "hub": {"model", "config", "catalog", "lang"},
     "daemon": {"model", "catalog", "config", "lang", "codegen", "engine", "kernel", "sources", "sinks"},
-    "cli": {"model", "catalog", "config", "lang", "codegen", "engine", "kernel", "sources", "sinks", "daemon"},
+    "cli": {"model", "catalog", "config", "lang", "codegen", "engine", "kernel", "sources", "sinks", "daemon", "hub"},
 }
 
 # What only some modules may import from outside.

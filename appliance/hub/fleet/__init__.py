@@ -1,0 +1,1 @@
+"""Which hosts there are, how they are, and which have gone silent."""

@@ -1,0 +1,1 @@
+"""HTTP in: a POST becomes checked alerts, acknowledged when the journal has them."""

@@ -1,0 +1,1 @@
+"""The journal: the truth that everything else of the hub is derived from."""

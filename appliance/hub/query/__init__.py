@@ -1,0 +1,1 @@
+"""A search or filter: text -> one tree -> a predicate, or a query of an engine."""

@@ -1,0 +1,1 @@
+"""What searches ask: one interface, an engine each."""
