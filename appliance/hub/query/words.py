@@ -1,0 +1,54 @@
+"""Text -> the words that searches find.
+
+Comes in: text from strangers. Goes out: words: runs of ASCII letters, digits, `_` and of every character beyond ASCII,
+in lower case. SQLite's FTS5 with `ascii tokenchars '_'` cuts the same text at the same places, so a predicate and an
+index answer alike. Never: an opinion on languages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from appliance.hub.alert import HubAlert, JsonValue
+from appliance.model.text import json_safe
+
+_WORD = re.compile("[0-9a-z_\x80-\U0010ffff]+")
+BREAK = " . "
+"""Stands between two values of one alert: a phrase of a search may run across it, as both sides agree that it does."""
+
+
+def plain(text: str) -> str:
+    """`text` as it is searched: lower case, no NUL, no lone surrogate."""
+    return json_safe(text.lower()).replace("\0", " ")
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in order."""
+    return _WORD.findall(plain(text))
+
+
+def text_of(value: JsonValue) -> str:
+    """A field's value as people and rules write it: `true`, several joined by blanks, "" where absent."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={text_of(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(map(text_of, value))
+    return str(value)
+
+
+def searched(alert: HubAlert) -> str:
+    """All text of an alert that plain words search: rule, host, output, and values that the output does not show."""
+    output = alert.output
+    parts = [alert.rule, alert.hostname, output]
+    for value in alert.fields.values():
+        text = value if isinstance(value, str) else text_of(value)
+        if text and text not in output:
+            parts.append(text)
+    return plain(BREAK.join(parts))
