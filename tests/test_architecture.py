@@ -15,17 +15,31 @@ HOUSE = ROOT / "appliance"
 # A room and the rooms that it may import from, besides itself.
 MAY_IMPORT = {
     "model": set(),
+    "host": {"model"},
     "catalog": {"model"},
     "config": {"model"},
     "lang": {"model", "catalog"},
     "codegen": {"model", "catalog"},
     "engine": {"model", "catalog", "codegen"},
     "kernel": {"model", "catalog"},
-    "sources": {"model", "catalog", "kernel"},
-    "sinks": {"model", "config"},
-    "hub": {"model", "config", "catalog", "lang"},
-    "daemon": {"model", "catalog", "config", "lang", "codegen", "engine", "kernel", "sources", "sinks"},
-    "cli": {"model", "catalog", "config", "lang", "codegen", "engine", "kernel", "sources", "sinks", "daemon", "hub"},
+    "sources": {"host", "model", "catalog", "kernel"},
+    "sinks": {"host", "model", "config"},
+    "hub": {"host", "model", "config", "catalog", "lang"},
+    "daemon": {"host", "model", "catalog", "config", "lang", "codegen", "engine", "kernel", "sources", "sinks"},
+    "cli": {
+        "host",
+        "model",
+        "catalog",
+        "config",
+        "lang",
+        "codegen",
+        "engine",
+        "kernel",
+        "sources",
+        "sinks",
+        "daemon",
+        "hub",
+    },
 }
 
 # What only some modules may import from outside.

@@ -19,6 +19,7 @@ import yaml
 
 from appliance.engine.cases import Case
 from appliance.model.diagnostic import TercelError
+from appliance.model.text import why
 from appliance.sources.replay import ReplayError, read_event
 
 _MAX_BYTES = 4 << 20
@@ -47,7 +48,7 @@ def read_cases(path: Path) -> list[Case]:
             raise CaseError(f"{path}: larger than {_MAX_BYTES} bytes")
         document = yaml.load(data, Loader=_LOADER)  # noqa: S506  (a safe loader)
     except OSError as error:
-        raise CaseError(f"{path}: {error.strerror}") from error
+        raise CaseError(f"{path}: {why(error)}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise CaseError(f"{path}: not YAML: {error}") from error
     return list(_rules(document, str(path)))

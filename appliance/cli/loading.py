@@ -16,6 +16,7 @@ from appliance.config.load import load_config
 from appliance.daemon.generation import Generation, build_generation
 from appliance.model.diagnostic import DiagnosticsError
 from appliance.model.event import Event
+from appliance.model.text import why
 from appliance.sources.replay import ReplayError, read_events
 
 HOST = "replay"
@@ -73,7 +74,7 @@ def lines_of(path: Path) -> Iterator[str]:
         with open(0 if standard else path, encoding="utf-8", errors="surrogateescape", closefd=not standard) as stream:
             yield from stream
     except OSError as error:
-        raise ReplayError(f"{path}: {error.strerror}") from error
+        raise ReplayError(f"{path}: {why(error)}") from error
 
 
 def events_of(path: Path) -> Iterator[Event]:

@@ -29,6 +29,7 @@ from appliance.daemon.generation import Generation, build_generation
 from appliance.daemon.identity import hostname, id_maker, internal_alerts
 from appliance.daemon.loop import Summary
 from appliance.daemon.systemd import JournalFormatter, logs_to_journal
+from appliance.host.files import open_own
 from appliance.model.diagnostic import DiagnosticsError, KernelError
 from appliance.model.text import printable
 from appliance.sinks.base import Sink
@@ -129,7 +130,8 @@ def pidfile(path: Path | None) -> Iterator[None]:
     """The process id in a file, as long as this lasts. One that another appliance has written meanwhile stays."""
     if path is not None:
         try:
-            path.write_text(f"{os.getpid()}\n")
+            with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "w") as file:
+                file.write(f"{os.getpid()}\n")
         except OSError as error:
             logging.getLogger(__name__).warning("pidfile: cannot write %s: %s", path, error.strerror)
             path = None

@@ -16,7 +16,7 @@ from appliance.cli.casefile import CaseError, find_cases, read_cases
 from appliance.cli.loading import add_rule_options, load_generation
 from appliance.cli.terminal import say
 from appliance.engine.cases import Coverage, Outcome, coverage, run_cases
-from appliance.model.text import json_safe, printable
+from appliance.model.text import json_safe, printable, why
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             args.junit.write_bytes(junit(outcomes))
         except OSError as error:
-            say(f"error: {printable(str(args.junit))}: {error.strerror}")
+            say(f"error: {printable(str(args.junit))}: {why(error)}")
             return 1
     if args.json:
         print(json.dumps(_document(outcomes, covered), indent=2))

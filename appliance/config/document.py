@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from appliance.model.diagnostic import ConfigError, Diagnostic, Span
+from appliance.model.text import why
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def read(path: Path, environment: Mapping[str, str], unset: dict[str, Place]) ->
         with path.open("rb") as file:
             data = file.read(_SIZE_MAX + 1)
     except OSError as error:
-        raise one("config-unreadable", f"cannot read `{name}`: {error.strerror}", "give the file with -c") from error
+        raise one("config-unreadable", f"cannot read `{name}`: {why(error)}", "give the file with -c") from error
     if len(data) > _SIZE_MAX:
         raise one("config-too-large", f"`{name}` is larger than {_SIZE_MAX} bytes", "is this the right file?")
     try:

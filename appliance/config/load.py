@@ -30,6 +30,7 @@ from appliance.config.settings import AppendOutput, Config, Plugin, RuleSwitch, 
 from appliance.model.alert import Priority
 from appliance.model.diagnostic import ConfigError, Diagnostic, Span
 from appliance.model.event import EventType
+from appliance.model.text import why
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -250,7 +251,7 @@ def _put_secrets(
                 with file.open("rb") as stream:
                     node.value = Secret(stream.read(_SECRET_MAX).decode().strip())
             except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a name that can be none
-                reason = error.strerror if isinstance(error, OSError) else "it is not text"
+                reason = why(error) if isinstance(error, OSError) else "it is not text"
                 yield document.diagnose("no-credential", f"`{key}`: cannot read `{file}`: {reason}", at,
                                         "the file holds the value and nothing else")  # fmt: skip
 

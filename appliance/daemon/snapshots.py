@@ -19,6 +19,7 @@ from pathlib import Path
 from appliance.config.settings import Metrics
 from appliance.daemon.metrics import HookCost, snapshot
 from appliance.daemon.status import Status
+from appliance.host.files import open_own
 from appliance.model.alert import FieldValue
 from appliance.model.text import json_safe
 from appliance.sinks.disk import put_aside
@@ -84,11 +85,11 @@ class Snapshots:
         line = json.dumps({"sample": self._count, "output_fields": clean}).encode() + b"\n"
         try:
             try:
-                fd = os.open(path, _FLAGS, 0o600)
+                fd = open_own(path, _FLAGS)
             except PermissionError:
                 if not put_aside(path):
                     raise
-                fd = os.open(path, _FLAGS, 0o600)
+                fd = open_own(path, _FLAGS)
             try:
                 if (written := os.write(fd, line)) < len(line):
                     if stat.S_ISREG((info := os.fstat(fd)).st_mode):

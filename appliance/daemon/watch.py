@@ -30,6 +30,7 @@ _EVENTS = (
 )  # close after writing, moved from and to, created, deleted, attributes
 _SETTLE_S = 0.3  # an editor's several steps make one change
 _SETTLE_MAX_S = 5.0
+_JOIN_S = 5.0
 _STABLE_S = 0.1  # a file that is being rewritten in place is empty for a moment
 
 
@@ -75,11 +76,15 @@ class Watcher:
             os.eventfd_write(self._bell, 1)
 
     def stop(self) -> None:
-        """End; gives the descriptors back."""
+        """End; gives the descriptors back. A thread that hangs in a file of the network keeps them, as their numbers
+        would be those of other files under it."""
         self._ending = True
         os.eventfd_write(self._bell, 1)
         if self._thread is not None:
-            self._thread.join(5.0)
+            self._thread.join(_JOIN_S)
+            if self._thread.is_alive():
+                log.warning("the thread that watches files hangs; its descriptors stay open")
+                return
         if self._fd >= 0:
             os.close(self._fd)
         os.close(self._bell)

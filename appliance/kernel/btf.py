@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.model.diagnostic import NotSupportedError
+from appliance.model.text import why
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 
@@ -176,7 +177,7 @@ def read_btf(path: Path = VMLINUX) -> Btf:
         data = path.read_bytes()
     except OSError as error:
         raise NotSupportedError(
-            f"this kernel does not describe its types: {path}: {error.strerror}",
+            f"this kernel does not describe its types: {path}: {why(error)}",
             "a kernel built with CONFIG_DEBUG_INFO_BTF=y is needed, as Debian 11 and newer have",
         ) from error
     return parse_btf(data, str(path))

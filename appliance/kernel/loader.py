@@ -30,6 +30,7 @@ from appliance.kernel.objects import Object, from_json, ready
 from appliance.kernel.program import BARE, TRACED, Extras, Handler, Loading, ProgramSpec, bpf_folder, grouped
 from appliance.model.diagnostic import KernelError, NotSupportedError, VerifierError
 from appliance.model.event import EventType
+from appliance.model.text import why
 
 _log = logging.getLogger(__name__)
 
@@ -450,7 +451,7 @@ def _verified(one: Loading, code: bytes) -> int:
         try:
             return bpfcall.load_program(kind, code, name, attach_type=attach_type, target=target, log=_LOG_BYTES)
         except OSError as error:
-            raise VerifierError(name, error.strerror or "") from error
+            raise VerifierError(name, why(error)) from error
 
 
 def _close(fds: Iterable[int]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from appliance.kernel import bpfcall
 from appliance.kernel.arch import Arch, this_arch
 from appliance.kernel.btf import VMLINUX, Btf
+from appliance.kernel.ring import READS_IN_ORDER
 from appliance.model.diagnostic import NotSupportedError
 
 _CAP_SYS_ADMIN = 21
@@ -27,10 +28,16 @@ _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 def require_platform(
     status: Path = Path("/proc/self/status"), btf: Path = VMLINUX, pid_namespace: Path = Path("/proc/self/ns/pid")
 ) -> None:
-    """Raise `NotSupportedError` for the first thing that is missing: Linux, rights, the host's processes, BTF."""
+    """Raise `NotSupportedError` for the first thing that is missing: Linux, the architecture, rights, the host's
+    processes, BTF."""
     if platform.system() != "Linux":
         raise NotSupportedError(f"operating system `{platform.system()}`", "Tercel watches Linux kernels")
-    this_arch()
+    if this_arch().name not in READS_IN_ORDER:
+        raise NotSupportedError(
+            f"processor architecture `{platform.machine()}` has not been tried",
+            "it may reorder the loads with which the ring buffer is read, and records could be read before they are"
+            " whole; rules can be checked and tested there (`tercel check`, `tercel test`)",
+        )
     if not can_load(effective_capabilities(status)):
         raise NotSupportedError(
             f"uid {os.geteuid()} may not load programs into the kernel (CAP_BPF and CAP_PERFMON are missing)",

@@ -5,10 +5,9 @@ Comes in: the descriptor of a BPF ring buffer map. Goes out: decoded records. Ne
 Mapped directly, reading costs a third of bcc's callback per record. Layout (kernel/bpf/ringbuf.c): one page with the
 reader's position, one with the writer's, then the data twice in a row so that no record wraps; of the second only the
 beginning is mapped, as far as a record can reach, for each mapped page counts as memory of ours. A record begins with
-a u32: length, and two bits for "being written" and "given up". Positions are read without a barrier: on x86_64 loads
-are not reordered; on arm64 the busy bit of a record is looked at, a call later, through the interpreter's own
-barriers.
-"""
+a u32: length, and two bits for "being written" and "given up". Positions and headers are read by plain loads, without
+an acquire barrier, which Python does not offer: right on x86_64, which keeps the order of loads, and not on arm64,
+where `kernel.probe` therefore refuses to start (`READS_IN_ORDER`)."""
 
 from __future__ import annotations
 
@@ -25,6 +24,9 @@ from appliance.model.event import RawEvent
 Skip = Callable[[int, memoryview], bool]
 HOT: Final = frozenset(NUMBERS[t] for t in OPENS)
 """Numbers of the types that a `Skip` is asked about: the others are too few to matter."""
+
+READS_IN_ORDER: Final = frozenset({"x86"})
+"""Architectures (`Arch.name`) whose processors do not reorder a load before an earlier one (Intel SDM 3A, 8.2.2)."""
 
 _BUSY: Final = 1 << 31
 _DISCARDED: Final = 1 << 30

@@ -35,6 +35,7 @@ from appliance.kernel.probe import (
 from appliance.kernel.program import TRACEPOINTS, Hooks
 from appliance.model.diagnostic import NotSupportedError
 from appliance.model.event import EventType
+from appliance.model.text import why
 
 _STATUS = Path("/proc/self/status")
 _JIT = Path("/proc/sys/net/core/bpf_jit_enable")
@@ -240,7 +241,7 @@ def _ring(allowed: bool) -> Iterator[Finding]:
     try:
         os.close(bpfcall.create_ring(1 << 16))
     except OSError as error:
-        yield Finding("ring buffer", State.MISSING, f"cannot be made: {error.strerror}",
+        yield Finding("ring buffer", State.MISSING, f"cannot be made: {why(error)}",
                       "Linux 5.8 or newer is needed; before 5.11 its memory counts against `ulimit -l`")  # fmt: skip
     else:
         yield Finding("ring buffer", State.WELL, "can be made")

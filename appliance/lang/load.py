@@ -26,6 +26,7 @@ from appliance.model.diagnostic import Diagnostic, Severity, Span
 from appliance.model.expr import And, Expr, FieldRef, Operand
 from appliance.model.field import SOURCES
 from appliance.model.rule import Output, Rule, RuleDef
+from appliance.model.text import why
 
 MAX_BYTES = 4 << 20
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -76,7 +77,7 @@ def _expand(path: Path, report: Report) -> list[Path]:
             return [path]
         found = sorted(p for p in path.iterdir() if p.suffix in (".yml", ".yaml") and not p.is_dir())
     except OSError as error:
-        report.add("unreadable-file", f"cannot read the folder: {error.strerror}", Span(str(path), 1, 1), code=_FILE)
+        report.add("unreadable-file", f"cannot read the folder: {why(error)}", Span(str(path), 1, 1), code=_FILE)
         return []
     if not found and path.suffix != ".d":  # one that others may drop files into has none at first
         report.warn("empty-folder", "no `.yml` or `.yaml` file is in this folder", Span(str(path), 1, 1))
@@ -94,7 +95,7 @@ def _read(path: Path, report: Report) -> Source | None:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         hint = "check the path, or `rules_files` in the configuration" if isinstance(error, FileNotFoundError) else None
-        report.add("unreadable-file", f"cannot read the file: {error.strerror}", start, hint, code=_FILE)
+        report.add("unreadable-file", f"cannot read the file: {why(error)}", start, hint, code=_FILE)
         return None
     if len(data) > MAX_BYTES:
         report.add(

@@ -28,6 +28,12 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(_escape, text)
 
 
+def why(error: OSError) -> str:
+    """The reason of an error of the system for a line of the log: `No such file or directory`. An error made by hand
+    has a text and no number, and then it is that text."""
+    return printable(str(error.strerror or error))
+
+
 def json_safe(text: str) -> str:
     """Text that a strict JSON parser takes: lone surrogates escaped as in `printable`, the rest left to JSON."""
     return text if text.isascii() else _SURROGATE.sub(_escape, text)

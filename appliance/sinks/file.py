@@ -1,7 +1,7 @@
 """Alerts appended to a file, one line each.
 
-Comes in: alerts. Goes out: whole lines at the end of a file. Never: a torn line; where a disk is full, what was written
-of the line is taken back.
+Comes in: alerts. Goes out: whole lines at the end of a file. Never: a torn line (where a disk is full, what was
+written of the line is taken back), or another user's symbolic link followed.
 
 The file is put aside by itself past a size or an age (`alerts.1`, `alerts.2` ...), or by logrotate: a file that was
 moved away is left at once, one that was cut (copytruncate) goes on at its new end, and SIGUSR1 opens it anew.
@@ -18,8 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from appliance.config.settings import FileOutput
+from appliance.host.files import open_own
 from appliance.model.alert import Alert
 from appliance.model.diagnostic import DeliveryError
+from appliance.model.text import why
 from appliance.model.wire import Format, line
 from appliance.sinks.base import Sink
 from appliance.sinks.disk import put_aside
@@ -98,7 +100,7 @@ class FileSink(Sink):
             self._append(data)
         except OSError as error:
             self.close()
-            raise DeliveryError(f"{self._path}: {error.strerror}", retry=True) from error
+            raise DeliveryError(f"{self._path}: {why(error)}", retry=True) from error
         if not self._keep_alive:
             self.close()
 
@@ -108,11 +110,11 @@ class FileSink(Sink):
 
     def _open(self) -> None:
         try:
-            self._fd = os.open(self._path, _FLAGS, 0o600)
+            self._fd = open_own(self._path, _FLAGS)
         except PermissionError:
             if not put_aside(self._path):
                 raise
-            self._fd = os.open(self._path, _FLAGS, 0o600)
+            self._fd = open_own(self._path, _FLAGS)
         info = os.fstat(self._fd)
         if (info.st_dev, info.st_ino) != self._inode:
             self._inode = info.st_dev, info.st_ino
@@ -148,7 +150,7 @@ class FileSink(Sink):
             self._path.replace(self._aside(1))
         except OSError as error:  # the alert matters more than the size of its file
             if not self._cannot_rotate:
-                log.error("%s: cannot be put aside: %s", self._path, error.strerror)
+                log.error("%s: cannot be put aside: %s", self._path, why(error))
             self._cannot_rotate = True
             return
         self._cannot_rotate = False

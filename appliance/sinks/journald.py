@@ -13,7 +13,7 @@ from systemd import journal
 
 from appliance.model.alert import Alert, FieldValue
 from appliance.model.diagnostic import DeliveryError
-from appliance.model.text import printable
+from appliance.model.text import printable, why
 from appliance.sinks.base import Sink
 
 MESSAGE_ID = "8d4f3f2c64a64f0f9d6c7f0b5f2a7c1e"
@@ -57,7 +57,7 @@ class JournaldSink(Sink):
         try:
             journal.sendv(*(f"{name}={value}".encode() for name, value in entry(alert)))
         except OSError as error:
-            raise DeliveryError(f"{SOCKET}: {error.strerror}", retry=True) from error
+            raise DeliveryError(f"{SOCKET}: {why(error)}", retry=True) from error
 
     def close(self) -> None:
         """The library holds the socket."""

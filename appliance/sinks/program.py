@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from appliance.model.alert import Alert
 from appliance.model.diagnostic import DeliveryError
-from appliance.model.text import printable
+from appliance.model.text import printable, why
 from appliance.model.wire import Format, line
 from appliance.sinks.base import Sink
 
@@ -54,7 +54,7 @@ class ProgramSink(Sink):
             self._write(process, data, deadline)
         except OSError as error:
             self._end(0)
-            raise DeliveryError(f"{self._argv[0]}: {error.strerror or error}", retry=True) from error
+            raise DeliveryError(f"{self._argv[0]}: {why(error)}", retry=True) from error
         if not self._keep_alive:
             self._finish(deadline)
 

@@ -1,7 +1,8 @@
 """Alerts to a syslog daemon elsewhere, by RFC 5424 with structured data: over UDP, TCP, or TLS.
 
 Comes in: alerts. Goes out: one message each; on a stream octet-counted (RFC 6587 section 3.4.1, RFC 5425), so that no
-text can begin a message of its own. Never: a wait longer than the deadline.
+text can begin a message of its own. Never: a wait longer than the deadline, which holds over the whole exchange:
+resolve, connect, handshake, send, and the other machine's acknowledgement.
 
 Syslog has no answers. What can be known is asked: a message counts as delivered when the other machine has acknowledged
 its bytes (SIOCOUTQ, tcp(7)), and when a connection breaks, what was sent on it in its last seconds is sent again before
@@ -25,6 +26,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from appliance.config.settings import SyslogOutput
+from appliance.host.patience import Patience
 from appliance.model.alert import Alert, FieldValue
 from appliance.model.diagnostic import DeliveryError
 from appliance.model.moment import iso_time
@@ -52,7 +54,7 @@ class RemoteSyslogSink(Sink):
     batch = 64
 
     def __init__(self, settings: SyslogOutput, options: Format, *, timeout_s: float) -> None:
-        """`timeout_s`: to connect, and for the other machine to acknowledge what was sent."""
+        """`timeout_s`: for one exchange, from the name to the acknowledgement of all that was sent."""
         url = urlsplit(settings.url)
         self._settings = settings
         self._scheme = url.scheme
@@ -61,6 +63,7 @@ class RemoteSyslogSink(Sink):
         self._facility = FACILITIES[settings.facility]
         self._options = options
         self._timeout_s = timeout_s
+        self._patience = Patience(timeout_s, most=1, logs=False)
         self._socket: socket.socket | None = None
         self._new = False  # a connection that has not proven itself
         self._recent: deque[tuple[float, bytes]] = deque(maxlen=_RECALL)  # delivered on this connection
@@ -73,21 +76,25 @@ class RemoteSyslogSink(Sink):
     def deliver_several(self, alerts: Sequence[Alert]) -> None:
         """Send them, and return when the other machine has acknowledged all of their bytes."""
         try:
+            made = self._connected()
             if self._scheme == "udp":
                 for alert in alerts:
-                    self._send_datagram(alert)
+                    self._send_datagram(made, alert)
                 return
-            made = self._connected()
             messages = self._again + [b"%d %b" % (len(m), m) for m in map(self.message, alerts)]
-            for message in messages:
-                made.sendall(message)
-            self._drain(made)
+            self._settle(made, b"".join(messages))
             now = time.monotonic()
             self._recent.extend((now, message) for message in messages)
             self._again = []
         except (OSError, ValueError) as error:
             self._break()
             raise DeliveryError(f"{self._where()}: {_reason(error)}", retry=True) from error
+
+    def _settle(self, made: socket.socket, data: bytes) -> None:
+        """Send, and wait until the other machine has acknowledged everything. Raises OSError and ValueError."""
+        deadline = time.monotonic() + self._timeout_s
+        made.sendall(data)  # its time-out is for the whole of it
+        self._drain(made, deadline)
 
     def look(self) -> None:
         """Notice that the other end has closed the connection, and send again what it may not have read."""
@@ -126,18 +133,23 @@ class RemoteSyslogSink(Sink):
         if self._socket is not None and self._hung_up(self._socket):
             self._break()
         if self._socket is None:
-            if self._scheme == "udp":
-                self._socket = self._udp()
-            else:
-                made = socket.create_connection((self._host, self._port), self._timeout_s)
-                try:
-                    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    self._socket = self._wrapped(made) if self._scheme == "tls" else made
-                    self._new = True
-                except BaseException:
-                    made.close()
-                    raise
+            made = self._patience.ask(self._connect, None, self._where(), late=_close)
+            if made is None:
+                raise TimeoutError
+            self._socket, self._new = made, self._scheme != "udp"
         return self._socket
+
+    def _connect(self) -> socket.socket | None:
+        """A new connection; by a thread of its own, as a resolver keeps to no deadline."""
+        if self._scheme == "udp":
+            return self._udp()
+        made = socket.create_connection((self._host, self._port), self._timeout_s)
+        try:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return self._wrapped(made) if self._scheme == "tls" else made
+        except BaseException:
+            made.close()
+            raise
 
     def _udp(self) -> socket.socket:
         family, kind, proto, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)[0]
@@ -167,9 +179,7 @@ class RemoteSyslogSink(Sink):
         finally:
             made.settimeout(self._timeout_s)
 
-    def _drain(self, made: socket.socket) -> None:
-        """Wait until the other machine has acknowledged everything."""
-        deadline = time.monotonic() + self._timeout_s
+    def _drain(self, made: socket.socket, deadline: float) -> None:
         pause = 0.0002
         while struct.unpack("i", fcntl.ioctl(made.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]:
             if time.monotonic() > deadline:
@@ -195,11 +205,10 @@ class RemoteSyslogSink(Sink):
             self._socket.close()
             self._socket = None
 
-    def _send_datagram(self, alert: Alert) -> None:
+    def _send_datagram(self, made: socket.socket, alert: Alert) -> None:
         """One datagram; texts that none holds are cut, and say so."""
         limit = 0
         while True:
-            made = self._connected() if self._socket is None else self._socket
             try:
                 made.send(self.message(shortened(alert, limit) if limit else alert))
                 return
@@ -225,8 +234,13 @@ class RemoteSyslogSink(Sink):
         return f"{self._scheme}://{host}:{self._port}"
 
     def describe(self) -> str:
-        """As for the banner."""
+        """One line for the start-up banner."""
         return f"syslog {self._where()}"
+
+
+def _close(made: socket.socket | None) -> None:
+    if made is not None:
+        made.close()
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ and without a block more on a full disk.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import struct
 import zlib
@@ -27,7 +28,11 @@ from itertools import islice
 from threading import RLock
 
 from appliance.model.alert import Priority
+from appliance.model.text import why
 from appliance.sinks.disk import Disk
+from appliance.sinks.errnos import Remedy, remedy
+
+log = logging.getLogger(__name__)
 
 _MAGIC = b"\xf1TRC"
 _HEAD = struct.Struct("<4sIIQQ")  # magic, length of the payload, CRC-32 of what follows it, number, stamp
@@ -127,6 +132,18 @@ class Account:
         return cls(**value)
 
 
+def put_bad_aside(disk: Disk, name: str, error: OSError) -> bool:
+    """Rename a file that the disk says is broken, so that the others can be read without it; False for another error.
+
+    Raises OSError.
+    """
+    if remedy(error) is not Remedy.ASIDE:
+        return False
+    disk.rename(name, f"{name}.bad")
+    log.error("spool: %s is broken, renamed to %s.bad: %s", name, name, why(error))
+    return True
+
+
 class CursorFile:
     """The account on disk, in two slots written in turn."""
 
@@ -134,16 +151,16 @@ class CursorFile:
         self._disk = disk
         self._version = 0
 
-    def load(self) -> Account | None:
-        """The newest whole account, or None. Raises OSError."""
+    def load(self, *, give_up: bool = False) -> Account | None:
+        """The newest whole account, or None. Raises OSError; with `give_up` a file that is broken is put aside."""
         try:
-            fd = self._disk.open(CURSOR, write=False)
+            slots = self._slots()
         except FileNotFoundError:
             return None
-        try:
-            slots = [self._disk.read(fd, _SLOT_SIZE, at) for at in (0, _SLOT_SIZE)]
-        finally:
-            self._disk.close(fd)
+        except OSError as error:
+            if not give_up or not put_bad_aside(self._disk, CURSOR, error):
+                raise
+            return None
         best: Account | None = None
         for data in slots:
             if len(data) < _SLOT.size:
@@ -156,6 +173,13 @@ class CursorFile:
                 except (ValueError, KeyError, TypeError):
                     continue
         return best
+
+    def _slots(self) -> list[bytes]:
+        fd = self._disk.open(CURSOR, write=False)
+        try:
+            return [self._disk.read(fd, _SLOT_SIZE, at) for at in (0, _SLOT_SIZE)]
+        finally:
+            self._disk.close(fd)
 
     def save(self, account: Account) -> None:
         """Return when the account is on the disk; raises OSError, and then the one before it still is."""
@@ -205,8 +229,9 @@ class Segments:
 
     # -- start
 
-    def load(self, account: Account) -> None:
-        """Read what is there, and remove what is gone by the account. Raises OSError, and may be called again then."""
+    def load(self, account: Account, *, give_up: bool = False) -> None:
+        """Read what is there, and remove what is gone by the account. Raises OSError, and may be called again then;
+        with `give_up` a segment that is broken is put aside, and its alerts are among those that are missing."""
         self._total = self.damaged = 0
         for chain in self._chains:
             chain.clear()
@@ -216,7 +241,11 @@ class Segments:
             if match is None or int(match[1]) >= len(Priority):
                 continue
             if name not in account.gone:
-                self._load(Segment(name, Priority(int(match[1]))))
+                try:
+                    self._load(Segment(name, Priority(int(match[1]))))
+                except OSError as error:
+                    if not give_up or not put_bad_aside(self._disk, name, error):
+                        raise
             elif not self._unlinked(name):
                 left.append(name)
         account.gone = left

@@ -32,12 +32,13 @@ from pathlib import Path
 from appliance.model.alert import Alert, Priority
 from appliance.model.diagnostic import ConfigError, DeliveryError, Diagnostic
 from appliance.model.moment import iso_time
-from appliance.model.text import json_printable, printable
+from appliance.model.text import json_printable, printable, why
 from appliance.model.wire import Format, pack, to_json, unpack
 from appliance.sinks.base import AT_END, NO_THREAD, QUEUE_FULL, Depth, Losses, Sink, SinkStats
 from appliance.sinks.disk import Disk, refuse_unsafe
+from appliance.sinks.errnos import Remedy, remedy
 from appliance.sinks.queue import LANES, AlertQueue, Entry
-from appliance.sinks.segments import Account, CursorFile, Place, Record, Segment, Segments
+from appliance.sinks.segments import Account, CursorFile, Place, Record, Segment, Segments, put_bad_aside
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ _HUNG_S = 5.0  # a disk that has not answered for so long is not waited for
 _RETRY_S = 0.5  # first pause after the other end did
 _EXPRESS_RETRY_S = 1.0  # an express alert need not wait longer for the next try
 _LOOK_S = 1.0
-_READ_TRIES = 5  # of a place that the disk cannot read (EIO), before it counts as damaged
+_TRIES = 5  # of what the disk says is broken, before it counts as damaged or is put aside
 _READ_PAUSE_S = 0.2
 _LAST_TRIES = 3
 _GRACE_S = 2.0  # for the disk, at the end
@@ -147,6 +148,8 @@ class Spool:
         self._disk_pause_s = _DISK_RETRY_S[0]
         self._unkept = 0
         self._read_failures = 0  # the deliverer's: of the first alert in hand, in a row
+        self._dead_failures = 0  # tries in a row that the dead-letter file refused as broken
+        self._open_failures = 0
         if after is None:
             self._lock_folder()
         self._writer = threading.Thread(target=self._write_until_end, name=f"{sink.name} spool", daemon=True)
@@ -317,7 +320,7 @@ class Spool:
         return self._before.meter_ms + int((self._clock() - self._started) * 1000)
 
     def _set_broken(self, error: OSError) -> None:
-        text = f"{self._folder}: {error.strerror or error}"
+        text = f"{self._folder}: {why(error)}"
         if not self._broken:
             log.error("%s: the spool cannot be written, alerts wait in memory: %s", self._sink.name, printable(text))
         self._broken = text
@@ -355,6 +358,7 @@ class Spool:
             wrote = self._write_group()
         except OSError as error:
             self._busy_since = 0.0
+            self._open_failures += not self._opened and remedy(error) is Remedy.ASIDE
             with self._lock:
                 self._queue.put_back(self._unwritten())
                 self._writing = []
@@ -370,7 +374,7 @@ class Spool:
             self._keep_house(now=last and not wrote)
         except OSError as error:  # the next round tries again, at the end at once
             if not self._unkept:
-                log.error("%s: the spool's cursor cannot be kept: %s", self._sink.name, error.strerror)
+                log.error("%s: the spool's cursor cannot be kept: %s", self._sink.name, why(error))
             self._unkept += 1
             self._next_save = self._clock() + _DISK_RETRY_S[0]
             return not last or self._unkept < _LAST_TRIES
@@ -407,9 +411,10 @@ class Spool:
             mend_dead(disk)
         segments = Segments(disk, self._lock, segment_bytes=self._limits.segment_bytes)
         cursor = CursorFile(disk)
-        found = cursor.load()
+        give_up = self._open_failures >= _TRIES
+        found = cursor.load(give_up=give_up)
         account = found or Account()
-        segments.load(account)
+        segments.load(account, give_up=give_up)
         last = max(account.seq, segments.last_seq(), *account.done)
         waiting = segments.waiting(account.done)
         if found is None:
@@ -573,19 +578,20 @@ class Spool:
             if self._disk is not None:
                 self._disk.leave()
         except OSError as error:
-            log.warning("%s: closing the spool: %s", self._sink.name, error.strerror)
+            log.warning("%s: closing the spool: %s", self._sink.name, why(error))
 
     # -- the deliverer
 
     def _deliver_until_end(self) -> None:
-        failures = 0
+        failures = waits = 0
         while (lane := self._next_lane()) is not None:
             try:
                 if self._fill(lane):
                     self._deliver(lane)
             except OSError as error:  # of reading
-                log.warning("%s: the spool cannot be read: %s", self._sink.name, error.strerror)
-                pause = _READ_PAUSE_S
+                self._note_trouble(f"{self._folder}: the spool cannot be read: {why(error)}")
+                waits = waits + 1 if remedy(error) is Remedy.WAIT else 0
+                pause = min(_DISK_RETRY_S[1], _READ_PAUSE_S * 2.0 ** min(waits, 10))
             except DeliveryError as error:
                 failures += 1
                 self._note_trouble(str(error))
@@ -596,7 +602,7 @@ class Spool:
                 self._note_trouble(f"internal error: {type(error).__name__}")
                 pause = self._limits.retry_max_s
             else:
-                failures = 0
+                failures = waits = 0
                 self._note_trouble("")
                 continue
             if not self._pause(pause):
@@ -679,9 +685,9 @@ class Spool:
             except ValueError:
                 item.alert = None
             except OSError as error:
-                self._read_failures += at == 0 and error.errno == errno.EIO
-                if self._read_failures >= _READ_TRIES:
-                    item.damage = f"{_DAMAGED}: {error.strerror}"
+                self._read_failures += at == 0 and remedy(error) is Remedy.ASIDE
+                if self._read_failures >= _TRIES:
+                    item.damage = f"{_DAMAGED}: {why(error)}"
                     at += 1
                 with self._lock:
                     lost = sum(rest.loose for rest in hand[at:])
@@ -742,13 +748,19 @@ class Spool:
         assert item.alert is not None  # noqa: S101
         try:
             if self._disk is None:
-                raise OSError(errno.ENOENT, "no spool")
+                raise OSError(errno.EBUSY, "the spool is not open")
             write_dead(self._disk, item.alert, reason)
         except OSError as error:
+            self._dead_failures += remedy(error) is Remedy.ASIDE
+            if self._dead_failures >= _TRIES and self._disk is not None:
+                self._dead_failures = 0
+                with contextlib.suppress(OSError):  # the next try makes a new one
+                    put_bad_aside(self._disk, DEAD, error)
             if item.was_on_disk and not item.loose:
-                raise DeliveryError(f"{DEAD}: {error.strerror}", retry=True) from error
-            self._settle(lane, item, lost=f"{reason}; {DEAD}: {error.strerror}")
+                raise DeliveryError(f"{DEAD}: {why(error)}", retry=True) from error
+            self._settle(lane, item, lost=f"{reason}; {DEAD}: {why(error)}")
         else:
+            self._dead_failures = 0
             self._settle(lane, item, dead=True)
 
     def _settle(self, lane: int, item: _InHand, *, dead: bool = False, lost: str = "") -> None:

@@ -10,6 +10,7 @@ from typing import TextIO
 
 from appliance.model.alert import Alert, Priority
 from appliance.model.diagnostic import DeliveryError
+from appliance.model.text import why
 from appliance.model.wire import Format, line
 from appliance.sinks.base import Sink
 
@@ -46,7 +47,7 @@ class StdoutSink(Sink):
             self._stream.write(f"{text}\n")
             self._stream.flush()
         except OSError as error:
-            raise DeliveryError(f"cannot write to standard output: {error.strerror}", retry=False) from error
+            raise DeliveryError(f"cannot write to standard output: {why(error)}", retry=False) from error
 
     def close(self) -> None:
         """The stream belongs to the process and stays open."""

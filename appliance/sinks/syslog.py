@@ -14,6 +14,7 @@ from pathlib import Path
 
 from appliance.model.alert import Alert
 from appliance.model.diagnostic import DeliveryError
+from appliance.model.text import why
 from appliance.model.wire import Format, line, shortened
 from appliance.sinks.base import Sink
 
@@ -49,8 +50,8 @@ class SyslogSink(Sink):
                     limit = max(_SMALLEST, limit // 2 or 64 << 10)
                     continue
                 self.close()
-                why = "the daemon does not read" if isinstance(error, TimeoutError) else error.strerror
-                raise DeliveryError(f"{self._path}: {why}", retry=True) from error
+                reason = "the daemon does not read" if isinstance(error, TimeoutError) else why(error)
+                raise DeliveryError(f"{self._path}: {reason}", retry=True) from error
 
     def _message(self, alert: Alert) -> bytes:
         when = time.localtime(alert.ts_ns // 1_000_000_000)

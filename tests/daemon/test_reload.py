@@ -287,6 +287,30 @@ def test_a_watcher_that_cannot_begin_holds_nothing(tmp_path: Path) -> None:
     assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
 
 
+def test_a_thread_that_hangs_keeps_its_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed under it, their numbers would soon be those of other files."""
+    monkeypatch.setattr("appliance.daemon.watch._JOIN_S", 0.05)
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def known() -> tuple[dict[Path, str], ...]:
+        hangs.set()
+        go_on.wait(60)
+        return ()
+
+    watcher = Watcher(lambda: [tmp_path / "x"], known, lambda: None)
+    watcher.start()
+    watcher.poke()
+    assert hangs.wait(60)
+    watcher.stop()
+    os.fstat(watcher._fd)
+    os.fstat(watcher._bell)
+    go_on.set()
+    assert watcher._thread is not None
+    watcher._thread.join(60)
+    watcher.stop()
+    assert watcher._fd == watcher._bell == -1
+
+
 def test_the_first_file_in_an_empty_folder_is_seen(tmp_path: Path) -> None:
     for name in ("config.d", "rules.d"):
         (tmp_path / name).mkdir()

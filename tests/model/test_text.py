@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.model.text import json_printable, json_safe, printable
+from appliance.model.moment import date_time, iso_time
+from appliance.model.text import json_printable, json_safe, printable, why
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 BIDI = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
@@ -63,3 +65,16 @@ def test_json_printable_keeps_the_value(text: str) -> None:
     document = json_printable(json.dumps([safe], ensure_ascii=False))
     assert json.loads(document) == [safe]
     assert printable(document) == document
+
+
+def test_years_have_four_digits() -> None:
+    """ISO 8601 wants them; strftime(3) does not pad."""
+    assert iso_time(-62135596800_000_000_000) == "0001-01-01T00:00:00.000000000"
+    assert iso_time(-62135596800_000_000_000 + 5) == "0001-01-01T00:00:00.000000005"
+    assert iso_time(253402300799_999_999_999) == "9999-12-31T23:59:59.999999999"
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{9}\Z", date_time(-62000000000_000_000_000))
+
+
+def test_the_reason_of_an_error_made_by_hand_is_its_text() -> None:
+    assert why(OSError("a text")) == "a text"
+    assert why(OSError(2, "No such file or directory")) == "No such file or directory"

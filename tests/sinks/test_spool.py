@@ -26,6 +26,7 @@ from appliance.model.wire import pack, unpack
 from appliance.sinks import spool as module
 from appliance.sinks.base import AT_END, SinkStats
 from appliance.sinks.disk import Disk
+from appliance.sinks.errnos import Remedy, remedy
 from appliance.sinks.segments import Account, CursorFile, Record, scan
 from appliance.sinks.spool import DEAD, Limits
 from tests.support.disks import Plan
@@ -440,8 +441,16 @@ def run_with_faults(folder: Path, plan: Plan) -> None:
         assert order == sorted(order), (order, letters, plan.calls)
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EMFILE], ids=errno.errorcode.get)
-@pytest.mark.parametrize("lasting", [False, True], ids=["once", "for a while"])
+FAULTS = [
+    *((code, lasting) for code in (errno.ENOSPC, errno.EIO, errno.EMFILE) for lasting in (False, True)),
+    *((code, False) for code in (errno.EBADMSG, errno.EACCES, errno.EDQUOT)),
+    *((code, True) for code in (errno.EUCLEAN, errno.ELOOP, errno.EROFS)),
+]
+
+
+@pytest.mark.parametrize(
+    ("code", "lasting"), FAULTS, ids=[f"{errno.errorcode[c]}-{'for a while' if w else 'once'}" for c, w in FAULTS]
+)
 def test_a_fault_at_every_call(tmp_path: Path, code: int, lasting: bool) -> None:
     """The n-th call to the disk fails, for every n: no acknowledged alert is missing, and the books close."""
     n = 1
@@ -453,6 +462,121 @@ def test_a_fault_at_every_call(tmp_path: Path, code: int, lasting: bool) -> None
             break
         n += 1
     assert n > 30, "the work has that many calls"
+
+
+class BadFile(Disk):
+    """A disk on which one kind of file cannot be opened or read any more."""
+
+    code = 0
+    prefix = ""
+
+    def _look(self, name: str) -> None:
+        if BadFile.code and name.startswith(BadFile.prefix):
+            raise OSError(BadFile.code, os.strerror(BadFile.code))
+
+    def open(self, name: str, *, write: bool = True) -> int:
+        self._look(name)
+        return super().open(name, write=write)
+
+    def read(self, fd: int, size: int, offset: int) -> bytes:
+        self._look(Path(f"/proc/self/fd/{fd}").readlink().name)
+        return super().read(fd, size, offset)
+
+
+@pytest.fixture
+def bad_file() -> Iterator[type[BadFile]]:
+    yield BadFile
+    BadFile.code = 0
+
+
+def waits_on_disk(folder: Path, count: int) -> None:
+    away = MemorySink(errors=failing(10_000, retry=True))
+    made = begin(away, folder, Limits(retry_max_s=0.02), capacity=1000)
+    for n in range(count):
+        made.submit(alert(n, priority=Priority(4)))
+    wait_until(lambda: made.stats().acknowledged == count, "the disk")
+    close(made)
+
+
+BROKEN = (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ELOOP)
+REFUSED = (errno.EACCES, errno.EPERM, errno.ESTALE, 4095)
+
+
+@pytest.mark.parametrize("code", [*BROKEN, *REFUSED], ids=lambda code: errno.errorcode.get(code, "unknown"))
+def test_a_segment_that_cannot_be_read_blocks_nothing_unseen(
+    tmp_path: Path, code: int, bad_file: type[BadFile], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is broken is given up and counted, and what lies behind it goes on; what is refused waits, and health says
+    so. The log has a line for the change and none for each try."""
+    folder = tmp_path / "spool"
+    waits_on_disk(folder, 5)
+    sink = MemorySink()
+    sink.gate.clear()
+    made = begin(sink, folder, Limits(retry_max_s=0.02), capacity=100, make_disk=bad_file)
+    wait_until(lambda: made._opened, "the start")
+    bad_file.prefix, bad_file.code = "p4-", code
+    caplog.clear()
+    sink.gate.set()
+    made.submit(alert(9, priority=Priority(5)))
+    if code in BROKEN:
+        wait_until(lambda: made.stats().waiting == 0, "what can be read")
+        stats = made.stats()
+        assert stats.delivered + stats.lost == 6 and stats.lost >= 4  # one may have been in hand
+        assert any("damaged" in reason for reason in stats.reasons)
+        assert sink.alerts[-1].id == alert(9).id
+    else:
+        wait_until(lambda: "cannot be read" in made.stats().trouble, "the trouble")
+        time.sleep(1.0)
+        assert made.stats().lost == 0
+        assert made.stats().stuck_s > 0 or made.stats().waiting
+        bad_file.code = 0
+        wait_until(lambda: made.stats().waiting == 0, "delivery after the repair")
+        assert made.stats().delivered == 6
+    assert sum("cannot be read" in line for line in caplog.messages) <= 2
+    close(made)
+
+
+@pytest.mark.parametrize("name", ["p4-", "cursor"])
+def test_a_file_that_is_broken_at_the_start_is_put_aside(
+    tmp_path: Path, name: str, bad_file: type[BadFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spool opens without it: new alerts are on the disk again, and what is missing is counted."""
+    monkeypatch.setattr("appliance.sinks.spool._DISK_RETRY_S", (0.01, 0.02))
+    folder = tmp_path / "spool"
+    waits_on_disk(folder, 5)
+    bad_file.prefix, bad_file.code = name, errno.EUCLEAN
+    sink = MemorySink()
+    made = begin(sink, folder, Limits(retry_max_s=0.02), capacity=100, make_disk=bad_file)
+    wait_until(lambda: made._opened, "the start")
+    made.submit(alert(7, priority=Priority(5)))
+    wait_until(lambda: made.stats().waiting == 0, "delivery")
+    stats = made.stats()
+    assert [p.name for p in folder.glob("*.bad")]
+    if name == "cursor":
+        assert (stats.delivered, stats.lost) == (6, 0)
+    else:
+        assert (stats.delivered, stats.reasons) == (1, {"not found on the disk at the start": 5})
+    bad_file.code = 0
+    close(made)
+
+
+def test_a_dead_letter_file_that_is_broken_is_put_aside(tmp_path: Path, bad_file: type[BadFile]) -> None:
+    bad_file.prefix, bad_file.code = "dead.jsonl", errno.EBADMSG
+    sink = MemorySink(errors=failing(1000, retry=False))
+    made = begin(sink, tmp_path / "spool", Limits(retry_max_s=0.02), capacity=100, make_disk=bad_file)
+    (tmp_path / "spool" / DEAD).write_text("")
+    made.submit(alert(1))
+    wait_until(lambda: (tmp_path / "spool" / f"{DEAD}.bad").exists(), "the broken file, renamed")
+    bad_file.code = 0
+    wait_until(lambda: made.stats().dead == 1, "the dead letter")
+    assert made.stats().lost == 0
+    close(made)
+
+
+def test_the_errors_of_the_table_each_have_one_remedy() -> None:
+    for code in errno.errorcode:
+        assert isinstance(remedy(OSError(code, "")), Remedy)
+    assert remedy(OSError("a text")) is Remedy.WAIT
 
 
 def test_kill_at_any_point(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from typing import TypeVar
 import pytest
 
 from appliance.catalog.events import EVENTS
+from appliance.host.patience import Patience
 from appliance.model.event import HOST, Account, Container, EventType
 from appliance.sources.accounts import HostAccounts
-from appliance.sources.patience import Patience
 from appliance.sources.procfs import Procfs
 from tests.support.receivers import wait_until
 from tests.support.threads import no_threads
