@@ -45,10 +45,10 @@ MAY_IMPORT = {
 # What only some modules may import from outside.
 KEEPERS = {
     "bcc": {"appliance/kernel/compiler.py"},
-    "systemd": {"appliance/sinks/journald.py", "appliance/daemon/systemd.py"},
+    "systemd": {"appliance/sinks/journald.py", "appliance/host/systemd.py"},
     "requests": {"appliance/sinks/http.py"},
     "re2": {"appliance/catalog/operators.py"},
-    "jsonschema": {"appliance/config/load.py"},
+    "jsonschema": {"appliance/config/schema.py"},
 }
 
 

@@ -28,8 +28,8 @@ from appliance.config.settings import LOG_LEVELS, Config
 from appliance.daemon.generation import Generation, build_generation
 from appliance.daemon.identity import hostname, id_maker, internal_alerts
 from appliance.daemon.loop import Summary
-from appliance.daemon.systemd import JournalFormatter, logs_to_journal
 from appliance.host.files import open_own
+from appliance.host.systemd import JournalFormatter, logs_to_journal
 from appliance.model.diagnostic import DiagnosticsError, KernelError
 from appliance.model.text import printable
 from appliance.sinks.base import Sink

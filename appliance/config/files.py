@@ -13,6 +13,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 _INSTALLED = Path(sysconfig.get_path("data")) / "share" / "tercel"
 _PACKAGED = (_CHECKOUT / "../../share/tercel").resolve()  # of a checkout right below the root, too
 SYSTEM_CONFIG = Path("/etc/tercel/tercel.yaml")
+SYSTEM_HUB_CONFIG = Path("/etc/tercel/tercel-hub.yaml")
 
 
 def schema_file(name: str) -> Path:
@@ -23,6 +24,11 @@ def schema_file(name: str) -> Path:
 def default_config() -> Path:
     """The configuration to use where none is named: /etc/tercel/tercel.yaml, else the one we ship."""
     return SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else _shipped(Path("tercel.yaml"))
+
+
+def default_hub_config() -> Path:
+    """The hub's configuration where none is named: /etc/tercel/tercel-hub.yaml, else the one we ship."""
+    return SYSTEM_HUB_CONFIG if SYSTEM_HUB_CONFIG.exists() else _shipped(Path("tercel-hub.yaml"))
 
 
 def _shipped(name: Path) -> Path:

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-import jsonschema
-
 from appliance.config import keys
 from appliance.config.document import Document, Key, Node, merge, read, set_option
 from appliance.config.files import schema_file
 from appliance.config.keys import Note, State
 from appliance.config.plugins import k8s_audit
+from appliance.config.schema import against_schema
 from appliance.config.settings import AppendOutput, Config, Plugin, RuleSwitch, Secret, SyslogOutput
 from appliance.model.alert import Priority
 from appliance.model.diagnostic import ConfigError, Diagnostic, Span
@@ -310,80 +309,13 @@ def load_schema() -> dict[str, Any]:
 
 
 def _against_schema(document: Document) -> list[Diagnostic]:
-    validator = jsonschema.Draft202012Validator(load_schema())
-    errors = sorted(validator.iter_errors(document.root.plain()), key=lambda e: [str(p) for p in e.absolute_path])
-    return [d for error in errors for d in _explain(document, error)]
+    return against_schema(document, load_schema(), refused=_refusal)
 
 
-def _explain(document: Document, error: jsonschema.ValidationError) -> Iterator[Diagnostic]:
-    at: Key = tuple(error.absolute_path)
-    name = ".".join(map(str, at)) or "the file"
-    schema = error.schema if isinstance(error.schema, Mapping) else {}
-    match error.validator:
-        case "additionalProperties":
-            known = list(schema.get("properties", {}))
-            for key in error.instance if isinstance(error.instance, Mapping) else ():
-                row = keys.BY_KEY.get(keys.spelled((*at, key)))
-                if row is not None and row.state is State.REFUSED:
-                    yield document.diagnose(
-                        "refused-key", f"`{row.key}` cannot be used here", (*at, key), row.note, key=True
-                    )
-                elif key not in known:
-                    yield document.diagnose(
-                        "unknown-key", f"there is no key `{key}`{f' in `{name}`' if at else ''}", (*at, key),
-                        _near(str(key), known), key=True,
-                    )  # fmt: skip
-        case "type" | "anyOf":
-            wanted = schema.get("type", "string or array")  # the one anyOf of the schema
-            yield document.diagnose(
-                "wrong-type", f"`{name}` is {_kind(error.instance)}, expected {_wanted(wanted)}", at, _example(schema)
-            )
-        case "enum":
-            choices = [str(choice) for choice in schema["enum"]]
-            yield document.diagnose(
-                "wrong-value", f"`{name}` is `{error.instance}`, expected one of {', '.join(choices)}", at,
-                _near(str(error.instance), choices),
-            )  # fmt: skip
-        case "pattern" if at == ("priority",):
-            choices = [p.name.lower() for p in Priority]
-            yield document.diagnose(
-                "wrong-value", f"`{name}` is `{error.instance}`, expected one of {', '.join(choices)}", at,
-                _near(str(error.instance).lower(), choices),
-            )  # fmt: skip
-        case "pattern":
-            yield document.diagnose(
-                "wrong-value", f"`{name}` is `{error.instance}`, which is not of the form it must have", at,
-                _example(schema),
-            )  # fmt: skip
-        case "minimum" | "maximum":
-            yield document.diagnose(
-                "wrong-value",
-                f"`{name}` is {error.instance}, expected {schema.get('minimum')} to {schema.get('maximum')}", at, None,
-            )  # fmt: skip
-        case _:
-            yield document.diagnose("wrong-value", f"`{name}`: {error.message}", at, _example(schema))
-
-
-def _near(word: str, known: Sequence[str]) -> str | None:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
-
-
-def _kind(value: object) -> str:
-    names = {bool: "true or false", int: "a number", float: "a number", str: "a text", list: "a list", dict: "a map"}
-    return names.get(type(value), "empty")
-
-
-def _wanted(type_: object) -> str:
-    names = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "a text",
-             "array": "a list", "object": "a map of keys", "string or array": "a text or a list"}  # fmt: skip
-    return names.get(str(type_), "a map of keys")
-
-
-def _example(schema: Mapping[str, Any]) -> str | None:
-    if "examples" in schema:
-        return f"for example {json.dumps(schema['examples'][0])}"
-    return f"the default is {json.dumps(schema['default'])}" if "default" in schema else None
+def _refusal(at: Key) -> tuple[str, str] | None:
+    """A key of Falco's that cannot be used here and why; None for one that is not refused."""
+    row = keys.BY_KEY.get(keys.spelled(at))
+    return (row.key, row.note) if row is not None and row.state is State.REFUSED else None
 
 
 def _config(document: Document, path: Path | None) -> Config:

@@ -31,9 +31,9 @@ from appliance.daemon.recorder import Recorded, Recorder
 from appliance.daemon.reload import Reloader, Verdict, settle
 from appliance.daemon.snapshots import Snapshots
 from appliance.daemon.status import StatusReader, to_json, verdict_to_json, versions
-from appliance.daemon.systemd import Notifier
 from appliance.daemon.watch import Watcher
 from appliance.daemon.web import JSON, WebError, WebServer, error_text
+from appliance.host.systemd import Notifier
 from appliance.model.alert import FieldValue, Priority
 from appliance.model.diagnostic import Diagnostic, DiagnosticsError, Severity
 from appliance.sources.webhook import WebhookError

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from appliance.cli.logs import LineFormatter
-from appliance.daemon.systemd import JournalFormatter, Notifier, logs_to_journal
+from appliance.host.systemd import JournalFormatter, Notifier, logs_to_journal
 from appliance.sinks.journald import MESSAGE_ID, OWN_MESSAGE_ID, OWN_MESSAGE_IDS
 from tests.support.daemon import COMMAND, ROOT, Daemon
 from tests.support.receivers import wait_until

@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from appliance.hub.alert import HubAlert
+from appliance.model.diagnostic import TercelError
+
+
+class JournalError(TercelError):
+    """The journal cannot be opened, read or written; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,16 @@ class Journal(Protocol):
 
     def advance(self, name: str, seq: int) -> None:
         """Record durably that the reader `name` is done up to and with `seq`."""
+
+    def cursors(self) -> Mapping[str, int]:
+        """All readers and their positions."""
+
+    def forget(self, name: str) -> None:
+        """Drop a reader: the retention no longer waits for it."""
+
+    def retain(self, now_ns: int | None = None) -> Mapping[str, int]:
+        """Delete what the settings no longer keep; the writer calls it now and then. Returns how many alerts each
+        reader lost by it."""
 
     def health(self) -> JournalHealth:
         """Figures for status, metrics and the page."""
