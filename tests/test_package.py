@@ -36,7 +36,8 @@ def test_the_wheel_brings_schemas_rules_and_configuration(installed: Path) -> No
     share = next(installed.rglob("share/tercel"))
     there = {str(p.relative_to(share)) for p in share.rglob("*") if p.is_file()}
     assert there == {
-        "tercel.yaml", "tercel-hub.yaml", "schemas/hub.schema.json", "schemas/config.schema.json", "schemas/alert.schema.json", "schemas/event.schema.json",
+        "tercel.yaml", "tercel-hub.yaml", "schemas/hub.schema.json",
+        "schemas/config.schema.json", "schemas/alert.schema.json", "schemas/event.schema.json",
         "schemas/status.schema.json",
         "rules/tercel_rules.yaml",
         "rules/tercel_rules.local.yaml",
