@@ -206,3 +206,13 @@ def test_completions(file: str, request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--accept", default=False):
         place.write_text(made(make_parser()))
     assert place.read_text() == made(make_parser()), "run `make man` and read the difference"
+
+
+def test_each_promise_of_the_threat_model_has_its_test() -> None:
+    text = (ROOT / "docs/threat-model.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(named) > 20
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / file).read_text(), f"{file} has no {name}"
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| promise", "|---"))]
+    assert all("::" in row for row in rows), "a promise without a test"
