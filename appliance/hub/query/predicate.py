@@ -57,7 +57,7 @@ def own_value(alert: HubAlert, name: str) -> JsonValue:
         case "rule":
             return alert.rule or None
         case "hostname":
-            return alert.hostname or alert.fields.get("hostname")
+            return alert.hostname or None
         case "source":
             return alert.source or None
         case "output":

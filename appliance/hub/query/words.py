@@ -20,7 +20,7 @@ BREAK = " . "
 
 def plain(text: str) -> str:
     """`text` as it is searched: lower case, no NUL, no lone surrogate."""
-    return json_safe(text.lower()).replace("\0", " ")
+    return json_safe(text if text.isascii() and text.islower() else text.casefold()).replace("\0", " ")
 
 
 def words_of(text: str) -> list[str]:
@@ -49,6 +49,19 @@ def searched(alert: HubAlert) -> str:
     parts = [alert.rule, alert.hostname, output]
     for value in alert.fields.values():
         text = value if isinstance(value, str) else text_of(value)
-        if text and text not in output:
+        if text and not _shown(text, output):
             parts.append(text)
     return plain(BREAK.join(parts))
+
+
+def _shown(text: str, output: str) -> bool:
+    """Whether `output` shows `text`, and not only as a part of longer words."""
+    at = output.find(text)
+    if at < 0:
+        return False
+    end = at + len(text)
+    return not (_joins(output[at - 1 : at]) or _joins(output[end : end + 1]))
+
+
+def _joins(char: str) -> bool:
+    return bool(char) and (char.isalnum() or char == "_" or char > "\x7f")
