@@ -14,13 +14,17 @@ from appliance.hub.alert import HubAlert, JsonValue
 from appliance.model.text import json_safe
 
 _WORD = re.compile("[0-9a-z_\x80-\U0010ffff]+")
+MARK = "\ue000"
+"""A private character, taken out of all text, so that an index can use it for tokens of its own."""
+
+_LESS = {0: " ", ord(MARK): " "}
 BREAK = " . "
 """Stands between two values of one alert: a phrase of a search may run across it, as both sides agree that it does."""
 
 
 def plain(text: str) -> str:
-    """`text` as it is searched: lower case, no NUL, no lone surrogate."""
-    return json_safe(text if text.isascii() and text.islower() else text.casefold()).replace("\0", " ")
+    """`text` as it is searched: lower case, no NUL, no `MARK`, no lone surrogate."""
+    return json_safe(text if text.isascii() and text.islower() else text.casefold()).translate(_LESS)
 
 
 def words_of(text: str) -> list[str]:
@@ -43,12 +47,22 @@ def text_of(value: JsonValue) -> str:
     return str(value)
 
 
+MOMENTS = ("evt.time", "evt.rawtime", "evt.datetime", "evt.num")
+"""Fields that differ in every alert: words do not find them, `evt.time = ...` does."""
+
+_HEADING = re.compile(r"\d\d:\d\d:\d\d\.\d{9}: [A-Za-z]+ ")
+
+
 def searched(alert: HubAlert) -> str:
-    """All text of an alert that plain words search: rule, host, output, and values that the output does not show."""
+    """All text of an alert that plain words search: rule, host, output without its time, and values
+    that the output does not show; numbers are no words."""
     output = alert.output
-    parts = [alert.rule, alert.hostname, output]
-    for value in alert.fields.values():
-        text = value if isinstance(value, str) else text_of(value)
+    heading = _HEADING.match(output)
+    parts = [alert.rule, alert.hostname, output[heading.end() :] if heading else output]
+    for name, value in alert.fields.items():
+        if name.startswith(MOMENTS):
+            continue
+        text = value if isinstance(value, str) else "" if isinstance(value, int | float) else text_of(value)
         if text and not _shown(text, output):
             parts.append(text)
     return plain(BREAK.join(parts))

@@ -14,17 +14,17 @@ from typing import assert_never
 from appliance.hub.alert import HubAlert
 from appliance.hub.query.predicate import predicate
 from appliance.hub.query.tree import PRIORITIES, number_of, words_right
-from appliance.hub.query.words import words_of
+from appliance.hub.query.words import MARK, MOMENTS, words_of
 from appliance.hub.store.base import DIMENSIONS
 from appliance.model.alert import Priority
 from appliance.model.expr import And, Check, Const, Expr, FieldRef, Macro, Not, Or, Word
 from appliance.model.field import Operator
 
-EVERY = "z"
-"""The token that every alert has."""
+EVERY = MARK + "z"
+"""The token that every alert has. Tokens of facets start with a character that no text has."""
 
 LETTERS = dict(zip(DIMENSIONS, "rhstxuki", strict=True))
-"""The first letter of a facet's token: `r12` is the value with number 12 of the dimension `rule`."""
+"""The letter of a facet's token: `r12` is the value with number 12 of the dimension `rule`."""
 
 _MOST_TOKENS = 2_000
 
@@ -37,7 +37,7 @@ class Query:
     exact: bool
 
 
-ALL = Query(f"facets : {EVERY}", True)
+ALL = Query(EVERY, True)
 NOTHING = Query("", True)
 UNKNOWN = Query(ALL.text, False)
 
@@ -106,7 +106,7 @@ def _check(check: Check, samples: Samples) -> Query:
         return _text(check)
     if name == "priority":
         judge = predicate(check)
-        return _tokens([f"p{p.value}" for p in set(PRIORITIES.values()) if judge(_with_priority(p.value))])
+        return _tokens([f"{MARK}p{p.value}" for p in set(PRIORITIES.values()) if judge(_with_priority(p.value))])
     if name in LETTERS and (check.right is None or isinstance(check.right, Word | tuple)):
         return _dimension(check, name, samples)
     return _field(check, name)
@@ -120,7 +120,7 @@ def _dimension(check: Check, name: str, samples: Samples) -> Query:
     judge = predicate(check)
     numbers = samples(name)
     held = [number for number, alert in numbers.items() if judge(alert)]
-    letter = LETTERS[name]
+    letter = MARK + LETTERS[name]
     if len(held) * 2 <= len(numbers):
         return _tokens([f"{letter}{number}" for number in held])
     lacking = set(numbers) - set(held)
@@ -132,11 +132,11 @@ def _tokens(tokens: Sequence[str]) -> Query:
         return NOTHING
     if len(tokens) > _MOST_TOKENS:
         return UNKNOWN
-    return Query("facets : (" + " OR ".join(tokens) + ")", True)
+    return Query(" OR ".join(tokens), True)
 
 
 def _phrase(words: Sequence[str], prefix: bool) -> str:
-    return 'text : "' + " ".join(words) + '"' + (" *" if prefix else "")
+    return '"' + " ".join(words) + '"' + (" *" if prefix else "")
 
 
 def _text(check: Check) -> Query:
@@ -147,7 +147,7 @@ def _text(check: Check) -> Query:
 
 def _field(check: Check, name: str) -> Query:
     """Values stand in the text of their alert, word by word: what has not the words has not the value."""
-    if check.quantifier is not None or name in ("time", "id"):
+    if check.quantifier is not None or name in ("time", "id", "output") or name.startswith(MOMENTS):
         return UNKNOWN
     if check.op not in (Operator.EQ, Operator.IN, Operator.STARTSWITH) or not isinstance(check.right, Word | tuple):
         return UNKNOWN
@@ -155,9 +155,13 @@ def _field(check: Check, name: str) -> Query:
     for word in words_right(check):
         words = words_of(word.text)
         number = number_of(word.text)
-        plain = word.text.isdigit() and len(word.text) <= 15 and str(int(word.text)) == word.text
         network = "/" in word.text and (word.text[0].isalnum() or word.text[0] == ":")
-        if not words or network or (number is not None and not plain):
-            return UNKNOWN  # a network, or a number that may be written otherwise
+        if not words or network or number is not None or _starts_other(word.text):
+            return UNKNOWN  # values that are no texts are no words: a number, `true`; a network has many
         phrases.append(_phrase(words, check.op is Operator.STARTSWITH))
     return Query(" OR ".join(f"({p})" for p in phrases), False) if phrases else NOTHING
+
+
+def _starts_other(text: str) -> bool:
+    """Whether a value that is no text could start like that."""
+    return text[:1] in "+-0123456789" or any(word.startswith(text) for word in ("true", "false"))

@@ -1,12 +1,12 @@
 """One slice of the index: up to half a million alerts in a SQLite file of their own.
 
-Comes in: alerts in one transaction. Goes out: rows by number. A row's number is its time: microseconds since the
-epoch, then ten bits of its place in the journal, so the order of rows is the order of time and a range of time is a
+Comes in: alerts in one transaction. Goes out: rows by number. A row's number is its time: milliseconds since the
+epoch, then eight bits of its place in the journal, so the order of rows is the order of time and a range of time is a
 range of numbers. Retention removes whole files. Never: an alert here twice, or one that the figures do not count.
 
     rows     the alert itself, compressed        ids     digest of its id -> row
     narrow   its dimensions as small numbers     names   those numbers -> values, per dimension
-    words    FTS5 over text and facets' tokens   rolled  counts by dimension and slot: minutes for priority, else hours
+    words    FTS5 over text and facets' tokens   rolled  counts by dimension and slot of a minute, an hour, a day
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ import zstandard
 
 from appliance.hub.alert import HubAlert, JsonValue
 from appliance.hub.query.predicate import own_value
-from appliance.hub.query.words import searched
+from appliance.hub.query.words import MARK, searched
 from appliance.hub.store.base import DIMENSIONS, Span
 from appliance.hub.store.compile import EVERY, LETTERS, Query, compile_tree
 from appliance.model.alert import Priority
 from appliance.model.expr import Expr
 from appliance.model.text import json_safe
 
-SHIFT = 10
-_LAST_US = 2**53 - 2  # in the year 2255: what comes later stands there
-MINUTE_US = 60_000_000
-HOUR_US = 60 * MINUTE_US
+SHIFT = 8
+_LAST_MS = 2**54 - 2  # far beyond the year 9999
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
 COLUMNS = {name: f"d{n}" for n, name in enumerate(DIMENSIONS)} | {"priority": "prio"}
-_PRIORITY_DIM = -1
+PRIORITY_DIM = len(DIMENSIONS)
+LEVELS_MS = (MINUTE_MS, HOUR_MS, 24 * HOUR_MS)
+"""The lengths of slots. Minutes are counted for priorities alone."""
 
 _DIMS = ", ".join(f"d{n} INTEGER" for n in range(len(DIMENSIONS)))
 _SCHEMA = f"""
@@ -43,11 +45,11 @@ CREATE TABLE rows(row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, dict INTEGER NO
 CREATE TABLE ids(digest INTEGER PRIMARY KEY, row INTEGER NOT NULL);
 CREATE TABLE narrow(row INTEGER PRIMARY KEY, prio INTEGER, {_DIMS});
 CREATE TABLE names(dim INTEGER, number INTEGER, value TEXT, PRIMARY KEY(dim, number)) WITHOUT ROWID;
-CREATE TABLE rolled(dim INTEGER, slot INTEGER, number INTEGER, n INTEGER NOT NULL,
-    PRIMARY KEY(dim, slot, number)) WITHOUT ROWID;
+CREATE TABLE rolled(dim INTEGER, level INTEGER, slot INTEGER, number INTEGER, n INTEGER NOT NULL,
+    PRIMARY KEY(dim, level, slot, number)) WITHOUT ROWID;
 CREATE TABLE dicts(number INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE VIRTUAL TABLE words USING fts5(text, facets, content='', columnsize=0, tokenize="ascii tokenchars '_'");
+CREATE VIRTUAL TABLE words USING fts5(text, content='', columnsize=0, tokenize="ascii tokenchars '_'");
 INSERT INTO meta VALUES ('watermark', 0), ('alerts', 0), ('sealed', 0);
 """
 
@@ -91,13 +93,13 @@ def unpack(data: bytes, seq: int) -> HubAlert:
 
 def row_of(alert: HubAlert) -> int:
     """The number that an alert would like to have."""
-    return (min(max(0, alert.ts_ns) // 1000, _LAST_US) << SHIFT) | (alert.seq & ((1 << SHIFT) - 1))
+    return (min(max(0, alert.ts_ns) // 1_000_000, _LAST_MS) << SHIFT) | (alert.seq & ((1 << SHIFT) - 1))
 
 
 def rows_of(span: Span) -> tuple[int, int]:
     """First and last row number of a range of time: no alert of the range lies outside."""
-    end_us = min(-(-span.to_ns // 1000), _LAST_US + 1)
-    return min(max(0, span.from_ns) // 1000, _LAST_US) << SHIFT, (end_us << SHIFT) - 1
+    end_ms = min(-(-span.to_ns // 1_000_000), _LAST_MS + 1)
+    return min(max(0, span.from_ns) // 1_000_000, _LAST_MS) << SHIFT, (end_ms << SHIFT) - 1
 
 
 def digest_of(id_: str) -> int:
@@ -161,6 +163,7 @@ class Segment:
         self._dicts: dict[int, zstandard.ZstdDecompressor] = {0: zstandard.ZstdDecompressor()}
         if create:
             self.db.execute("PRAGMA page_size = 8192")
+            self.db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.executescript(_SCHEMA)
         if writable:
@@ -179,21 +182,22 @@ class Segment:
         taken = self._taken(map(row_of, alerts))
         rows: list[tuple[int, int, int, bytes]] = []
         narrow: list[tuple[int, ...]] = []
-        words: list[tuple[int, str, str]] = []
+        words: list[tuple[int, str]] = []
         ids: list[tuple[int, int]] = []
         fresh: list[tuple[int, int, str]] = []
-        rolled: Counter[tuple[int, int, int]] = Counter()
+        rolled: Counter[tuple[int, int, int, int]] = Counter()
         for alert, body in zip(alerts, packed, strict=True):
             row = row_of(alert)
             while row in taken:
                 row += 1
             taken.add(row)
-            at_us = row >> SHIFT
-            hour = at_us // HOUR_US
+            at_ms = row >> SHIFT
+            hour = at_ms // HOUR_MS
             priority = int(alert.priority)
-            tokens = [EVERY, f"p{priority}"]
+            tokens = [EVERY, f"{MARK}p{priority}"]
             numbers: list[int] = [row, priority]
-            rolled[_PRIORITY_DIM, at_us // MINUTE_US, priority] += 1
+            rolled[PRIORITY_DIM, 0, at_ms // MINUTE_MS, priority] += 1
+            rolled[PRIORITY_DIM, 1, hour, priority] += 1
             for dim, name in enumerate(DIMENSIONS):
                 value = dimension_value(alert, name)
                 text = "null" if value is None else json.dumps(value)
@@ -203,11 +207,11 @@ class Segment:
                     names.add(dim, text, name_number)
                     fresh.append((dim, name_number, text))
                 numbers.append(name_number)
-                tokens.append(f"{LETTERS[name]}{name_number}")
-                rolled[dim, hour, name_number] += 1
+                tokens.append(f"{MARK}{LETTERS[name]}{name_number}")
+                rolled[dim, 1, hour, name_number] += 1
             rows.append((row, alert.seq, number, compress(body)))
             narrow.append(tuple(numbers))
-            words.append((row, searched(alert), " ".join(tokens)))
+            words.append((row, " ".join((*tokens, searched(alert)))))
             ids.append((digest_of(alert.id), row))
         self.db.execute("BEGIN IMMEDIATE")
         try:
@@ -226,10 +230,10 @@ class Segment:
         self,
         rows: Sequence[tuple[int, int, int, bytes]],
         narrow: Sequence[tuple[int, ...]],
-        words: Sequence[tuple[int, str, str]],
+        words: Sequence[tuple[int, str]],
         ids: Sequence[tuple[int, int]],
         fresh: Sequence[tuple[int, int, str]],
-        rolled: Counter[tuple[int, int, int]],
+        rolled: Counter[tuple[int, int, int, int]],
     ) -> None:
         many = self.db.executemany
         many("INSERT INTO names VALUES (?, ?, ?)", fresh)
@@ -238,10 +242,13 @@ class Segment:
             f"INSERT INTO narrow VALUES ({', '.join('?' * (2 + len(DIMENSIONS)))})",
             sorted(narrow),
         )
-        many("INSERT INTO words(rowid, text, facets) VALUES (?, ?, ?)", words)
+        many("INSERT INTO words(rowid, text) VALUES (?, ?)", words)
         many("INSERT OR REPLACE INTO ids VALUES (?, ?)", ids)
+        for (dim, level, slot, number), n in list(rolled.items()):
+            if level == 1:
+                rolled[dim, 2, slot // 24, number] += n
         many(
-            "INSERT INTO rolled VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+            "INSERT INTO rolled VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
             [(*key, n) for key, n in rolled.items()],
         )
 
@@ -275,6 +282,8 @@ class Segment:
     def seal(self) -> None:
         """No more alerts come: put the log of SQLite into the file."""
         self.db.execute("UPDATE meta SET value = 1 WHERE key = 'sealed'")
+        self.db.execute("INSERT INTO words(words) VALUES ('optimize')")
+        self.db.execute("PRAGMA incremental_vacuum").fetchall()
         self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def remove(self, rows: Sequence[int]) -> int:
@@ -293,17 +302,19 @@ class Segment:
     def _forget(self, row: int) -> None:
         alert = self.alert(row)
         numbers = self.db.execute("SELECT * FROM narrow WHERE row = ?", (row,)).fetchone()
-        tokens = [EVERY, f"p{numbers[1]}"]
-        tokens += [f"{LETTERS[name]}{number}" for name, number in zip(DIMENSIONS, numbers[2:], strict=True)]
+        tokens = [EVERY, f"{MARK}p{numbers[1]}"]
+        tokens += [f"{MARK}{LETTERS[name]}{number}" for name, number in zip(DIMENSIONS, numbers[2:], strict=True)]
         self.db.execute(
-            "INSERT INTO words(words, rowid, text, facets) VALUES ('delete', ?, ?, ?)",
-            (row, searched(alert), " ".join(tokens)),
+            "INSERT INTO words(words, rowid, text) VALUES ('delete', ?, ?)",
+            (row, " ".join((*tokens, searched(alert)))),
         )
-        at_us = row >> SHIFT
-        less = "UPDATE rolled SET n = n - 1 WHERE dim = ? AND slot = ? AND number = ?"
-        self.db.execute(less, (_PRIORITY_DIM, at_us // MINUTE_US, numbers[1]))
-        for dim, number in enumerate(numbers[2:]):
-            self.db.execute(less, (dim, at_us // HOUR_US, number))
+        at_ms = row >> SHIFT
+        for dim, number in enumerate((*numbers[2:], numbers[1])):
+            for level, length_ms in enumerate(LEVELS_MS):
+                self.db.execute(
+                    "UPDATE rolled SET n = n - 1 WHERE dim = ? AND level = ? AND slot = ? AND number = ?",
+                    (dim, level, at_ms // length_ms, number),
+                )
         for table in ("rows", "narrow"):
             self.db.execute(f"DELETE FROM {table} WHERE row = ?", (row,))
         self.db.execute("DELETE FROM ids WHERE digest = ?", (digest_of(alert.id),))

@@ -19,7 +19,7 @@ import zstandard
 from appliance.hub.alert import HubAlert, JsonValue
 from appliance.hub.query.predicate import predicate
 from appliance.hub.query.tree import conjunction
-from appliance.hub.query.words import text_of
+from appliance.hub.query.words import MARK, text_of
 from appliance.hub.store.base import (
     DIMENSIONS,
     GROUP_KEYS,
@@ -32,8 +32,10 @@ from appliance.hub.store.base import (
 )
 from appliance.hub.store.segment import (
     COLUMNS,
-    HOUR_US,
-    MINUTE_US,
+    HOUR_MS,
+    LEVELS_MS,
+    MINUTE_MS,
+    PRIORITY_DIM,
     SHIFT,
     Segment,
     pack,
@@ -45,7 +47,7 @@ from appliance.model.expr import TRUE, And, Check, Expr, FieldRef, Word
 from appliance.model.field import Operator
 
 SEGMENT_ROWS = 500_000
-SEGMENT_US = 24 * HOUR_US
+SEGMENT_MS = 24 * HOUR_MS
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800)
 _BATCH = 500
 _GROUP_TOPS = ("hostname", "container.name", "user.name")
@@ -83,7 +85,7 @@ class SqliteStore:
         self._local = threading.local()
         self._writer: Segment | None = None
         self._written = 0
-        self._lowest_us = 0
+        self._lowest_ms = 0
         self._dictionary: bytes | None = None
         self._samples: list[bytes | bytearray | memoryview] = []
         self._sealed: dict[str, tuple[int, int]] = {}
@@ -107,9 +109,9 @@ class SqliteStore:
         return len(fresh)
 
     def _too_long(self, part: Sequence[HubAlert]) -> bool:
-        first = self._lowest_us or min(row_of(a) for a in part) >> SHIFT
-        self._lowest_us = first
-        return self._written > 10_000 and (max(row_of(a) for a in part) >> SHIFT) - first > SEGMENT_US
+        first = self._lowest_ms or min(row_of(a) for a in part) >> SHIFT
+        self._lowest_ms = first
+        return self._written > 50_000 and (max(row_of(a) for a in part) >> SHIFT) - first > SEGMENT_MS
 
     def _trained(self, packed: Sequence[bytes]) -> bytes | None:
         """A dictionary for compression, made once of the first alerts of this process."""
@@ -148,7 +150,7 @@ class SqliteStore:
         self._writer = self._create(number)
         self._writer.db.execute("UPDATE meta SET value = ? WHERE key = 'watermark'", (known,))
         self._written = 0
-        self._lowest_us = 0
+        self._lowest_ms = 0
         return self._writer
 
     def watermark(self) -> int:
@@ -259,18 +261,18 @@ class SqliteStore:
         tree, span = _narrowed(tree, span)
         span = self._within(span)
         wanted_s = span.length_ns / 1e9 / bins
-        step_us = next((s for s in _STEPS_S if s >= wanted_s), max(1, round(wanted_s / 604800)) * 604800) * 1_000_000
-        first = span.from_ns // 1000 // step_us
-        last = max(first, -(-span.to_ns // 1000) // step_us)
+        step_ms = next((s for s in _STEPS_S if s >= wanted_s), max(1, round(wanted_s / 604800)) * 604800) * 1000
+        first = span.from_ns // 1_000_000 // step_ms
+        last = max(first, -(-span.to_ns // 1_000_000) // step_ms)
         counts = [[0] * 8 for _ in range(min(last - first + 1, 2 * bins + 2))]
-        for at, priority, n in self._binned(tree, span, step_us):
+        for at, priority, n in self._binned(tree, span, step_ms):
             if 0 <= at - first < len(counts):
                 counts[at - first][priority] += n
-        return Histogram(first * step_us * 1000, step_us * 1000, counts)
+        return Histogram(first * step_ms * 1_000_000, step_ms * 1_000_000, counts)
 
-    def _binned(self, tree: Expr, span: Span, step_us: int) -> Iterator[tuple[int, int, int]]:
-        if tree == TRUE and step_us % MINUTE_US == 0:
-            yield from self._binned_minutes(span, step_us)
+    def _binned(self, tree: Expr, span: Span, step_ms: int) -> Iterator[tuple[int, int, int]]:
+        if tree == TRUE and step_ms % MINUTE_MS == 0:
+            yield from self._binned_minutes(span, step_ms)
             return
         for segment, asked in self._asked(tree, span):
             if not asked.hits and not asked.everything:
@@ -278,28 +280,30 @@ class SqliteStore:
                     for at, n in segment.db.execute(
                         f"SELECT (rowid >> {SHIFT}) / ?, count(*) FROM words"
                         " WHERE words MATCH ? AND rowid BETWEEN ? AND ? GROUP BY 1",
-                        (step_us, f"({asked.text}) AND (facets : p{priority})", asked.low, asked.high),
+                        (step_ms, f"({asked.text}) AND {MARK}p{priority}", asked.low, asked.high),
                     ):
                         yield at, priority, n
                 continue
             source, bound = asked.source()
             yield from segment.db.execute(
                 f"SELECT (n.row >> {SHIFT}) / ?, n.prio, count(*) FROM {source} GROUP BY 1, 2",
-                (step_us, *bound),
+                (step_ms, *bound),
             )
 
-    def _binned_minutes(self, span: Span, step_us: int) -> Iterator[tuple[int, int, int]]:
+    def _binned_minutes(self, span: Span, step_ms: int) -> Iterator[tuple[int, int, int]]:
         low, high = rows_of(span)
+        slots, edges = _cover(low, high, [n for n, length_ms in enumerate(LEVELS_MS) if step_ms % length_ms == 0])
         for segment in self._meeting(low, high):
-            inner, edges = _split(low, high, MINUTE_US)
-            yield from segment.db.execute(
-                "SELECT slot * ? / ?, number, sum(n) FROM rolled WHERE dim = -1 AND slot BETWEEN ? AND ? GROUP BY 1, 2",
-                (MINUTE_US, step_us, *inner),
-            )
+            for level, first, last in slots:
+                yield from segment.db.execute(
+                    "SELECT slot * ? / ?, number, sum(n) FROM rolled"
+                    " WHERE dim = ? AND level = ? AND slot BETWEEN ? AND ? GROUP BY 1, 2",
+                    (LEVELS_MS[level], step_ms, PRIORITY_DIM, level, first, last),
+                )
             for edge in edges:
                 yield from segment.db.execute(
                     f"SELECT (row >> {SHIFT}) / ?, prio, count(*) FROM narrow WHERE row BETWEEN ? AND ? GROUP BY 1, 2",
-                    (step_us, *edge),
+                    (step_ms, *edge),
                 )
 
     def top(self, tree: Expr, span: Span, dimension: str, limit: int = 10) -> Sequence[tuple[str | None, int]]:
@@ -319,16 +323,17 @@ class SqliteStore:
 
     def _rolled(self, span: Span, dimension: str) -> Sequence[tuple[str | None, int]]:
         low, high = rows_of(span)
-        slot_us = MINUTE_US if dimension == "priority" else HOUR_US
-        dim = -1 if dimension == "priority" else DIMENSIONS.index(dimension)
+        dim = PRIORITY_DIM if dimension == "priority" else DIMENSIONS.index(dimension)
+        slots, edges = _cover(low, high, [0, 1, 2] if dim == PRIORITY_DIM else [1, 2])
         found: Counter[str | None] = Counter()
         for segment in self._meeting(low, high):
-            inner, edges = _split(low, high, slot_us)
             numbers: Counter[int] = Counter()
-            for number, n in segment.db.execute(
-                "SELECT number, sum(n) FROM rolled WHERE dim = ? AND slot BETWEEN ? AND ? GROUP BY 1", (dim, *inner)
-            ):
-                numbers[number] += n
+            for level, first, last in slots:
+                for number, n in segment.db.execute(
+                    "SELECT number, sum(n) FROM rolled WHERE dim = ? AND level = ? AND slot BETWEEN ? AND ? GROUP BY 1",
+                    (dim, level, first, last),
+                ):
+                    numbers[number] += n
             for edge in edges:
                 for number, n in segment.db.execute(
                     f"SELECT {COLUMNS[dimension]}, count(*) FROM narrow WHERE row BETWEEN ? AND ? GROUP BY 1",
@@ -412,13 +417,13 @@ class SqliteStore:
         source, bound = asked.source()
         source = source.replace(" WHERE ", f" JOIN temp.shown g ON {joined} WHERE ", 1)
         columns = ", ".join(f"g.k{i}" for i in range(len(keys)))
-        step_us = max(1, -(-span.length_ns // 1000 // bins))
+        step_ms = max(1, -(-span.length_ns // 1_000_000 // bins))
         reads = [_reader(segment, name) for name in _GROUP_TOPS]
         tops = ", ".join(f"n.{COLUMNS[name]}" for name in _GROUP_TOPS)
         places = ", ".join(str(i + 1) for i in range(len(keys) + 1 + len(_GROUP_TOPS)))
         for *raw, n in db.execute(
             f"SELECT {columns}, ((n.row >> {SHIFT}) - ?) / ?, {tops}, count(*) FROM {source} GROUP BY {places}",
-            (span.from_ns // 1000, step_us, *bound),
+            (span.from_ns // 1_000_000, step_ms, *bound),
         ):
             details = shown[here[tuple(raw[: len(keys)])]]
             details.spark[min(max(0, raw[len(keys)]), bins - 1)] += n
@@ -491,7 +496,7 @@ class SqliteStore:
         if not bounds:
             return Span(span.from_ns, max(span.from_ns, min(span.to_ns, span.from_ns + 1)))
         low = _time_of(min(b[0] for b in bounds))
-        high = _time_of(max(b[1] for b in bounds)) + 1000
+        high = _time_of(max(b[1] for b in bounds)) + 1_000_000
         open_start, open_end = span.from_ns <= 0, span.to_ns >= 2**61
         start = low if open_start else span.from_ns
         return Span(start, max(start, high if open_end else span.to_ns))
@@ -612,21 +617,27 @@ _ORDERS: Mapping[str, Callable[[_Ranked], tuple[object, ...]]] = {
 
 
 def _time_of(row: int) -> int:
-    return (row >> SHIFT) * 1000
+    return (row >> SHIFT) * 1_000_000
 
 
 def _meets(bounds: tuple[int, int], low: int, high: int) -> bool:
     return bounds[0] <= high and bounds[1] >= low
 
 
-def _split(low: int, high: int, slot_us: int) -> tuple[tuple[int, int], list[tuple[int, int]]]:
-    """Slots that lie wholly between two rows, and the ranges of rows that are left over."""
-    first = -(-(low >> SHIFT) // slot_us)
-    last = ((high >> SHIFT) + 1) // slot_us - 1
+def _cover(low: int, high: int, levels: Sequence[int]) -> tuple[list[tuple[int, int, int]], list[tuple[int, int]]]:
+    """A range of rows as whole slots, the longest that fit (level, first, last), and the ranges of rows left over."""
+    if low > high:
+        return [], []
+    if not levels:
+        return [], [(low, high)]
+    length_ms = LEVELS_MS[levels[-1]]
+    first = -(-(low >> SHIFT) // length_ms)
+    last = ((high >> SHIFT) + 1) // length_ms - 1
     if last < first:
-        return (0, -1), [(low, high)]
-    edges = [(low, (first * slot_us << SHIFT) - 1), ((last + 1) * slot_us << SHIFT, high)]
-    return (first, last), [edge for edge in edges if edge[0] <= edge[1]]
+        return _cover(low, high, levels[:-1])
+    before = _cover(low, (first * length_ms << SHIFT) - 1, levels[:-1])
+    behind = _cover((last + 1) * length_ms << SHIFT, high, levels[:-1])
+    return [(levels[-1], first, last), *before[0], *behind[0]], [*before[1], *behind[1]]
 
 
 def _most(found: Iterable[tuple[str | None, int]], limit: int) -> Sequence[tuple[str | None, int]]:
@@ -660,7 +671,7 @@ def _read_cursor(cursor: str) -> tuple[int, int] | None:
 
 
 def _narrowed(tree: Expr, span: Span) -> tuple[Expr, Span]:
-    """Checks of the time become the range, as far as it can hold them: rows know microseconds."""
+    """Checks of the time become the range, as far as it can hold them: rows know milliseconds."""
     rest: list[Expr] = []
     start, end = span.from_ns, span.to_ns
     for part in tree.parts if isinstance(tree, And) else (tree,):
@@ -678,6 +689,6 @@ def _narrowed(tree: Expr, span: Span) -> tuple[Expr, Span]:
         else:
             rest.append(part)
     for bound, op in ((start, Operator.GE), (end, Operator.LT)):
-        if bound % 1000 and bound < 2**61:
+        if bound % 1_000_000 and bound < 2**61:
             rest.append(Check(FieldRef("time"), op, Word(str(bound))))
     return conjunction(*rest), Span(start, max(start, end))

@@ -103,7 +103,7 @@ def test_pages_are_in_order_and_whole(store: Store) -> None:
     batch = many(150)
     store.append(batch)
     newest = pages(store, "")
-    times = [a.ts_ns // 1000 for a in newest]
+    times = [a.ts_ns // 1_000_000 for a in newest]
     assert times == sorted(times, reverse=True)
     assert sorted(ids(newest)) == sorted(ids(batch))
     oldest = pages(store, "", newest_first=False)
@@ -149,7 +149,7 @@ def test_figures_are_those_of_the_alerts(store: Store, text: str) -> None:
     for group in groups.groups:
         mine = [a for a in held if (a.rule, a.hostname or None) == (group.keys["rule"], group.keys["hostname"])]
         assert group.priority == min(a.priority for a in mine)
-        assert group.first_ns == min(a.ts_ns // 1000 * 1000 for a in mine)
+        assert group.first_ns == min(a.ts_ns // 1_000_000 * 1_000_000 for a in mine)
         assert sum(group.spark) == group.count
 
 
