@@ -1,8 +1,8 @@
 """Users, passwords, sessions, tokens.
 
 Comes in: names, passwords, the secrets of cookies and headers. Goes out: who that is, and what role they have.
-Passwords are kept as argon2id, sessions and tokens as SHA-256. Never: a hint whether the name or the password was wrong,
-or a default password.
+Passwords are kept as argon2id, sessions and tokens as SHA-256. Never: a hint whether name or password was wrong, or a
+default password.
 """
 
 from __future__ import annotations
