@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from operator import attrgetter
 from types import MappingProxyType
+from typing import Any
 
 from appliance.catalog import audit
 from appliance.catalog.events import EVENTS, OPEN_LIKE, OPENS, Category
@@ -29,8 +32,6 @@ from appliance.catalog.params import (
 from appliance.model.alert import FieldValue
 from appliance.model.event import NO_PROCESS, NO_USAGE, Event, Fd, Labels, Mount, ParamValue, Pod, Process, Usage
 from appliance.model.moment import clock_time, date_time, iso_time
-
-_MAX_ANCESTORS = 256  # a chain longer than this is a loop that state failed to break
 
 
 def result_name(e: Event) -> str:
@@ -233,15 +234,57 @@ def failed_about(e: Event, what: str) -> int | None:
     return 1 if about == what else None
 
 
-def ancestors(e: Event) -> tuple[Process, ...]:
-    """The process and its ancestors, nearest first."""
-    chain = []
-    for n in range(_MAX_ANCESTORS):
-        process = e.ancestor(n)
-        if process.pid < 0:
-            break
-        chain.append(process)
-    return tuple(chain)
+class Facts(Iterable[FieldValue]):
+    """The values of a field that has one for each of many things: found when somebody asks, no further than asked, and
+    once."""
+
+    __slots__ = ("_known", "_rest")
+
+    def __init__(self, values: Iterable[FieldValue]) -> None:
+        self._known: list[FieldValue] = []
+        self._rest = iter(values)
+
+    def __iter__(self) -> Iterator[FieldValue]:
+        known, rest = self._known, self._rest
+        n = 0
+        while True:
+            if n == len(known):
+                value = next(rest, _END)
+                if value is _END:
+                    return
+                known.append(value)
+            yield known[n]
+            n += 1
+
+    def __bool__(self) -> bool:
+        return next(iter(self), _END) is not _END
+
+
+_END: Any = object()
+
+
+def above(e: Event, attribute: str) -> Facts:
+    """One fact of each ancestor that has it, nearest first."""
+    return Facts(filter(_is_there, map(attrgetter(attribute), e.line.above())))
+
+
+def above_arguments(e: Event) -> Facts:
+    """The arguments of each ancestor."""
+    return Facts(filter(_is_there, map(joined_args, e.line.above())))
+
+
+def above_environments(e: Event) -> Facts:
+    """The environment of each ancestor."""
+    return Facts(filter(_is_there, map(environment, e.line.above())))
+
+
+def _is_there(value: FieldValue) -> bool:
+    return value is not None
+
+
+def names_line(e: Event) -> str:
+    """The names of the process and its ancestors, eldest first."""
+    return " > ".join([p.name or "?" for p in e.line if p.pid >= 0][::-1])
 
 
 _CAPABILITIES = (
@@ -268,12 +311,16 @@ _ENV_LEVELS = 20  # how far up `proc.aenv[NAME]` looks
 def leader(e: Event, attribute: str) -> Process:
     """The leader of a session or group (`sid`, `pgid`, `vpgid`): that number's process, else the eldest one in it."""
     mine = getattr(e.process, attribute)
-    chain = ancestors(e)
     if mine is None:
         return NO_PROCESS
     number = "vpid" if attribute == "vpgid" else "pid"
-    among = [p for p in chain if getattr(p, attribute) == mine]
-    return next((p for p in among if getattr(p, number) == mine), among[-1] if among else NO_PROCESS)
+    eldest = NO_PROCESS
+    for process in e.line:
+        if getattr(process, attribute) == mine:
+            if getattr(process, number) == mine:
+                return process
+            eldest = process
+    return eldest
 
 
 def since(end_ns: int | None, start_ns: int | None) -> int | None:
@@ -299,7 +346,7 @@ def ancestor_environment(e: Event, key: str | int) -> str | None:
     """The environment of one ancestor, or the nearest ancestor's variable of that name."""
     if isinstance(key, int):
         return environment(e.ancestor(key))
-    return next((v for p in ancestors(e)[1 : _ENV_LEVELS + 1] if (v := environment(p, key))), "")
+    return next((v for p in islice(e.line.above(), _ENV_LEVELS) if (v := environment(p, key))), "")
 
 
 _CONTROLLERS = ("cpuset", "cpu", "cpuacct", "io", "memory", "devices", "freezer", "net_cls", "perf_event", "pids")
@@ -317,7 +364,11 @@ def cgroups_text(process: Process) -> str | None:
 
 def login_shell(e: Event) -> int | None:
     """The pid of the eldest shell among the ancestors."""
-    return next((p.pid for p in reversed(ancestors(e)[1:]) if p.name in _SHELLS), None)
+    pid = None
+    for process in e.line.above():
+        if process.name in _SHELLS:
+            pid = process.pid
+    return pid
 
 
 def joined_args(process: Process, n: int | None = None) -> str | None:
@@ -488,13 +539,15 @@ def is_probe(e: Event, argv: tuple[str, ...]) -> bool:
     if not argv:
         return False
     inside = e.process.container_id
-    for n in range(_MAX_ANCESTORS):
-        process = e.ancestor(n)
-        if process.pid < 0 or process.container_id != inside:
+    eldest = None  # of the container, among the ancestors
+    for process in e.line:
+        if process.container_id != inside:
+            break
+        eldest = process
+    else:
+        if NO_PROCESS.container_id == inside:
             return False
-        if (process.exe, *process.args) == argv and e.ancestor(n + 1).container_id != inside:
-            return True
-    return False
+    return eldest is not None and eldest.exe == argv[0] and eldest.args == argv[1:]
 
 
 class World:
@@ -564,7 +617,8 @@ NAMES: Mapping[str, object] = MappingProxyType(
         for f in (
             result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
             is_type, io_way, is_wait, is_syslog, io_buffer, io_length, failed_about,
-            ancestors, capabilities, iso_time, clock_time, date_time, leader, since, exe_is,
+            above, above_arguments, above_environments, names_line,
+            capabilities, iso_time, clock_time, date_time, leader, since, exe_is,
             environment, cgroup_of, cgroups_text, ancestor_environment, login_shell, joined_args, arguments_length,
             socket_family, polled, domain_names, fd_type, fd_types,
             fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,

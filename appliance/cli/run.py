@@ -30,13 +30,15 @@ from appliance.daemon.identity import hostname, id_maker, internal_alerts
 from appliance.daemon.loop import Summary
 from appliance.host.files import open_own
 from appliance.host.systemd import JournalFormatter, logs_to_journal
-from appliance.model.diagnostic import DiagnosticsError, KernelError
+from appliance.kernel.loader import Books
+from appliance.model.diagnostic import DiagnosticsError, TercelError
 from appliance.model.text import printable
 from appliance.sinks.base import Sink
 from appliance.sinks.build import build_dispatcher, build_sinks
 from appliance.sinks.dispatch import Dispatcher, SinkStats
 
 _LABEL_WIDTH = 10
+_HURRY_S = 0.2  # for the outputs, when a second signal asks for the end
 _LOG_S = 1.0  # for the log, before the account
 
 
@@ -82,20 +84,20 @@ def run(args: argparse.Namespace) -> int:
         return 1
     print_diagnostics(generation.warnings)
     print_notes(config.notes)
-    try:
-        appliance = arm(generation, dispatcher, sys.stdout, hostname=host, new_id=new_id)
-    except KernelError as error:
-        say(f"error: {printable_lines(str(error))}")
-        dispatcher.close(timeout_s=1)
-        return 1
-    service = Service(appliance, generation, load=load, hostname=host, new_id=new_id)
     timeout_s = max(1.0, config.output_timeout_ms / 1000)
     with delivering(dispatcher, timeout_s):
+        try:
+            appliance = arm(generation, dispatcher, sys.stdout, hostname=host, new_id=new_id)
+        except (TercelError, OSError, RuntimeError) as error:  # the kernel, or no process or thread to be started
+            say(f"error: {printable_lines(str(error))}")
+            dispatcher.close(timeout_s=1)
+            return 1
+        service = Service(appliance, generation, load=load, hostname=host, new_id=new_id)
         service.start()
         _banner(generation, sinks, appliance.describe())
         with _ending_after(args.seconds), pidfile(args.pidfile):
             summary = service.run()
-    stats = dispatcher.close(timeout_s=timeout_s)
+    stats = dispatcher.close(timeout_s=_HURRY_S if appliance.loop.hurried else timeout_s)
     log.drain(_LOG_S)
     for text in account(summary, stats, dispatcher.flood_stats()):
         say(text)
@@ -194,6 +196,8 @@ def account(summary: Summary, sinks: Iterable[SinkStats], flood: Mapping[str, in
     yield f"  events    produced {made} ({rate:.0f}/s), judged {counts.judged}, lost {books.lost}"
     if books.filtered:
         yield f"            filtered {books.filtered}: calls that failed, as `capture.drop_failed` asks"
+    if books.unread:
+        yield f"            of the lost {books.unread} were left behind when the end had to come: {_types(books)}"
     if summary.difference or summary.undecodable:
         yield f"            undecodable {summary.undecodable}, unaccounted for {summary.difference}"
     if books.compat:
@@ -220,5 +224,13 @@ def account(summary: Summary, sinks: Iterable[SinkStats], flood: Mapping[str, in
         yield f"  missing   {why}"
     if summary.waited_too_long or summary.pen_overflow:
         yield f"            {summary.waited_too_long + summary.pen_overflow} events judged without container facts"
+    for seam, count in summary.faults.items():
+        yield f"  errors    {count} internal in {printable(seam)}: please report them"
     for rule, count in summary.errors.items():
         yield f"  errors    {count} in rule {printable(rule)}: please report them"
+
+
+def _types(books: Books) -> str:
+    """What was left behind, by type."""
+    left = sorted(((book.unread, type_.value) for type_, book in books.by_type.items() if book.unread), reverse=True)
+    return ", ".join(f"{name} {count}" for count, name in left)

@@ -222,7 +222,7 @@ class _Writer:
             return f"({head} and {test.removeprefix('{v} == ')} in w)"
         if not every and test.startswith("{v} in K"):
             return f"({head} and not {test.removeprefix('{v} in ')}.isdisjoint(w))"
-        return f"({head} and {'all' if every else 'any'}([{test.format(v='x')} for x in w]))"
+        return f"({head} and {'all' if every else 'any'}({test.format(v='x')} for x in w))"
 
     def _cell(self, text: str) -> str:
         """A value, kept in a local if it is costly and asked for again."""

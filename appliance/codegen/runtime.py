@@ -10,14 +10,16 @@ import base64
 import ipaddress
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from appliance.catalog.operators import Network
+from appliance.catalog.values import Facts
 from appliance.model.alert import FieldValue
 
 ABSENT = "<NA>"
+_SEVERAL = (tuple, list, Facts)
 _UPPER = {code: code - 32 for code in range(ord("a"), ord("z") + 1)}
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
@@ -52,7 +54,6 @@ def in_networks(text: str, networks: tuple[Network, ...]) -> bool:
 
 
 _RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "=": lambda a, b: bool(a == b),
     "!=": lambda a, b: bool(a != b),
     "<": lambda a, b: bool(a < b),
     "<=": lambda a, b: bool(a <= b),
@@ -62,26 +63,27 @@ _RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "icontains": lambda a, b: ascii_lower(b) in ascii_lower(a),
     "startswith": lambda a, b: bool(a.startswith(b)),
     "endswith": lambda a, b: bool(a.endswith(b)),
-    "in": lambda a, b: bool(a == b),
-    "intersects": lambda a, b: bool(a == b),
 }
+_EQUAL = frozenset({"=", "in", "intersects"})
 
 
 def related(op: str, left: object, right: object) -> bool:
     """A check of one value, or of any of several, against those of another field; false where one is absent."""
+    if op in _EQUAL:
+        return not frozenset(several(left)).isdisjoint(several(right))
     relation = _RELATIONS[op]
     return any(relation(a, b) for a in several(left) for b in several(right))
 
 
-def several(value: object) -> Sequence[Any]:
-    """A value as a sequence: empty where it is absent."""
+def several(value: object) -> Iterable[Any]:
+    """A value as several: none where it is absent."""
     if value is None:
         return ()
-    return value if isinstance(value, list | tuple) else (value,)
+    return value if isinstance(value, _SEVERAL) else (value,)
 
 
 def _each(value: object, change: Callable[[str], str | None]) -> Any:
-    if isinstance(value, list | tuple):
+    if isinstance(value, _SEVERAL):
         return [changed for v in value if (changed := change(str(v))) is not None]
     return None if value is None else change(str(value))
 
@@ -117,6 +119,8 @@ def length(value: object) -> int | None:
     """Transformer `len`: bytes of a text, number of several values."""
     if value is None:
         return None
+    if isinstance(value, Facts):
+        return sum(1 for _ in value)
     return len(value) if isinstance(value, list | tuple) else len(str(value).encode("utf-8", "surrogateescape"))
 
 
@@ -179,7 +183,7 @@ def text_of(value: object) -> str:
         return "true"
     if value is False:
         return "false"
-    if isinstance(value, tuple | list):
+    if isinstance(value, _SEVERAL):
         return " ".join(map(text_of, value)) if value else ABSENT
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
@@ -195,7 +199,7 @@ def field_value(value: object) -> FieldValue:
     """A field's value as alerts carry it."""
     if value is None or isinstance(value, str | int):
         return value
-    if isinstance(value, tuple | list) and not value:
+    if isinstance(value, _SEVERAL) and not value:
         return None
     return text_of(value)
 

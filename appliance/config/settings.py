@@ -183,7 +183,8 @@ class Capture:
     There is a ring of `ring_mib` for each `cpus_per_ring` processors (0: one for all), and one of `state_ring_mib` for
     what keeps the process table true. `hooks` says where the end of a call is heard: at `tracepoints`, or at the
     kernel's `functions` where it offers them. With `drop_failed` calls that failed are dropped in the kernel.
-    `programs` is where compiled programs are kept for the next start, None for nowhere.
+    `programs` is where compiled programs are kept for the next start, None for nowhere. At the end, records that wait
+    are evaluated for `drain_ms` milliseconds.
 
     And recordings, Falco's `capture`: where `enabled`, alerts of rules that ask for it (or of all) are written with
     what was judged `before_ms` milliseconds before and `default_duration` after; `max_events` at most are in memory.
@@ -195,6 +196,7 @@ class Capture:
     hooks: str = "tracepoints"  # tracepoints, functions
     drop_failed: bool = False
     programs: Path | None = Path("/var/lib/tercel/programs")
+    drain_ms: int = 10_000
     enabled: bool = False
     path_prefix: str = "/var/lib/tercel/recordings/tercel"
     mode: str = "rules"  # rules, all_rules

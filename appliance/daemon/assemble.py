@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TextIO
 
@@ -23,6 +24,7 @@ from appliance.daemon.loop import Loop, Summary
 from appliance.daemon.shortcut import Shortcut
 from appliance.engine.asked import asks_environment
 from appliance.engine.state import State
+from appliance.host.faults import Faults
 from appliance.kernel.program import Buffers, Extras, Hooks
 from appliance.model.alert import Alert, Priority
 from appliance.model.event import EventType, RawEvent
@@ -58,6 +60,7 @@ class Appliance:
     digests: Digests
     processes: Procfs
     state: State  # the loop's
+    faults: Faults
     audit: Audit | None = None
 
     def adopt(self, old: Generation, new: Generation, also: Callable[[], None] = lambda: None) -> None:
@@ -123,7 +126,10 @@ class Appliance:
                 self.on_loop(learn)
 
     def on_loop(self, action: Callable[[], None], patience_s: float = _SWAP_S) -> None:
-        """Run `action` on the loop's thread and wait for it. Raises TimeoutError, and then it will not run."""
+        """Run `action` on the loop's thread and wait for it. Raises TimeoutError, and then it will not run; at once
+        where the loop has ended."""
+        if self.loop.ended:
+            raise TimeoutError("the loop has ended")
         permits = [True]  # taken once: by the loop, or by who gives up
         done = threading.Event()
 
@@ -157,21 +163,29 @@ class Appliance:
         heard = {"hooks": self.source.describe()}
         return heard if self.audit is None else {**heard, "audit": self.audit.describe()}
 
-    def run(self) -> Summary:
-        """Judge until `stop`; then give everything back and account for it. The dispatcher is closed by its owner."""
+    def run(self, ending: Callable[[], None] = lambda: None) -> Summary:
+        """Judge until `stop`; then give everything back and account for it. `ending` is called when the end begins. The
+        dispatcher is closed by its owner."""
         self.canary.start()
         if self.audit is not None:
             self.audit.start()
         try:
-            return self.loop.run()
+            return self.loop.run(partial(self._begin_to_end, ending))
         finally:
             if self.audit is not None:
-                self.audit.close()
-            self.canary.stop()
-            self.containers.close()
-            self.domains.close()
-            self.digests.close()
-            self.source.close()
+                self.audit.give_up()
+            for part in (self.containers, self.domains, self.digests, self.source):
+                try:
+                    part.close()
+                except Exception:
+                    self.faults.caught("the end")
+
+    def _begin_to_end(self, ending: Callable[[], None]) -> None:
+        """What makes events stops first; what is on its way from it is still judged."""
+        ending()
+        if self.audit is not None:
+            self.audit.close()
+        self.canary.stop()
 
     def stop(self) -> None:
         """Ask `run` to return."""
@@ -231,7 +245,8 @@ def arm(
         for post in posts:
             post(lambda: loop.tell(canary_alert(make_alert, waited_s)))
 
-    canary = Canary(config.canary, late)
+    faults = Faults()
+    canary = Canary(config.canary, late, faults=faults)
     extras = extras_of(generation.ruleset.rules)
     source = SyscallSource(
         capture_buffers(capture),
@@ -245,8 +260,9 @@ def arm(
     containers = ContainerSource(
         engines_of(config.containers),
         discover=user_engines if config.containers.user_engines else tuple,
+        faults=faults,
     )
-    domains = Domains()
+    domains = Domains(faults=faults)
     domains.watch(domains_of(generation.ruleset.rules))
     processes = Procfs(environments=extras.environment)
     state = State(
@@ -258,7 +274,7 @@ def arm(
         domains=lambda: domains.names,
         read_usage=processes.usage,
     )
-    digests = Digests()
+    digests = Digests(faults=faults)
     containers.start()
     for raw in processes.scan():
         state.apply(raw)
@@ -275,9 +291,11 @@ def arm(
         ledger=Ledger(config.syscall_event_drops, make_alert),
         canary=canary,
         digests=digests,
+        faults=faults,
+        drain_ns=capture.drain_ms * 1_000_000,
     )
     source.watch(digests.fileno())
-    loop.shortcut = Shortcut(generation.ruleset, state.knows)
+    loop.shortcut = Shortcut(generation.ruleset, state.knows, faults=faults)
     source.skip = loop.shortcut.skip
     posts.append(loop.post)
     source.watch(loop.fileno())
@@ -293,5 +311,5 @@ def arm(
             source.close()
             raise
     return Appliance(
-        source, containers, domains, dispatcher, loop, canary, stream, digests, processes, state, audit
+        source, containers, domains, dispatcher, loop, canary, stream, digests, processes, state, faults, audit
     )  # fmt: skip

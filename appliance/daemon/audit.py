@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from appliance.config.plugins import K8sAudit
 from appliance.daemon.loop import Loop
 from appliance.model.alert import Alert, Priority
+from appliance.model.diagnostic import worth_a_line
 from appliance.model.event import Event
-from appliance.sources.k8saudit import AuditError, AuditQueue, Batch, read_log
+from appliance.sources.k8saudit import UNREADABLE, AuditError, AuditQueue, Batch, read_log
 from appliance.sources.webhook import Webhook
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Audit:
         self._make_alert = make_alert
         self._queue = AuditQueue(wake=lambda: loop.post(_nothing))
         self._closing = threading.Event()
+        self._read: set[Path] = set()
         self._webhook: Webhook | None = None
         if settings.host is not None:
             self._webhook = Webhook(
@@ -104,16 +107,27 @@ class Audit:
 
     def start(self) -> None:
         """Begin to hear."""
+        faults = self._loop.faults
         if self._webhook is not None:
-            self._webhook.start()
-        else:
-            threading.Thread(target=self._read_logs, name="k8s-audit", daemon=True).start()
+            self._webhook.start(faults)
+            return
+        thread = faults.thread("k8s-audit", self._read_logs, self._closing)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            log.error("cannot start a thread to read audit events: %s", error)
+            self._lose_logs("no thread to read it", 1)
 
     def close(self) -> None:
         """Hear no more."""
         self._closing.set()
         if self._webhook is not None:
             self._webhook.stop()
+
+    def give_up(self) -> None:
+        """After the loop's end: what still waits is lost, and said to be."""
+        if count := self._queue.give_up():
+            log.warning("%d audit events were not evaluated before the end", count)
 
     def _take(self, limit: int) -> Sequence[Event]:
         return self._queue.take(limit)
@@ -133,14 +147,37 @@ class Audit:
         if path is None:
             return
         try:
-            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-                for batch in read_log(file, now_ns=time.time_ns(), cluster=self._settings.cluster):
-                    while not self._put(batch) and not self._closing.wait(_PATIENCE_S):
-                        pass
-                    if self._closing.is_set():
-                        return
-        except (OSError, AuditError) as error:
-            log.error("reading audit events ended: %s", error)
+            files = sorted(path.iterdir()) if path.is_dir() else [path]
+        except OSError as error:
+            log.error("cannot read audit events from %s: %s", path, error)
+            self._lose_logs(UNREADABLE, 1)
+            return
+        for file in files:
+            if file not in self._read:  # one that an error of ours ended is not begun again
+                self._read.add(file)
+                self._read_log(file)
+
+    def _read_log(self, file: Path) -> None:
+        """One file, line by line: a line that is no audit event is lost, and those behind it are read."""
+
+        def unreadable(error: AuditError) -> None:
+            self._lose_logs(UNREADABLE, 1)
+            if worth_a_line(self._queue.lost[UNREADABLE]):
+                log.error("a line of audit events is not readable: %s", error)
+
+        try:
+            for batch in read_log(file, now_ns=time.time_ns(), cluster=self._settings.cluster, unreadable=unreadable):
+                while not self._queue.has_room(batch) and not self._closing.wait(_PATIENCE_S):
+                    pass
+                if self._closing.is_set():
+                    return
+                self._put(batch)
+        except OSError as error:
+            log.error("cannot read audit events from %s: %s", file, error)
+            self._lose_logs(UNREADABLE, 1)
+
+    def _lose_logs(self, reason: str, count: int) -> None:
+        self._queue.lose(reason, count)
 
 
 def _nothing() -> None:

@@ -11,6 +11,7 @@ out.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance.config.settings import CanarySettings
+from appliance.host.faults import Faults
 from appliance.model.event import Event, EventType
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ CALLS = frozenset({EventType.RMDIR, EventType.UNLINKAT})
 """What the act is to the kernel: of the two, the one that the machine's C library makes. Both are to be heard."""
 
 WATCHED = CALLS | {EventType.EXECVE}
+_ACT_S = 1.0  # beyond its patience: for the act, and for its end
 _PREFIX = "/proc/tercel-canary-"
 
 
@@ -50,9 +53,12 @@ class CanaryHealth:
 class Canary:
     """Acts from a thread of its own; `saw` is called on the loop's thread, `health` on any."""
 
-    def __init__(self, settings: CanarySettings, late: Callable[[float], None]) -> None:
+    def __init__(
+        self, settings: CanarySettings, late: Callable[[float], None], *, faults: Faults | None = None
+    ) -> None:
         """`late` is called with the seconds that one has been waited for, from the canary's own thread."""
         self._settings = settings
+        self._faults = Faults() if faults is None else faults
         self._late_told = late
         self._program = shutil.which("rmdir")
         self._path: str | None = None  # of the act that is waited for
@@ -67,6 +73,7 @@ class Canary:
         self._came = threading.Event()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
+        self._child: subprocess.Popen[bytes] | None = None
         if settings.enabled and self._program is None:
             self._trouble = "there is no program `rmdir` to act with"
 
@@ -78,15 +85,23 @@ class Canary:
     def start(self) -> None:
         """Begin, with the first act at once."""
         if self.enabled:
-            self._thread = threading.Thread(target=self._run, name="canary", daemon=True)
-            self._thread.start()
+            self._thread = self._faults.thread("canary", self._run, self._ending)
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                self._trouble = f"the canary's thread could not be started: {error}"
+                log.warning("the canary cannot act: %s", error)
 
     def stop(self) -> None:
         """End; waits for an act that is under way."""
         self._ending.set()
         self._came.set()
-        if self._thread is not None:
-            self._thread.join(5.0)
+        child = self._child
+        if child is not None:
+            with contextlib.suppress(OSError):
+                child.kill()
+        if self._thread is not None and self._thread.ident is not None:
+            self._thread.join(1.0)
 
     def is_mine(self, event: Event) -> bool:
         """True for the events of the act: its program's start and its call. For types in `WATCHED`."""
@@ -134,7 +149,23 @@ class Canary:
             except OSError as error:
                 self._trouble = f"the canary's program could not be started: {error}"
                 log.warning("the canary could not act: %s", error)
+            except Exception as error:
+                self._trouble = f"the canary failed: {type(error).__name__}"
+                self._faults.caught("canary")
             self._ending.wait(self._settings.interval_s)
+
+    def _reap(self, child: subprocess.Popen[bytes]) -> None:
+        """End the child, whose act has come or is late. One that cannot be ended is left, and said to be."""
+        try:
+            child.wait(_ACT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            try:
+                child.wait(_ACT_S)
+            except subprocess.TimeoutExpired:
+                self._trouble = f"the canary's program (pid {child.pid}) does not end"
+                log.warning("the canary's program hangs, pid %d", child.pid)
+        self._child = None
 
     def _act(self) -> None:
         assert self._program is not None  # noqa: S101  (`enabled`)
@@ -143,18 +174,18 @@ class Canary:
         self._steps = set()
         self._acted_s = time.monotonic()
         self._path = path
-        subprocess.run(  # noqa: S603  (a fixed program, a name of our own)
+        self._child = subprocess.Popen(  # noqa: S603  (a fixed program, a name of our own)
             [self._program, path],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={},
             cwd="/",
-            check=False,
-            timeout=60,
         )
         self._trouble = None
-        if not self._came.wait(self._settings.patience_s) and not self._ending.is_set():
+        came = self._came.wait(self._settings.patience_s)
+        self._reap(self._child)
+        if not came and not self._ending.is_set():
             self._late += 1
             waited_s = time.monotonic() - self._acted_s
             log.warning("a canary is late: its event has not come through for %.1f s", waited_s)

@@ -17,9 +17,11 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from appliance.host.faults import Faults
 from appliance.model.diagnostic import Diagnostic, Severity, Span, TercelError
 from appliance.model.text import json_safe
 
@@ -42,7 +44,9 @@ class ControlError(TercelError):
 class ControlServer:
     """Answers on a socket. `path` is where; `handlers` maps the value of `do` to who answers."""
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, path: Path, handlers: Mapping[str, Handler], faults: Faults | None = None) -> None:
+        self._faults = Faults() if faults is None else faults
+        self._over = threading.Event()
         self.path = path
         self._handlers = dict(handlers)
         self._room = threading.BoundedSemaphore(_CLIENTS_MAX)
@@ -71,7 +75,8 @@ class ControlServer:
         self._inode = at.st_dev, at.st_ino
         self._socket = listener
         try:
-            threading.Thread(target=self._accept, args=(listener,), name="control", daemon=True).start()
+            self._over = threading.Event()
+            self._faults.thread("control", partial(self._accept, listener), self._over).start()
         except RuntimeError as error:
             self.stop()
             raise ControlError(f"cannot listen on {self.path}: no thread to be had") from error
@@ -81,6 +86,7 @@ class ControlServer:
         if self._socket is None:
             return
         listener, self._socket = self._socket, None
+        self._over.set()
         with contextlib.suppress(OSError):
             at = self.path.stat()
             if (at.st_dev, at.st_ino) == self._inode:
@@ -138,7 +144,7 @@ class ControlServer:
         try:
             return handler(request)
         except Exception as error:
-            log.exception("an error of ours while a request was answered")
+            self._faults.caught("answering the control socket")
             return {"error": f"internal error: {type(error).__name__}"}
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.daemon.generation import file_digests
+from appliance.host.faults import Faults
 from appliance.model.alert import FieldValue, Priority
 from appliance.sinks.disk import put_aside
 
@@ -58,7 +59,15 @@ class Watched:
 class Guard:
     """Looks every `interval_s`, on a thread of its own, from `start` to `stop`."""
 
-    def __init__(self, watched: Watched, tell: Tell, *, state_file: Path, interval_s: float = 3.0) -> None:
+    def __init__(
+        self,
+        watched: Watched,
+        tell: Tell,
+        *,
+        state_file: Path,
+        interval_s: float = 3.0,
+        faults: Faults | None = None,
+    ) -> None:
         """`state_file` is where a run leaves its trace while it lasts."""
         self._watched = watched
         self._tell = tell
@@ -68,7 +77,8 @@ class Guard:
         self._told_files: Mapping[Path, str] | None = None
         self._told_kernel: list[str] = []
         self._looked_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
+        self._faults = Faults() if faults is None else faults
+        self._thread = self._faults.thread("guard", self._run, self._ending)
 
     def start(self, facts: Mapping[str, object]) -> None:
         """Tell of an earlier run that ended without farewell, leave a trace of this one, and begin to look."""
@@ -108,7 +118,7 @@ class Guard:
             try:
                 self.look()
             except Exception:
-                log.exception("an error of ours while the appliance looked after itself")
+                self._faults.caught("guard")
 
     def look(self) -> None:
         """One round, now."""

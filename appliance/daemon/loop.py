@@ -3,8 +3,12 @@
 Comes in: a source, the state, a ruleset, the dispatcher. Goes out: alerts to the dispatcher, a `Summary` at the end.
 Never: a wait for a disk, a network or a lock between reading a record and handing its alert over.
 
-Other threads reach the loop by `post` alone: what they post runs on the loop's thread between two batches, so that a
-new ruleset is adopted, or the books are read, at one point of the stream of events.
+Other threads reach the loop by `post` alone: what they post runs on the loop's thread between two events, so that a
+new ruleset is adopted, or the books are read, at one point of the stream of events. However long a batch takes, the
+loop turns to them, to the watchdog and to the books after 50 ms of work; one event is the unit that is not divided.
+
+The end is bounded: what waits when `stop` is called is judged for as long as the drain lasts, and what is left then is
+counted as lost, by type. What is posted after that runs on the thread that posts it.
 
 The books: every record that the kernel made is judged here, or counted as lost by the kernel's own C, or counted as
 undecodable. At the end `produced == judged + filtered + lost` or the summary says by how much not.
@@ -15,10 +19,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +38,7 @@ from appliance.engine.asked import types_asking
 from appliance.engine.ruleset import Ruleset
 from appliance.engine.state import State
 from appliance.engine.timing import TIMED, Stopwatch
+from appliance.host.faults import Faults
 from appliance.kernel.loader import Books
 from appliance.model.alert import Alert, Priority
 from appliance.model.event import Event, EventType, RawEvent
@@ -40,6 +47,9 @@ log = logging.getLogger(__name__)
 
 _BATCH = 2048
 _DOCUMENTS = 256  # of other sources, between two looks at the ring
+_DOCUMENTS_AT_ONCE = 16
+_WORK_NS = 50_000_000  # of work at most, before the loop turns to what else there is to do
+_LAST_ROUNDS = 10_000  # of actions that post actions, at the end
 HASHED = frozenset({"proc.exe_sha256"})  # fields for which events wait until a file was read
 _HASH_WAIT_NS = 1_000_000_000
 _BOOKKEEPING_NS = 500_000_000
@@ -67,8 +77,8 @@ class Source(Protocol):
     def books(self) -> Books:
         """The kernel's counts since start."""
 
-    def stop(self, take: Callable[[list[RawEvent]], None]) -> Books:
-        """Stop, hand over what is left, give the final counts."""
+    def stop(self, take: Callable[[list[RawEvent]], None], go_on: Callable[[], bool]) -> Books:
+        """Stop, hand over what is left while `go_on` says so, give the final counts."""
 
     @property
     def undecodable(self) -> int:
@@ -120,7 +130,7 @@ class Counts:
     by_type: Counter[EventType] = field(default_factory=Counter)
     by_rule: Counter[str] = field(default_factory=Counter)
     by_priority: Counter[Priority] = field(default_factory=Counter)
-    slowest_pass_ns: int = 0  # longest time between two looks at the ring while the loop was busy
+    slowest_pass_ns: int = 0  # longest time for which the loop turned to nothing but events
     documents: int = 0
 
 
@@ -137,6 +147,7 @@ class Summary:
     pen_overflow: int
     errors: Mapping[str, int]  # rule -> errors of its predicate
     gave_up: bool = False  # a loss ended it, as `syscall_event_drops` asks
+    faults: Mapping[str, int] = field(default_factory=dict)  # errors of ours by the seam that caught them
 
     @property
     def difference(self) -> int:
@@ -152,7 +163,7 @@ class Glance:
     books: Books
     undecodable: int
     waiting_bytes: int
-    holding: int  # records that were read and wait for older ones of another ring
+    holding: int  # records that were read and wait, for older ones of another ring or for their turn
     missing: Mapping[str, int]
     errors: Mapping[str, int]
     judged_without_container: int
@@ -191,8 +202,12 @@ class Loop:
         ledger: Ledger,
         canary: Canary | None = None,
         digests: FileDigests | None = None,
+        faults: Faults | None = None,
+        drain_ns: int = 10_000_000_000,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """`wall_offset_ns` gives wall clock minus the records' clock; `make_alert` an alert of our own."""
+        """`wall_offset_ns` gives wall clock minus the records' clock; `make_alert` an alert of our own; `drain_ns` is
+        the time for records that wait when `stop` is called; `clock` is monotonic, in nanoseconds."""
         self._source = source
         self._state = state
         self._ruleset = ruleset
@@ -203,7 +218,17 @@ class Loop:
         self._pen = Pen(wait_ns=wait_ns)
         self._digests = digests
         self._digest_pen = Pen(wait_ns=max(wait_ns, _HASH_WAIT_NS))
-        self._stopping = False
+        self._stopping = self._asked_to_stop = self._hurried = False
+        self._drain_ns = drain_ns
+        self._drain_ends_ns = 0  # once it was seen that it is to end
+        self._clock = clock
+        self._due_ns = self._served_ns = clock()
+        self._in_hand = 0  # records that were read and are not judged yet
+        self._abandoned: Counter[EventType] = Counter()
+        self._failed = 0  # records that the state could not be told of
+        self.faults = Faults() if faults is None else faults
+        self._ended = False
+        self._door = threading.RLock()  # guards it, and what is posted behind it
         self._posted: deque[Callable[[], None]] = deque()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._errors: Counter[str] = Counter()  # of rulesets that have left
@@ -229,16 +254,33 @@ class Loop:
         self._times = not TIMED.isdisjoint(ruleset.fields)
 
     def stop(self) -> None:
-        """Ask `run` to return. Safe to call from a signal handler."""
-        self._stopping = True
+        """Ask `run` to return: once what waits was judged or the drain is over; asked again, at once. Safe to call from
+        a signal handler."""
+        self._hurried = self._asked_to_stop
+        self._asked_to_stop = self._stopping = True
+
+    @property
+    def hurried(self) -> bool:
+        """True when `stop` was called again."""
+        return self._hurried
+
+    @property
+    def ended(self) -> bool:
+        """True once nothing is judged any more."""
+        return self._ended
 
     def fileno(self) -> int:
         """Readable when something was posted: for the source to watch."""
         return self._bell
 
     def post(self, action: Callable[[], None]) -> None:
-        """From any thread: run `action` on the loop's, between two batches and soon. It must not wait."""
-        self._posted.append(action)
+        """From any thread: run `action` on the loop's, between two events and soon. It must not wait. Once the loop has
+        ended it runs at once, on the caller's thread, one after the other."""
+        with self._door:
+            if self._ended:
+                self._run_one(action)
+                return
+            self._posted.append(action)
         os.eventfd_write(self._bell, 1)
 
     def adopt(self, ruleset: Ruleset) -> None:
@@ -256,7 +298,7 @@ class Loop:
     def look(self) -> Glance:
         """The books as they are at this point of the stream. On the loop's thread."""
         counts = self.counts
-        books, undecodable = self._source.books(), self._source.undecodable
+        books, undecodable = self._source.books(), self._undecodable
         return Glance(
             counts=Counts(
                 counts.judged,
@@ -264,11 +306,12 @@ class Loop:
                 counts.by_rule.copy(),
                 counts.by_priority.copy(),
                 counts.slowest_pass_ns,
+                counts.documents,
             ),
             books=books,
             undecodable=undecodable,
             waiting_bytes=self._source.waiting_bytes,
-            holding=self._source.holding,
+            holding=self._source.holding + self._in_hand,
             missing=self._missing(),
             errors=dict(self.errors),
             judged_without_container=self._pen.late + self._pen.overflow,
@@ -285,56 +328,99 @@ class Loop:
         """Errors of generated code by rule, of all rulesets."""
         return self._errors + self._ruleset.errors
 
-    def run(self) -> Summary:
-        """Judge until `stop`, then what is left, and account for all of it."""
+    def run(self, ending: Callable[[], None] = _nothing) -> Summary:
+        """Judge until `stop`, then what is left, and account for all of it. `ending` is called between the two."""
         started = time.monotonic()
-        looked_ns = time.monotonic_ns()
+        self._served_ns = self._clock()
         while not self._stopping:
-            if self._posted:
-                self._run_posted()
+            self._attend()
             if self.shortcut is not None:
                 # a recording wants every event, a stopwatch the one before, a close the name that an open gave
                 self.shortcut.on = self.recorder is None and not self._times and not self._state.remembers
             batch = self._source.read(_BATCH)
             self._take(batch)
-            self._listen_to_containers()
-            self._take_documents(_DOCUMENTS)
-            now_ns = time.monotonic_ns()
-            self.counts.slowest_pass_ns = max(self.counts.slowest_pass_ns, now_ns - looked_ns)
-            if now_ns >= self._next_bookkeeping_ns:
-                self._keep_books(self._source.books())
             if not batch:
+                self._attend()
                 self._source.wait()
-                now_ns = time.monotonic_ns()
-            looked_ns = now_ns
-        books = self._source.stop(self._take)
-        self._listen_to_containers()
-        self._take_documents(2**63)
-        for event in self._pen.release(self._state.container, now_ns=2**63):
-            self._judge(event)
-        self._judge_hashed(now_ns=2**63)
-        self._keep_books(books, last=True)
+                self._served_ns = self._clock()
+        self._guarded("the end of the loop", ending)
+        books = self._drain()
         return Summary(
             counts=self.counts,
             books=books,
-            undecodable=self._source.undecodable,
+            undecodable=self._undecodable,
             seconds=time.monotonic() - started,
             missing=self._missing(),
             waited_too_long=self._pen.late,
             pen_overflow=self._pen.overflow,
             errors=dict(self.errors),
             gave_up=self.ledger.gave_up,
+            faults=self.faults.counts,
         )
 
+    def _drain(self) -> Books:
+        """The end: what waits is judged while there is time, the rest is counted."""
+        books = self._source.stop(self._take, self._has_time).with_unread(self._abandoned)
+        self._listen_to_containers()
+        self._take_documents(2**63)
+        for event in self._pen.release(self._state.container, now_ns=2**63):
+            self._judge_apart(self._judge, event)
+        self._judge_hashed(now_ns=2**63)
+        self._guarded("the books", lambda: self._keep_books(books, last=True))
+        for _ in range(_LAST_ROUNDS):
+            with self._door:  # nothing comes in between: what is posted from here on runs where it is posted
+                self._ended = not self._posted
+                if self._ended:
+                    break
+            self._run_posted()
+        self._ended = True
+        return books
+
+    def _has_time(self) -> bool:
+        """False once the drain is over."""
+        if not self._stopping:
+            return True
+        if not self._drain_ends_ns:
+            self._drain_ends_ns = self._clock() + self._drain_ns
+        return not self._hurried and self._clock() < self._drain_ends_ns
+
+    @property
+    def _undecodable(self) -> int:
+        return self._source.undecodable + self._failed
+
+    def _serve(self) -> None:
+        """Turn to what was posted, to the watchdog and to the books."""
+        now_ns = self._clock()
+        self.counts.slowest_pass_ns = max(self.counts.slowest_pass_ns, now_ns - self._served_ns)
+        if self._posted:
+            self._run_posted()
+        if now_ns >= self._next_bookkeeping_ns:
+            self._next_bookkeeping_ns = now_ns + _BOOKKEEPING_NS
+            self._guarded("the books", lambda: self._keep_books(self._source.books()))
+        self._served_ns = self._clock()
+        self._due_ns = self._served_ns + _WORK_NS
+
+    def _attend(self) -> None:
+        """Turn to all but the kernel's records."""
+        self._serve()
+        self._listen_to_containers()
+        self._take_documents(_DOCUMENTS)
+
+    def _guarded(self, seam: str, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception:
+            self.faults.caught(seam)
+
     def _run_posted(self) -> None:
+        """What has been posted by now; what that posts has its turn later."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._bell)
-        while self._posted:
-            action = self._posted.popleft()
-            try:
-                action()
-            except Exception:
-                log.exception("an error of ours in what was posted to the loop")
+        for _ in range(len(self._posted)):
+            self._run_one(self._posted.popleft())
+
+    def _run_one(self, action: Callable[[], None]) -> None:
+        self._guarded("what was posted to the loop", action)
 
     def _pass_over(self, shortcut: Shortcut) -> None:
         """Count what the source left out because no rule can hold on it."""
@@ -346,31 +432,58 @@ class Loop:
     def _take(self, batch: Sequence[RawEvent]) -> None:
         if self.shortcut is not None:
             self._pass_over(self.shortcut)
+        if batch:
+            self._watch.begin(batch[0].ts_ns + self._state.wall_offset_ns)
+        self._in_hand = len(batch)
+        while self._in_hand:
+            self._take_some(batch)
+            if self._in_hand:
+                if not self._has_time():
+                    self._abandoned.update(raw.type for raw in islice(batch, len(batch) - self._in_hand, None))
+                    self._in_hand = 0
+                    return
+                self._attend()
+
+    def _take_some(self, batch: Sequence[RawEvent]) -> None:
+        """Judge of a batch what is in hand, until it is time for something else."""
         apply, types = self._state.apply, self._ruleset.event_types
         judge, by_type = self._judge_known if self._hashed else self._judge, self.counts.by_type
         watched = frozenset() if self._canary is None else WATCHED
         latest: Event | None = None
-        watch = self._watch
-        timed = watch.timed if self._times else None
-        if batch:
-            watch.begin(batch[0].ts_ns + self._state.wall_offset_ns)
-            if timed is None:
-                watch.forget()
-        for raw in batch:
-            event = apply(raw)
-            by_type[raw.type] += 1
-            if timed is not None and event is not None:
-                event = timed(event)
-            if event is None or (raw.type in watched and self._is_canary(event)) or event.type not in types:
+        timed = self._watch.timed if self._times else None
+        if timed is None:
+            self._watch.forget()
+        clock, due_ns = self._clock, self._due_ns
+        begun = self._in_hand
+        for raw in islice(batch, len(batch) - begun, None):
+            if clock() >= due_ns and self._in_hand < begun:
+                break
+            self._in_hand -= 1
+            try:
+                event = apply(raw)
+            except Exception:
+                self.faults.caught("state")
+                self._failed += 1
+                self.counts.judged -= 1
                 continue
-            container = event.container
-            if container.missing is not None and is_waiting(container):
-                event = self._state.freeze(event)
-                if self._pen.put(event, time.monotonic_ns()):
+            by_type[raw.type] += 1
+            if event is None:
+                continue
+            try:
+                if timed is not None:
+                    event = timed(event)
+                if (raw.type in watched and self._is_canary(event)) or event.type not in types:
                     continue
-            latest = event
-            judge(event)
-        self.counts.judged += len(batch)
+                container = event.container
+                if container.missing is not None and is_waiting(container):
+                    event = self._state.freeze(event)
+                    if self._pen.put(event, time.monotonic_ns()):
+                        continue
+                latest = event
+                judge(event)
+            except Exception:
+                self.faults.caught("evaluation")
+        self.counts.judged += begun - self._in_hand
         if latest is not None:
             self.sample.offer(latest, time.monotonic_ns())
 
@@ -395,7 +508,7 @@ class Loop:
         digests = self._digests
         if digests is not None and len(self._digest_pen):
             for event in self._digest_pen.ready(digests.is_known, now_ns):
-                self._judge(digests.complete(event)[0])
+                self._judge_apart(self._judge, digests.complete(event)[0])
 
     def _missing(self) -> dict[str, int]:
         """Why facts were absent, how often."""
@@ -421,28 +534,41 @@ class Loop:
             recorder.fired(event, rule, self.digests)
 
     def _take_documents(self, limit: int) -> None:
-        events = self.documents(limit)
-        for event in self._documents_watch.all(events) if self._times else events:
-            self._judge(event)
-        self.counts.documents += len(events)
+        while limit > 0 and (events := self.documents(min(limit, _DOCUMENTS_AT_ONCE))):
+            limit -= len(events)
+            self.counts.documents += len(events)
+            for event in self._documents_watch.all(events) if self._times else events:
+                self._judge_apart(self._judge, event)
+            if self._stopping and not self._has_time():
+                return  # the rest is counted where it waits
 
     def _listen_to_containers(self) -> None:
         for raw in self._containers.take():
-            self._state.apply(raw)
+            try:
+                self._state.apply(raw)
+            except Exception:
+                self.faults.caught("state")
         if len(self._pen):
             for event in self._pen.release(self._state.container, time.monotonic_ns()):
-                self._judge_known(event)
+                self._judge_apart(self._judge_known, event)
         self._judge_hashed(time.monotonic_ns())
+
+    def _judge_apart(self, judge: Callable[[Event], None], event: Event) -> None:
+        """Judge an event that is of no batch."""
+        try:
+            judge(event)
+        except Exception:
+            self.faults.caught("evaluation")
+        if self._clock() >= self._due_ns:
+            self._serve()
 
     def _keep_books(self, books: Books, *, last: bool = False) -> None:
         """Follow the wall clock, and tell what was lost since the last look."""
-        now_ns = time.monotonic_ns()
-        self._next_bookkeeping_ns = now_ns + _BOOKKEEPING_NS
-        self.pulse()
+        self._guarded("signs of life", self.pulse)
         if self.recorder is not None:
             self.recorder.tick(time.time_ns())
         self._state.wall_offset_ns = self._wall_offset_ns()
-        for alert in self.ledger.look(books, self._source.undecodable, self._ruleset.rules, now_ns, last=last):
+        for alert in self.ledger.look(books, self._undecodable, self._ruleset.rules, time.monotonic_ns(), last=last):
             self._submit(alert)
         if self.ledger.gave_up:
             self._stopping = True

@@ -116,7 +116,10 @@ def _base(status: Status) -> Iterator[Metric]:
             f"{_FALCO}_sha256_{what}_files_info",
             "gauge",
             f"SHA-256 of the {what} files in force.",
-            tuple(({"file_name": path.name, "sha256": digest}, 1) for path, digest in digests.items()),
+            tuple(
+                ({"file_name": name, "sha256": digest}, 1)  # two files of one name and contents are one sample
+                for name, digest in dict.fromkeys((path.name, digest) for path, digest in digests.items())
+            ),
         )
         whole = generation.config_sha256 if what == "config" else one_digest(digests)
         yield _info(f"{_OURS}_{what}_sha256_info", f"One SHA-256 of all {what} files in force.", sha256=whole)
@@ -209,6 +212,12 @@ def _rules(status: Status, costs: Sequence[RuleCost]) -> Iterator[Metric]:
             "Errors of a rule's generated code.",
             tuple(({"rule_name": name}, count) for name, count in sorted(glance.errors.items())),
         )
+    yield Metric(
+        f"{_OURS}_internal_errors_total",
+        "counter",
+        "Internal errors, by the part that caught them and went on.",
+        tuple(({"part": seam}, count) for seam, count in sorted(status.faults.items())),
+    )
     yield Metric(
         f"{_OURS}_rule_cost_seconds",
         "gauge",

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.config.settings import Capture
+from appliance.host.faults import Faults
 from appliance.model.event import Event
 from appliance.model.rule import Rule
 from appliance.sinks.disk import put_aside
@@ -45,7 +46,9 @@ class Recorded:
 class Recorder:
     """Keeps the latest events, and writes them where a rule asks for it. All but `end` on the loop's thread."""
 
-    def __init__(self, settings: Capture, *, hostname: str, done: Callable[[Recorded], None]) -> None:
+    def __init__(
+        self, settings: Capture, *, hostname: str, done: Callable[[Recorded], None], faults: Faults | None = None
+    ) -> None:
         """`done` is called when a recording has ended, from its writer's thread; from the loop's where that cannot be
         had."""
         self.settings = settings
@@ -53,6 +56,7 @@ class Recorder:
         self._done = done
         self._recent: deque[Event] = deque(maxlen=settings.max_events)
         self._before_ns = settings.before_ms * 1_000_000
+        self._faults = Faults() if faults is None else faults
         self._writer: _Writer | None = None
         self._until_ns = 0
 
@@ -84,7 +88,7 @@ class Recorder:
                 str(file): digest for file, digest in digests.items()
             }}  # fmt: skip
             try:
-                self._writer = _Writer(path, rule.name, facts, self.settings, self._done)
+                self._writer = _Writer(path, rule.name, facts, self.settings, self._done, self._faults)
             except RuntimeError:
                 self._done(Recorded(path, rule.name, 0, error="no thread to be had"))
                 return
@@ -115,6 +119,7 @@ class _Writer:
         facts: Mapping[str, object],
         settings: Capture,
         done: Callable[[Recorded], None],
+        faults: Faults,
     ) -> None:
         """Raises RuntimeError where the machine has no thread to give."""
         self._path = path
@@ -122,6 +127,7 @@ class _Writer:
         self._facts = facts
         self._settings = settings
         self._done = done
+        self._faults = faults
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._missed = 0
         self.thread = threading.Thread(target=self._run, name="recording", daemon=True)
@@ -149,18 +155,31 @@ class _Writer:
             with os.fdopen(fd, "w") as file:
                 count, cut = self._write(file)
             part.rename(self._path)
-            self._prune()
         except OSError as problem:
             error = problem.strerror or str(problem)
         except Exception as problem:
-            log.exception("an error of ours while events were recorded")
+            self._faults.caught("recording")
             error = f"internal error: {type(problem).__name__}"
         if error:
             with contextlib.suppress(OSError):
                 part.unlink()
+        else:
+            self._tidy()
         if self._missed and not cut:
             cut = f"{self._missed} events came faster than they could be written"
-        self._done(Recorded(self._path, self._rule, count, cut, error))
+        try:
+            self._done(Recorded(self._path, self._rule, count, cut, error))
+        except Exception:
+            self._faults.caught("telling of a recording")
+
+    def _tidy(self) -> None:
+        """Whatever becomes of older recordings, this one is whole."""
+        try:
+            self._prune()
+        except OSError as problem:
+            log.warning("older recordings beside %s cannot be removed: %s", self._path, problem.strerror or problem)
+        except Exception:
+            self._faults.caught("removing older recordings")
 
     def _open(self, path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -189,4 +208,5 @@ class _Writer:
             p for p in self._path.parent.iterdir() if p.name.startswith(f"{prefix}_") and p.suffix == ".jsonl"
         )
         for old in found[: -self._settings.max_files]:
-            old.unlink()
+            if not old.is_dir():
+                old.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from appliance.config.settings import Config
 from appliance.daemon.generation import Generation, file_digests, files_of
+from appliance.host.faults import Faults
 from appliance.model.diagnostic import Diagnostic, DiagnosticsError, Severity
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Reloader:
         build: Callable[[int], Generation],
         adopt: Callable[[Generation, Generation], None],
         told: Callable[[Verdict, str], None],
+        faults: Faults | None = None,
     ) -> None:
         """`build` makes the generation of a number or raises `DiagnosticsError`; `adopt` swaps, old and new, and
         returns when the loop judges by the new one; `told` hears of each verdict and of who had asked."""
@@ -77,7 +79,9 @@ class Reloader:
         self._adopt = adopt
         self._tell = told
         self._requests: queue.SimpleQueue[tuple[str, Answer | None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
+        self._faults = Faults() if faults is None else faults
+        self._ending = threading.Event()
+        self._thread = self._faults.thread("reload", self._run, self._ending)
 
     def start(self) -> None:
         """Begin to take requests."""
@@ -85,6 +89,7 @@ class Reloader:
 
     def stop(self) -> None:
         """Take no more; wait a little for one that is being built."""
+        self._ending.set()
         self._requests.put(None)
         if self._thread.is_alive():
             self._thread.join(5.0)
@@ -105,7 +110,10 @@ class Reloader:
                 verdict = self._judged(" and ".join(dict.fromkeys(who for who, _ in requests)))
                 for _, answer in requests:
                     if answer is not None:
-                        answer(verdict)
+                        try:
+                            answer(verdict)
+                        except Exception:
+                            self._faults.caught("answering a reload")
 
     def _judged(self, who: str) -> Verdict:
         """A verdict whatever happens: this thread is the only one, and somebody waits for it."""
@@ -113,7 +121,7 @@ class Reloader:
         try:
             return self.reload(who)
         except Exception as error:
-            log.exception("an error of ours at a reload")
+            self._faults.caught("reload")
             adopted = self.current is not before
             return Verdict(adopted, self.current.number, (_bug(error),), (), time.monotonic() - started)
 

@@ -46,6 +46,8 @@ RELOADED_RULE = "Tercel internal: reloaded"
 _BEHIND_BYTES = 128 << 10  # in the rings: more than waits there while all is well
 _REST_S = 0.020  # a loop that is always behind must not keep a build from its end
 _NAP_S = 0.001
+_END_US = 60_000_000  # beyond the drain: for hooks that let go slowly, and for the outputs
+_RECORDING_S = 5.0
 _RELOAD_S = 110.0  # who asks for a reload is answered by then
 
 
@@ -72,6 +74,7 @@ class Service:
             ),
             adopt=self._adopt,
             told=self._verdict,
+            faults=appliance.faults,
         )
         self.status = StatusReader(appliance, self.reloader, hostname=hostname, started_ns=time.time_ns())
         self._notifier = Notifier()
@@ -84,6 +87,7 @@ class Service:
                 followed=lambda: self.reloader.current.config.watch_config_files,
             ),
             self._tell,
+            faults=appliance.faults,
             state_file=generation.config.guard.state_file,
             interval_s=generation.config.guard.interval_ms / 1000,
         )
@@ -132,19 +136,37 @@ class Service:
         """Judge until a signal ends it."""
         farewell = False
         try:
-            summary = self._appliance.run()
+            summary = self._appliance.run(self._ending)
             farewell = True
             return summary
         finally:
-            self._guard.stop(farewell=farewell)
-            recorder = self._appliance.loop.recorder
-            if recorder is not None and (writing := recorder.end()) is not None:
-                writing.join(5.0)
             self._notifier.tell(STOPPING=1, STATUS="ending")
-            self.reloader.stop()
+            self._quietly(lambda: self._guard.stop(farewell=farewell))
+            self._quietly(self._end_recording)
+            self._quietly(self.reloader.stop)
             for part in (self._control, self._watcher, self._web, self._snapshots):
                 if part is not None:
-                    part.stop()
+                    self._quietly(part.stop)
+
+    def _ending(self) -> None:
+        """The end begins. The manager has to know it first: it then asks for no more signs of life."""
+        capture = self.reloader.current.config.capture
+        extend_us = capture.drain_ms * 1000 + _END_US
+        self._notifier.tell(STOPPING=1, STATUS="ending", EXTEND_TIMEOUT_USEC=extend_us)
+
+    def _end_recording(self) -> None:
+        recorder = self._appliance.loop.recorder
+        if recorder is not None and (writing := recorder.end()) is not None:
+            writing.join(_RECORDING_S)
+            if writing.is_alive():
+                log.error("a recording was not written to its end")
+
+    def _quietly(self, action: Callable[[], None]) -> None:
+        """One part's error at the end keeps no other part from its end."""
+        try:
+            action()
+        except Exception:
+            self._appliance.faults.caught("the end")
 
     def _tell(self, rule: str, priority: Priority, output: str, fields: Mapping[str, FieldValue]) -> None:
         """An alert of our own, from any thread."""
@@ -202,7 +224,11 @@ class Service:
             return
         if loop.recorder is not None:
             loop.recorder.end()
-        loop.recorder = Recorder(settings, hostname=self._hostname, done=self._recorded) if settings.enabled else None
+        loop.recorder = (
+            Recorder(settings, hostname=self._hostname, done=self._recorded, faults=self._appliance.faults)
+            if settings.enabled
+            else None
+        )
 
     def _recorded(self, recorded: Recorded) -> None:
         """An alert, so that whoever reads the one about the host finds the events around it."""
@@ -261,7 +287,7 @@ class Service:
             self._web = web
             if web is not None:
                 try:
-                    web.start()
+                    web.start(self._appliance.faults)
                 except OSError as error:
                     self._web = None
                     log.error("no web server until its settings change, or a restart: %s", error.strerror)
@@ -287,6 +313,7 @@ class Service:
                 "top": self._answer_top,
                 "versions": lambda _: dict(versions()),
             },
+            self._appliance.faults,
         )
         control.start()
         return control
@@ -296,6 +323,7 @@ class Service:
             files=lambda: files_of(self.reloader.current.config),
             known=lambda: (self.reloader.current.digests, self.reloader.tried),
             changed=lambda: self.reloader.ask("a changed file"),
+            faults=self._appliance.faults,
         )
         try:
             watcher.start()
@@ -327,7 +355,11 @@ class Service:
             self._snapshots = None
         if metrics.enabled and (metrics.output_rule or metrics.output_file):
             self._snapshots = Snapshots(
-                metrics, status=self.status.read, hooks=self._hook_costs, tell=self._tell_snapshot
+                metrics,
+                status=self.status.read,
+                hooks=self._hook_costs,
+                tell=self._tell_snapshot,
+                faults=self._appliance.faults,
             )
             try:
                 self._snapshots.start()

@@ -20,6 +20,7 @@ from typing import Final
 from appliance.catalog.events import OPENS
 from appliance.engine.ruleset import Ruleset
 from appliance.engine.state import State
+from appliance.host.faults import Faults
 from appliance.kernel.decode import BY_NUMBER
 from appliance.kernel.layout import HEAD_SIZE, LAYOUTS, NUMBERS
 from appliance.model.event import Account, Container, EventType, RawEvent
@@ -48,8 +49,9 @@ class Shortcut:
     """On the loop's thread alone. `on` says whether anything may be passed over; `knows` whether a process is known by
     pid and start (`State.knows`)."""
 
-    def __init__(self, ruleset: Ruleset, knows: Callable[[int, int], bool]) -> None:
+    def __init__(self, ruleset: Ruleset, knows: Callable[[int, int], bool], *, faults: Faults | None = None) -> None:
         self.on = True
+        self._faults = Faults() if faults is None else faults
         self._knows = knows
         self._passed: Counter[int] = Counter()
         self._asked = self._gained = self._rest = 0
@@ -65,7 +67,14 @@ class Shortcut:
         self._keys = 0
 
     def skip(self, number: int, record: memoryview) -> bool:
-        """True for a record that was counted and needs no more."""
+        """True for a record that was counted and needs no more. An error of ours passes nothing over."""
+        try:
+            return self._skip(number, record)
+        except Exception:
+            self._faults.caught("shortcut")
+            return False
+
+    def _skip(self, number: int, record: memoryview) -> bool:
         if self._rest:
             self._rest -= 1
             return False

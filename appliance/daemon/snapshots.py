@@ -19,6 +19,7 @@ from pathlib import Path
 from appliance.config.settings import Metrics
 from appliance.daemon.metrics import HookCost, snapshot
 from appliance.daemon.status import Status
+from appliance.host.faults import Faults
 from appliance.host.files import open_own
 from appliance.model.alert import FieldValue
 from appliance.model.text import json_safe
@@ -39,6 +40,7 @@ class Snapshots:
         status: Callable[[], Status],
         hooks: Callable[[], Sequence[HookCost]],
         tell: Callable[[Mapping[str, FieldValue]], None],
+        faults: Faults | None = None,
     ) -> None:
         """`tell` makes an alert of the fields; it is called where `output_rule` is set."""
         self._settings = settings
@@ -49,7 +51,8 @@ class Snapshots:
         self._before: Status | None = None
         self._count = 0
         self._failed = ""
-        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._faults = Faults() if faults is None else faults
+        self._thread = self._faults.thread("metrics", self._run, self._ending)
 
     def start(self) -> None:
         """Begin; the first snapshot comes after one interval."""
@@ -67,7 +70,7 @@ class Snapshots:
             try:
                 self.take()
             except Exception:
-                log.exception("an error of ours while a metrics snapshot was taken")
+                self._faults.caught("metrics snapshot")
 
     def take(self) -> None:
         """One snapshot, now."""

@@ -61,6 +61,8 @@ class Status:
     audit: AuditStats | None = None
     floods: Mapping[str, int] = field(default_factory=dict)
     hooked: str = Hooks.TRACEPOINTS.value
+    faults: Mapping[str, int] = field(default_factory=dict)  # errors of ours, by the seam that caught them
+    dead: tuple[str, ...] = ()  # threads that should run and do not
 
     @property
     def seconds(self) -> float:
@@ -77,6 +79,7 @@ class Status:
                 found.append(f"the ledger does not close: {missing} records are unaccounted for")
             if self.glance.canary is not None and self.glance.canary.trouble:
                 found.append(self.glance.canary.trouble)
+        found += [f"the thread `{name}` does not run" for name in self.dead]
         patience_s = max(_STUCK_S, _STUCK_TIMEOUTS * self.generation.config.output_timeout_ms / 1000)
         for sink in self.sinks:
             if sink.stuck_s > patience_s:
@@ -139,6 +142,8 @@ class StatusReader:
             audit=None if self._appliance.audit is None else self._appliance.audit.stats(),
             floods=self._appliance.dispatcher.flood_stats(),
             hooked=self._appliance.source.hooked.value,
+            faults=self._appliance.faults.counts,
+            dead=tuple(self._appliance.faults.dead()),
         )
 
 
@@ -208,6 +213,7 @@ def to_json(status: Status) -> dict[str, Any]:
         "state": None if glance is None else _state(glance),
         "floods": dict(status.floods),
         "audit": None if status.audit is None else _audit(status.audit),
+        "faults": dict(status.faults),
         "sinks": [_sink(sink) for sink in status.sinks],
         "process": {"rss_bytes": status.rss_bytes, "cpu_seconds": round(status.cpu_seconds, 2)},
     }

@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from appliance.daemon.generation import file_digests
+from appliance.host.faults import Faults
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,10 @@ class Watcher:
         files: Callable[[], Iterable[Path]],
         known: Callable[[], Collection[Mapping[Path, str]]],
         changed: Callable[[], None],
+        faults: Faults | None = None,
     ) -> None:
         """`known` gives digests, as `generation.file_digests` makes them: of what runs, and of what was refused."""
+        self._faults = Faults() if faults is None else faults
         self._files = files
         self._known = known
         self._changed = changed
@@ -52,6 +55,7 @@ class Watcher:
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._watched: dict[int, str] = {}
         self._ending = False
+        self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -62,7 +66,7 @@ class Watcher:
             self.stop()
             raise OSError(number, f"inotify: {os.strerror(number)}")
         self._watch()
-        thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        thread = self._faults.thread("watch", self._run, self._over)
         try:
             thread.start()
         except RuntimeError as error:
@@ -79,6 +83,7 @@ class Watcher:
         """End; gives the descriptors back. A thread that hangs in a file of the network keeps them, as their numbers
         would be those of other files under it."""
         self._ending = True
+        self._over.set()
         os.eventfd_write(self._bell, 1)
         if self._thread is not None:
             self._thread.join(_JOIN_S)
@@ -115,7 +120,7 @@ class Watcher:
             try:
                 self._look()
             except Exception:
-                log.exception("an error of ours while files were watched")
+                self._faults.caught("watching files")
 
     def _settle(self, poll: select.poll) -> None:
         """Take events until none has come for a moment."""

@@ -7,22 +7,23 @@ for another of the same pid, or more of them than there is room for.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 from appliance.engine.places import Place
-from appliance.model.event import NO_PROCESS, Process
+from appliance.model.event import NO_PROCESS, Event, Line, Process
 
 Key = tuple[int, int]
 
 TICK_NS = 10_000_000  # /proc tells a start in ticks of USER_HZ, always 100 for programs
-_DEPTH = 256  # longest chain of ancestors
+_LEAVES = 64  # of the youngest processes, looked at for one without children
 _RECENT = 512  # ended processes that stay known without living children: for events that come late
 
 
 class Entry:
     """A process in the table. `key` names it for good; `start_ns` becomes exact once the kernel has told it."""
 
-    __slots__ = ("children", "exact", "key", "parent", "place", "process", "recent", "start_ns", "unlinked")
+    __slots__ = ("children", "exact", "gone", "key", "parent", "place", "process", "recent", "start_ns", "unlinked")
 
     def __init__(self, process: Process, place: Place, *, exact: bool) -> None:
         self.process = process
@@ -30,10 +31,11 @@ class Entry:
         self.key: Key = (process.pid, process.start_ns)
         self.start_ns = process.start_ns
         self.exact = exact
-        self.parent: Key | None = None
+        self.parent: Entry | None = None
         self.unlinked = True  # the parent has not been looked for
         self.children = 0  # entries that name this one as their parent
         self.recent = False  # ended, and among the last `_RECENT` that did
+        self.gone = False  # dropped from the table: nobody's ancestor any more
 
     def started_at(self, start_ns: int) -> bool:
         """True if that start can be its own: to the nanosecond, or to the tick where /proc told it."""
@@ -57,6 +59,8 @@ class Processes:
         self._missing = missing
         self._ended: dict[Key, Entry] = {}
         self._recent: deque[Key] = deque()
+        self._line_num = -1
+        self._line = Line(NO_PROCESS)
 
     def add(self, entry: Entry) -> Entry:
         """A process that lives; one of the same pid has ended then."""
@@ -66,13 +70,21 @@ class Processes:
             self.end(before)
         elif len(self.live) >= self._most:
             self._missing["process table full"] += 1
-            self.end(next(iter(self.live.values())))
+            self.end(self._youngest_leaf())
         self.live[entry.process.pid] = entry
         return entry
 
+    def _youngest_leaf(self) -> Entry:
+        """The entry to give up where there is no room: whoever fills the table made the youngest, and the chains of all
+        others stay whole. A bounded number is looked at."""
+        some = tuple(islice(reversed(self.live.values()), _LEAVES))
+        return next((entry for entry in some if not entry.children), some[0])
+
     def end(self, entry: Entry) -> None:
-        """It lives no more; for a while it can be asked about."""
+        """Move a process to the ended ones: look-ups still find it for a while."""
         del self.live[entry.process.pid]
+        if entry.key in self._ended:
+            self._drop(entry.key)
         self._ended[entry.key] = entry
         self._recent.append(entry.key)
         entry.recent = True
@@ -90,42 +102,32 @@ class Processes:
         found = self._ended.get((pid, start_ns)) or self._ended.get((pid, start_ns - start_ns % TICK_NS))
         return found if found is not None and (found.start_ns == start_ns or not found.exact) else None
 
-    def ancestor(self, process: Process, n: int) -> Process:
-        """The n-th ancestor of a process as it is known now: 0 is the process itself, `NO_PROCESS` above the first."""
-        if n <= 0 or process.pid < 0:
-            return process if n == 0 else NO_PROCESS
-        entry = self._entry_of(process)
-        for _ in range(n):
-            if entry is None:
-                return NO_PROCESS
-            entry = self._parent_of(entry)
-        return NO_PROCESS if entry is None else entry.process
+    def line(self, event: Event) -> Line:
+        """The process of an event and its ancestors as they are now. It is walked once for an event: the last one's is
+        kept."""
+        if event.num != self._line_num or self._line[0] is not event.process:
+            self._line_num, self._line = event.num, Line(event.process, self._above(event.process))
+        return self._line
 
-    def chain(self, process: Process) -> tuple[Process, ...]:
-        """The process and its ancestors as they are now, nearest first."""
-        chain = [process]
-        entry = self._entry_of(process)
-        for _ in range(_DEPTH):
-            entry = self._parent_of(entry) if entry is not None else None
-            if entry is None:
-                break
-            chain.append(entry.process)
-        return tuple(chain)
+    def _above(self, process: Process) -> Iterator[Process]:
+        entry = self._entry_of(process) if process.pid >= 0 else None
+        while entry is not None and (entry := self._parent_of(entry)) is not None:
+            yield entry.process
 
     def link(self, entry: Entry, parent: Entry) -> None:
         """Make it the child of another."""
         entry.unlinked = False
-        entry.parent = parent.key
+        entry.parent = parent
         parent.children += 1
 
     def unlink(self, entry: Entry) -> None:
         """Its parent is to be looked for anew."""
-        parent = self._at(entry.parent)
+        parent = entry.parent
         entry.parent, entry.unlinked = None, True
         if parent is None:
             return
         parent.children -= 1
-        if parent.children == 0 and parent.key in self._ended and not parent.recent:
+        if parent.children == 0 and not parent.recent and self._ended.get(parent.key) is parent:
             self._forget(parent.key)
 
     def _forget(self, key: Key) -> None:
@@ -140,25 +142,19 @@ class Processes:
     def _drop(self, key: Key) -> Key | None:
         """Drop an ended process; gives its parent's key if the parent has ended too and is not a recent one."""
         entry = self._ended.pop(key)
-        parent = self._at(entry.parent)
+        entry.gone = True
+        parent, entry.parent = entry.parent, None
         if parent is None:
             return None
         parent.children -= 1
-        return parent.key if parent.children == 0 and parent.key in self._ended and not parent.recent else None
+        ended = self._ended.get(parent.key) is parent
+        return parent.key if parent.children == 0 and ended and not parent.recent else None
 
     def _entry_of(self, process: Process) -> Entry | None:
         entry = self.live.get(process.pid)
         if entry is not None and (entry.start_ns == process.start_ns or entry.key[1] == process.start_ns):
             return entry
         return self.ended(process.pid, process.start_ns)
-
-    def _at(self, key: Key | None) -> Entry | None:
-        if key is None:
-            return None
-        entry = self.live.get(key[0])
-        if entry is not None and entry.key == key:
-            return entry
-        return self._ended.get(key)
 
     def _parent_of(self, entry: Entry) -> Entry | None:
         if entry.unlinked:
@@ -170,7 +166,10 @@ class Processes:
                     self.link(entry, parent)
                 else:
                     self._missing["parent not known"] += 1
-        return self._at(entry.parent)
+        parent = entry.parent
+        if parent is not None and parent.gone:
+            entry.parent = parent = None
+        return parent
 
     def _read_parent(self, pid: int) -> Entry | None:
         entry = self._read(pid)

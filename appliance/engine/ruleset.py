@@ -9,7 +9,7 @@ from __future__ import annotations
 import linecache
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from appliance.codegen.pushdown import of_an_open, over
 from appliance.codegen.python import NAMES, Code, judge_code
 from appliance.engine.asked import fields_asked
 from appliance.model.alert import Alert, FieldValue, Priority
+from appliance.model.diagnostic import worth_a_line
 from appliance.model.event import Event, EventType
 from appliance.model.expr import TRUE
 from appliance.model.rule import Rule
@@ -61,6 +62,7 @@ class Ruleset:
         self.fields = fields_asked(self.rules)
         self._new_id = new_id
         self._by_name = {rule.name: rule for rule in self.rules}
+        self._alone: dict[EventType, tuple[tuple[int, Judge], ...]] = {}  # of the types whose joint function has failed
 
     def rule_named(self, name: str) -> Rule | None:
         """The rule of that name that is judged, None where there is none."""
@@ -118,18 +120,26 @@ class Ruleset:
         return [self._alert(n, event) for n in found] if found else ()
 
     def _one_by_one(self, event: Event) -> tuple[int, ...]:
-        """Each rule alone, so that only the erroneous one is silent; it is counted and logged."""
+        """Each rule alone, compiled once, so that only the erroneous one is silent; it is counted and logged."""
+        alone = self._alone.get(event.type)
+        if alone is None:
+            alone = self._alone[event.type] = tuple(self._compile_alone(event.type))
         found: list[int] = []
-        for n, rule in enumerate(self.rules):
-            if event.type not in rule.event_types:
-                continue
+        for n, judge in alone:
             try:
-                code = judge_code([(n, rule)], event.type, first=True)
-                if code is not None:
-                    found += _judge(code, f"<rule {rule.name} on {event.type.value}>", self.world)(event)
+                found += judge(event)
             except Exception:
-                self._count_error(rule)
-        return tuple(found[:1] if self._first else found)
+                self._count_error(self.rules[n])
+            if found and self._first:
+                break
+        return tuple(found)
+
+    def _compile_alone(self, type_: EventType) -> Iterator[tuple[int, Judge]]:
+        for n, rule in enumerate(self.rules):
+            if type_ in rule.event_types:
+                code = judge_code([(n, rule)], type_, first=True)
+                if code is not None:
+                    yield n, _judge(code, f"<rule {rule.name} on {type_.value}>", self.world)
 
     def _alert(self, n: int, event: Event) -> Alert:
         rule = self.rules[n]
@@ -152,8 +162,11 @@ class Ruleset:
 
     def _count_error(self, rule: Rule) -> None:
         self.errors[rule.name] += 1
-        if self.errors[rule.name] == 1:
-            log.exception("a rule's generated code failed", extra={"rule": rule.name})
+        count = self.errors[rule.name]
+        if count == 1:
+            log.exception("generated code of rule `%s` failed: please report it", rule.name)
+        elif worth_a_line(count):
+            log.error("generated code of rule `%s` has failed %d times", rule.name, count)
 
 
 def _generous(rules: Iterable[Rule], type_: EventType, world: World) -> Judge | None:

@@ -36,15 +36,15 @@ from appliance.engine.sockets import (
 from appliance.model.event import (
     HOST,
     NO_FD,
-    NO_PROCESS,
     NO_USAGE,
     VIA,
     Account,
-    Ancestor,
     Container,
     Event,
     EventType,
     Fd,
+    Line,
+    Lineage,
     ParamValue,
     Process,
     RawEvent,
@@ -119,7 +119,7 @@ class State:
         self._closes = False  # a rule asks for closes
         self._requests: dict[int, RawEvent] = {}
         self._num = 0
-        self._ancestor: Ancestor = self._processes.ancestor
+        self._lineage: Lineage = self._processes.line
         self._handlers: dict[EventType, Handler] = {t: self._handler(t) for t in EventType}
 
     # -- the door
@@ -165,12 +165,12 @@ class State:
     def freeze(self, event: Event) -> Event:
         """The same event with its ancestors as they are now: for one that is judged or told later. One that was frozen
         before stays as it is."""
-        if event.lineage is not self._ancestor:
+        if event.lineage is not self._lineage:
             return event
-        fixed = self._processes.chain(event.process)
+        ancestors = tuple(event.line.above())
 
-        def lineage(process: Process, n: int) -> Process:
-            return fixed[n] if 0 <= n < len(fixed) else NO_PROCESS
+        def lineage(event: Event) -> Line:
+            return Line(event.process, ancestors)
 
         return event._replace(lineage=lineage)
 
@@ -242,7 +242,7 @@ class State:
             self._remember(raw.pid, fd)
         return Event(
             raw.type, self._num, raw.ts_ns + self.wall_offset_ns, raw.cpu, raw.tid, raw.res, raw.params,
-            entry.process, entry.place.container, fd, path, lineage=self._ancestor, via=VIA[raw.via],
+            entry.process, entry.place.container, fd, path, lineage=self._lineage, via=VIA[raw.via],
         )  # fmt: skip
 
     def _opens(self, type_: EventType) -> Handler:
@@ -251,7 +251,7 @@ class State:
         at_dev, at_ino, at_real = index["dev"], index["ino"], index["real"]
         at_layer = index["creat_flags"] if at_flags is None else at_flags
         folder, tmpfile = OPEN_FLAGS["O_DIRECTORY"], OPEN_FLAGS["O_TMPFILE"]
-        live, missing, no_parents, make = self._live, self._missing, self._ancestor, tuple.__new__
+        live, missing, lineage, make = self._live, self._missing, self._lineage, tuple.__new__
 
         def apply(raw: RawEvent) -> Event:
             _, ts_ns, cpu, pid, tid, start_ns, _, _, res, params, via = raw
@@ -292,7 +292,7 @@ class State:
                 Event,
                 (
                     type_, self._num, ts_ns + self.wall_offset_ns, cpu, tid, res, params, entry.process,
-                    entry.place.container, fd, path, name, None, None, None, None, no_parents, VIA[via],
+                    entry.place.container, fd, path, name, None, None, None, None, lineage, VIA[via],
                     None, None, None,
                 ),
             )  # fmt: skip

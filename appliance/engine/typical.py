@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from appliance.catalog.events import EVENTS, Category, EventSpec, PathRole
 from appliance.catalog.params import ParamType
-from appliance.model.event import NO_FD, NO_PROCESS, Account, Container, Event, EventType, Fd, ParamValue, Process
+from appliance.model.event import NO_FD, Account, Container, Event, EventType, Fd, Line, ParamValue, Process
 
 _PATH = "/usr/lib/x86_64-linux-gnu/libcrypto.so.3"
 _ROOT = Account(0, "root", "/root", "/bin/bash")
@@ -77,8 +77,8 @@ def typical_event(type_: EventType) -> Event:
     )  # fmt: skip
 
 
-def _lineage(process: Process, n: int) -> Process:
-    return _LINE[n] if n < len(_LINE) else NO_PROCESS
+def _lineage(event: Event) -> Line:
+    return Line(event.process, _LINE[1:])
 
 
 def _fd(spec: EventSpec) -> Fd:

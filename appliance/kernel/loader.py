@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +49,19 @@ class Book:
     """The kernel's count for one type of event: records made, and what became of those that were not handed over.
 
     `full`: the ring had no room. `unfair`: its cgroup had used its share of a ring that was filling. `filtered`: nobody
-    had asked for it.
+    had asked for it. `unread`: it was in a ring, or read and not evaluated, when the daemon had to end.
     """
 
     produced: int
     full: int = 0
     unfair: int = 0
     filtered: int = 0
+    unread: int = 0
 
     @property
     def lost(self) -> int:
         """Records that should have reached the reader and did not."""
-        return self.full + self.unfair
+        return self.full + self.unfair + self.unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,19 @@ class Books:
     def lost(self) -> int:
         """Records that never reached a ring, of all types, and those that could not be made."""
         return sum(book.lost for book in self.by_type.values()) + self.busy
+
+    @property
+    def unread(self) -> int:
+        """Records left behind at the end, of all types."""
+        return sum(book.unread for book in self.by_type.values())
+
+    def with_unread(self, counts: Mapping[EventType, int]) -> Books:
+        """The same, with so many more records left behind."""
+        books = dict(self.by_type)
+        for type_, count in counts.items():
+            book = books.get(type_, Book(0))
+            books[type_] = replace(book, unread=book.unread + count)
+        return replace(self, by_type=books)
 
     def outstanding(self, taken: int) -> int:
         """Records that were made and neither taken by the reader, nor filtered, nor lost: `produced + busy = taken +
@@ -207,7 +221,6 @@ class Program:
         slots = self.spec.heard(types)
         if self._attached:
             self._open(slots)
-        self._asked = types, whole, extras
         handlers = self.spec.handlers
         for type_, number in NUMBERS.items():
             ends = type_ is EventType.IORING  # of what is wanted, failed or not
@@ -230,6 +243,7 @@ class Program:
                 with contextlib.suppress(FileNotFoundError):  # somebody else emptied it
                     self._inventory.delete(table, self._maps[table], key)
         self._heard = slots
+        self._asked = types, whole, extras  # last: a demand that failed is none that `repair` may put into force
 
     def _groups(self, slot: int) -> frozenset[int]:
         return frozenset(door.group for door in self.spec.doors.get(slot, ())) or frozenset((0,))
@@ -388,7 +402,8 @@ def _filled(
         if handler.plan is not None:
             bpfcall.update(tables["plans"], slot, handler.plan)
     for name in _CONSTANT:
-        bpfcall.freeze(tables[name])
+        if not bpfcall.freeze(tables[name]):
+            _log.warning("table `%s` cannot be frozen: a program of root's could change it", name)
     inventory = Inventory()
     for name, fd in (*programs.items(), *((f"table `{name}`", fd) for name, fd in tables.items())):
         inventory.hold(f"the program `{name}`" if name in programs else f"the {name}", fd)

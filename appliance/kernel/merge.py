@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Final
 
 from appliance.kernel.ring import Ring, Skip
-from appliance.model.event import RawEvent
+from appliance.model.event import EventType, RawEvent
 
 WINDOW_NS: Final = 1_000_000
 _MOST = 65_536  # records of one ring that wait for those of others; more stay in their ring
@@ -84,6 +85,15 @@ class Merged:
         if several:
             ready.sort(key=_ts_ns)
         return ready
+
+    def discard(self) -> Counter[EventType]:
+        """Give up all that waits and is held back; says how many of each type that was."""
+        counts = Counter(raw.type for held in self._held for raw in held)
+        for held in self._held:
+            held.clear()
+        for ring in self._rings:
+            counts += ring.discard()
+        return counts
 
     def close(self) -> None:
         """Unmap all."""

@@ -12,14 +12,14 @@ where `kernel.probe` therefore refuses to start (`READS_IN_ORDER`)."""
 from __future__ import annotations
 
 import mmap
-import struct
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 from appliance.catalog.events import OPENS
 from appliance.kernel.decode import BY_NUMBER, Decoder
 from appliance.kernel.layout import NUMBERS, TYPE_AT
-from appliance.model.event import RawEvent
+from appliance.model.event import EventType, RawEvent
 
 Skip = Callable[[int, memoryview], bool]
 HOT: Final = frozenset(NUMBERS[t] for t in OPENS)
@@ -28,6 +28,7 @@ HOT: Final = frozenset(NUMBERS[t] for t in OPENS)
 READS_IN_ORDER: Final = frozenset({"x86"})
 """Architectures (`Arch.name`) whose processors do not reorder a load before an earlier one (Intel SDM 3A, 8.2.2)."""
 
+_TYPES: Final = {number: type_ for type_, number in NUMBERS.items()}
 _BUSY: Final = 1 << 31
 _DISCARDED: Final = 1 << 30
 _LENGTH: Final = _DISCARDED - 1
@@ -90,7 +91,7 @@ class Ring:
                     continue
                 try:
                     add(decoders[number](record))
-                except (ValueError, IndexError, struct.error) as error:
+                except Exception as error:  # whatever a record holds: the next one is read
                     self.undecodable += 1
                     self.last_error = f"record of {length} bytes, type {number}: {error}"
             position += (length + _HEADER + 7) & ~7
@@ -98,6 +99,24 @@ class Ring:
         self._read_at[0] = position
         self.skipped += skipped
         return batch
+
+    def discard(self) -> Counter[EventType]:
+        """Free what waits without decoding it; says how many records of each type that was."""
+        position, end = self._read_at[0], self._written_to[0]
+        words, mask = self._words, self._mask
+        numbers: Counter[int] = Counter()
+        while position < end:
+            at = position & mask
+            header = words[at >> 2]
+            if header & _BUSY:
+                break
+            if not header & _DISCARDED:
+                numbers[words[(at + _HEADER + TYPE_AT) >> 2] & 0xFFFF] += 1
+            position += ((header & _LENGTH) + _HEADER + 7) & ~7
+        self._read_at[0] = position
+        known = {number: count for number, count in numbers.items() if number in _TYPES}
+        self.undecodable += numbers.total() - sum(known.values())
+        return Counter({_TYPES[number]: count for number, count in known.items()})
 
     def close(self) -> None:
         """Unmap."""

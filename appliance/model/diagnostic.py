@@ -126,3 +126,8 @@ class DeliveryError(TercelError):
         self.retry = retry
         self.after_s = after_s
         super().__init__(message)
+
+
+def worth_a_line(count: int) -> bool:
+    """Whether the `count`-th error of a kind is logged: the first, the tenth, the hundredth and so on."""
+    return count > 0 and set(str(count)[1:]) <= {"0"} and str(count)[0] == "1"

@@ -8,9 +8,10 @@ Text from the host is `str` with undecodable bytes as surrogates (`os.fsdecode`)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from itertools import islice
 from typing import NamedTuple
 
 
@@ -773,13 +774,55 @@ def changed(process: Process, **facts: object) -> Process:
     return _changed(process, facts)
 
 
-Ancestor = Callable[[Process, int], Process]
-"""`ancestor(process, n)`: the n-th ancestor (0 is the process itself), or `NO_PROCESS`."""
+MAX_LINE = 256
+"""Processes of one line of descent at most: what is longer is cut off at its eldest end."""
 
 
-def no_ancestor(process: Process, n: int) -> Process:
-    """The `Ancestor` of an event that stands alone."""
-    return process if n == 0 else NO_PROCESS
+class Line:
+    """A process and its ancestors, nearest first. `walk` gives the ancestors; it is followed once, and only as far as a
+    caller has asked."""
+
+    __slots__ = ("_known", "_walk")
+
+    def __init__(self, process: Process, walk: Iterable[Process] = ()) -> None:
+        self._known = [process]
+        self._walk = islice(walk, MAX_LINE - 1)
+
+    def __getitem__(self, n: int) -> Process:
+        """The n-th ancestor: 0 is the process itself, 1 its parent; `NO_PROCESS` where there is none."""
+        known = self._known
+        while len(known) <= n:
+            process = next(self._walk, None)
+            if process is None:
+                return NO_PROCESS
+            known.append(process)
+        return known[n] if n >= 0 else NO_PROCESS
+
+    def __iter__(self) -> Iterator[Process]:
+        """The process, then its ancestors."""
+        known, walk = self._known, self._walk
+        n = 0
+        while True:
+            if n == len(known):
+                process = next(walk, None)
+                if process is None:
+                    return
+                known.append(process)
+            yield known[n]
+            n += 1
+
+    def above(self) -> Iterator[Process]:
+        """The ancestors alone."""
+        return islice(self, 1, None)
+
+
+Lineage = Callable[["Event"], Line]
+"""Gives the line of an event's process, the same one as often as the event is asked about."""
+
+
+def alone(event: Event) -> Line:
+    """The `Lineage` of an event that stands alone."""
+    return Line(event.process)
 
 
 class Event(NamedTuple):
@@ -788,7 +831,7 @@ class Event(NamedTuple):
     `num` counts events since start, from 1. `ts_ns` is the wall clock, nanoseconds since the epoch. `params` are as in
     `RawEvent`. `path` is the absolute path of the file the event is about, `source_path` and `target_path` those of a
     call with two, each lexically normalised, None where there is none; the `raw` twins are as the caller gave them.
-    `lineage` finds ancestors as they were at this event, see `ancestor`. `via` is one of `VIA`. `document` is the JSON
+    `lineage` finds ancestors as they were at this event, see `line`. `via` is one of `VIA`. `document` is the JSON
     value of an event that came as one (a Kubernetes audit event). `elapsed_ns` and `delta_ns` are nanoseconds since the
     first event that was heard and since the one before; None where no rule asks.
     """
@@ -809,12 +852,17 @@ class Event(NamedTuple):
     source_path_raw: str | None = None
     target_path: str | None = None
     target_path_raw: str | None = None
-    lineage: Ancestor = no_ancestor
+    lineage: Lineage = alone
     via: str = "syscall"
     document: object = None
     elapsed_ns: int | None = None
     delta_ns: int | None = None
 
+    @property
+    def line(self) -> Line:
+        """The process and its ancestors."""
+        return self.lineage(self)
+
     def ancestor(self, n: int) -> Process:
         """The n-th ancestor: 0 is the process itself, 1 its parent; `NO_PROCESS` where there is none."""
-        return self.lineage(self.process, n)
+        return self.lineage(self)[n]

@@ -26,9 +26,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from appliance.host.faults import Faults
 from appliance.model.event import Container, EventType, RawEvent
 from appliance.sources.docker_api import Engine as DockerEngine
 from appliance.sources.docker_api import EngineError, UnknownContainerError
@@ -112,7 +114,9 @@ class ContainerSource:
         now_ns: Callable[[], int] = time.monotonic_ns,
         timeout_s: float = 2.0,
         pause_s: float = 2.0,
+        faults: Faults | None = None,
     ) -> None:
+        self._faults = Faults() if faults is None else faults
         self._engines = tuple(engines)
         self._discover = discover
         self._users: dict[Engine, threading.Thread] = {}
@@ -128,11 +132,14 @@ class ContainerSource:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._threads = [
             *(
-                threading.Thread(target=self._answer_all, args=(q,), name="containers", daemon=True)
-                for q in self._questions
+                self._faults.thread(f"containers{of}", partial(self._answer_all, q), self._stopping)
+                for q, of in zip(self._questions, ("", " of users"), strict=True)
             ),
-            threading.Thread(target=self._look_for_users, name="users' engines", daemon=True),
-            *(threading.Thread(target=self._listen, args=(e,), name=e.runtime, daemon=True) for e in self._engines),
+            self._faults.thread("users' engines", self._look_for_users, self._stopping),
+            *(
+                self._faults.thread(f"engine {n}: {e.runtime}", partial(self._listen, e), self._stopping)
+                for n, e in enumerate(self._engines, 1)
+            ),
         ]
 
     def start(self) -> None:
@@ -191,7 +198,12 @@ class ContainerSource:
             question = questions.get()
             if question is None:
                 return
-            self._tell(self._answer(*question))
+            try:
+                answer = self._answer(*question)
+            except Exception:
+                self._faults.caught("facts of containers")
+                answer = _unknown(*question, "internal error")
+            self._tell(answer)
 
     def _answer(self, full_id: str, owner: int | None) -> Container:
         denied = []
@@ -218,18 +230,24 @@ class ContainerSource:
     def _look_for_users(self) -> None:
         """Listen to the engines that users start; a thread ends when its socket is gone."""
         while not self._stopping.is_set():
-            for engine in self._discover():
-                with self._lock:
-                    running = {e: t for e, t in self._users.items() if t.is_alive()}
-                    if engine in running or len(running) >= _USERS_MAX or self._stopping.is_set():
-                        self._users = running
-                        continue
-                    thread = threading.Thread(target=self._listen, args=(engine,), name=engine.runtime, daemon=True)
-                    with contextlib.suppress(RuntimeError):  # no thread to be had: the next look finds it again
-                        thread.start()
-                        running[engine] = thread
-                    self._users = running
+            try:
+                self._find_users()
+            except Exception:
+                self._faults.caught("engines of users")
             self._stopping.wait(self._pause_s)
+
+    def _find_users(self) -> None:
+        for engine in self._discover():
+            with self._lock:
+                running = {e: t for e, t in self._users.items() if t.is_alive()}
+                if engine in running or len(running) >= _USERS_MAX or self._stopping.is_set():
+                    self._users = running
+                    continue
+                thread = threading.Thread(target=self._listen, args=(engine,), name=engine.runtime, daemon=True)
+                with contextlib.suppress(RuntimeError):  # no thread to be had: the next look finds it again
+                    thread.start()
+                    running[engine] = thread
+                self._users = running
 
     def _listen(self, engine: Engine) -> None:
         while not self._stopping.is_set():
@@ -305,16 +323,14 @@ class ContainerSource:
             if not self._stopping.is_set():
                 os.eventfd_write(self._wake, 1)
 
-    def _lose(self, reason: str) -> int:
-        """Count it; how often it has been so."""
+    def _lose(self, reason: str) -> None:
         with self._lock:
             self._losses[reason] += 1
-            return self._losses[reason]
 
     def _err(self, engine: Engine) -> None:
         """What an engine said was more than we can read. Told once: a user's engine may say it as often as it likes."""
-        if self._lose(f"{engine.runtime}: an error of ours") == 1:
-            log.exception("%s: an error of ours in reading what it says", engine.runtime)
+        self._lose(f"{engine.runtime}: an error of ours")
+        self._faults.caught(f"reading {engine.runtime}")
 
 
 def _unknown(full_id: str, owner: int | None, reason: str) -> Container:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.host.faults import Faults
 from appliance.model.event import Event, Process, changed
 
 Key = tuple[int, int, int, int, int]
@@ -85,7 +86,9 @@ class Digests:
         files_max: int = _FILES_MAX,
         now: Callable[[], float] = time.monotonic,
         root: Path = Path("/proc"),
+        faults: Faults | None = None,
     ) -> None:
+        self._faults = Faults() if faults is None else faults
         self._size_max = size_max
         self._files_max = files_max
         self._now = now
@@ -158,6 +161,8 @@ class Digests:
         """One thread, and one more for each that hangs."""
         late = self._now() - _HANGS_S
         hanging = sum(since < late for since in self._busy.values())
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._busy = {thread: since for thread, since in self._busy.items() if thread.is_alive()}
         if len(self._threads) <= hanging and len(self._threads) < _THREADS_MAX:
             thread = threading.Thread(target=self._work, name="digests", daemon=True)
             with contextlib.suppress(RuntimeError):  # no thread to be had: the next event asks again
@@ -181,6 +186,9 @@ class Digests:
                 reason = str(error)
             except OSError:
                 reason = "file not readable"
+            except Exception:
+                self._faults.caught("digests")
+                reason = "internal error"
             with self._lock:
                 del self._busy[me]
                 self._wanted.discard(job.key)

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
+from appliance.host.faults import Faults
+
 log = logging.getLogger(__name__)
 
 _NAMES_MAX = 1024
@@ -61,8 +63,13 @@ class Domains:
     """Looks names up in a thread of its own, which runs while there are names. `names` may be read from any thread."""
 
     def __init__(
-        self, lookup: Callable[[str], frozenset[str]] = resolve, now_s: Callable[[], float] = time.monotonic
+        self,
+        lookup: Callable[[str], frozenset[str]] = resolve,
+        now_s: Callable[[], float] = time.monotonic,
+        faults: Faults | None = None,
     ) -> None:
+        self._faults = Faults() if faults is None else faults
+        self._ending = threading.Event()
         self._lookup = lookup
         self._now_s = now_s
         self._lock = threading.Condition()
@@ -80,7 +87,7 @@ class Domains:
             self._known = {name: self._known.get(name) or _Name() for name in wanted[:_NAMES_MAX]}
             self._publish()
             if self._known and self._thread is None:
-                thread = threading.Thread(target=self._run, name="domains", daemon=True)
+                thread = self._faults.thread("domains", self._run, self._ending)
                 try:
                     thread.start()
                 except RuntimeError:
@@ -93,6 +100,7 @@ class Domains:
         """End the thread, or leave a look-up alone that does not end."""
         with self._lock:
             self._stopping = True
+            self._ending.set()
             self._lock.notify_all()
         if self._thread is not None:
             self._thread.join(_PATIENCE_S)
@@ -107,7 +115,11 @@ class Domains:
                     name = self._next()
                 if name is None or self._stopping:
                     return
-            found = self._lookup(name)
+            try:
+                found = self._lookup(name)
+            except Exception:
+                self._faults.caught("domains")
+                found = frozenset()
             with self._lock:
                 known = self._known.get(name)
                 if known is not None and known.learn(found, self._now_s()):

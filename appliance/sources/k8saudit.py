@@ -32,6 +32,8 @@ _API = "audit.k8s.io/"
 _TIMES = ("stageTimestamp", "requestReceivedTimestamp", "timestamp")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-]\d\d:\d\d))")
 TOO_LARGE = "k8s_audit: event too large"
+UNREADABLE = "k8s_audit: not readable"
+AT_END = "k8s_audit: not evaluated before the end"
 
 
 class AuditError(TercelError):
@@ -178,10 +180,7 @@ class AuditQueue:
         """Take a batch; False if there is no room for it now. An empty queue takes any batch."""
         share = batch.size // max(1, len(batch.events))
         with self._lock:
-            full = (
-                len(self._waiting) + len(batch.events) > self.capacity or self._bytes + batch.size > self.capacity_bytes
-            )
-            if self._waiting and full:
+            if not self._fits(batch):
                 self.refused += len(batch.events)
                 return False
             self._waiting.extend((event, share) for event in batch.events)
@@ -190,6 +189,30 @@ class AuditQueue:
                 self.lost[TOO_LARGE] += batch.too_large
         self.wake()
         return True
+
+    def has_room(self, batch: Batch) -> bool:
+        """Whether `put` would take it: for a reader that can wait, and is not refused then."""
+        with self._lock:
+            return self._fits(batch)
+
+    def _fits(self, batch: Batch) -> bool:
+        full = len(self._waiting) + len(batch.events) > self.capacity or self._bytes + batch.size > self.capacity_bytes
+        return not (self._waiting and full)
+
+    def lose(self, reason: str, count: int) -> None:
+        """Count what will not be evaluated."""
+        with self._lock:
+            self.lost[reason] += count
+
+    def give_up(self) -> int:
+        """Nobody takes any more: what waits is lost. Says how many that are."""
+        with self._lock:
+            count = len(self._waiting)
+            self._waiting.clear()
+            self._bytes = 0
+            if count:
+                self.lost[AT_END] += count
+        return count
 
     def take(self, limit: int) -> Sequence[Event]:
         """The oldest events, at most `limit`, without waiting."""
@@ -211,20 +234,32 @@ class AuditQueue:
         return len(self._waiting)
 
 
-def read_log(path: Path, *, now_ns: int, cluster: str = "") -> Iterator[Batch]:
+def _raise(error: AuditError) -> None:
+    raise error
+
+
+def read_log(
+    path: Path, *, now_ns: int, cluster: str = "", unreadable: Callable[[AuditError], None] = _raise
+) -> Iterator[Batch]:
     """The events of a file of JSON Lines, as the API server's log backend writes it; empty lines are passed over.
 
-    Raises `AuditError` with the place, and OSError.
+    `unreadable` gets an `AuditError` with the place of each line that is no audit event; without it that is raised.
+    Raises OSError.
     """
     with path.open("rb") as stream:
         number = 0
         while line := stream.readline(MAX_BODY_BYTES + 1):
             number += 1
             if len(line) > MAX_BODY_BYTES:
-                raise AuditError(f"{path}:{number}: a line of more than {MAX_BODY_BYTES} bytes")
+                unreadable(AuditError(f"{path}:{number}: a line of more than {MAX_BODY_BYTES} bytes"))
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(MAX_BODY_BYTES)
+                continue
             if not line.strip():
                 continue
             try:
-                yield read_body(line, now_ns=now_ns, cluster=cluster)
+                batch = read_body(line, now_ns=now_ns, cluster=cluster)
             except AuditError as error:
-                raise AuditError(f"{path}:{number}: {error}") from None
+                unreadable(AuditError(f"{path}:{number}: {error}"))
+            else:
+                yield batch

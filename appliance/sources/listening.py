@@ -12,6 +12,7 @@ import io
 import logging
 import socket
 import ssl
+import sys
 import threading
 import time
 from http import HTTPStatus
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance import __version__
+from appliance.host.faults import Faults
 from appliance.model.diagnostic import TercelError
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class BoundedServer(ThreadingHTTPServer):
     timeout_s: float
     tls: ssl.SSLContext | None
     handshakes_failed = 0
+    faults: Faults
 
     def __init__(
         self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], listening: socket.socket | None = None
@@ -128,8 +131,11 @@ class BoundedServer(ThreadingHTTPServer):
             log.warning("TLS handshakes with clients have failed", extra={"count": count, "latest": str(error)})
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error of ours."""
-        log.debug("an HTTP client went away", exc_info=True)
+        """A client that goes away is no error of ours; anything else is."""
+        if isinstance(sys.exception(), OSError):
+            log.debug("an HTTP client went away", exc_info=True)
+        else:
+            self.faults.caught(f"answering HTTP on port {self.server_address[1]}")
 
 
 class Listener:
@@ -138,15 +144,22 @@ class Listener:
     def __init__(self, server: BoundedServer, name: str) -> None:
         """`server` is bound already; `name` is the thread's."""
         self._bound = server
-        self._thread = threading.Thread(target=server.serve_forever, name=name, daemon=True)
+        self._name = name
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        server.faults = Faults()
 
     @property
     def port(self) -> int:
         """The port in use."""
         return int(self._bound.server_address[1])
 
-    def start(self) -> None:
-        """Begin to answer. Without a thread for it this listens no more, and raises OSError."""
+    def start(self, faults: Faults | None = None) -> None:
+        """Begin to answer; errors of ours are counted in `faults`. Without a thread for it this listens no more, and
+        raises OSError."""
+        if faults is not None:
+            self._bound.faults = faults
+        self._thread = self._bound.faults.thread(self._name, self._bound.serve_forever, self._ending)
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -155,7 +168,8 @@ class Listener:
 
     def stop(self) -> None:
         """Listen no more. Requests that are being answered end on their own, in the time that they have at most."""
-        if self._thread.is_alive():
+        self._ending.set()
+        if self._thread is not None and self._thread.is_alive():
             self._bound.shutdown()
         self._bound.server_close()
 

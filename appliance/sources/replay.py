@@ -26,6 +26,7 @@ from appliance.model.event import (
     Event,
     EventType,
     Fd,
+    Line,
     Mount,
     ParamValue,
     Pod,
@@ -51,10 +52,8 @@ class _Lineage:
 
     chain: tuple[Process, ...]
 
-    def __call__(self, process: Process, n: int) -> Process:
-        if n == 0:
-            return process
-        return self.chain[n - 1] if 0 < n <= len(self.chain) else NO_PROCESS
+    def __call__(self, event: Event) -> Line:
+        return Line(event.process, self.chain)
 
 
 def recording_head(facts: Mapping[str, object]) -> str:
@@ -221,12 +220,7 @@ def write_event(event: Event) -> dict[str, Any]:
     if isinstance(event.document, dict):
         return {"kind": "Event", "apiVersion": "audit.k8s.io/v1", **event.document}
     spec = EVENTS[event.type]
-    ancestors = []
-    for n in range(1, 256):
-        process = event.ancestor(n)
-        if process.pid < 0:
-            break
-        ancestors.append(_plain(process))
+    ancestors = [_plain(process) for process in event.line.above()]
     params = {name: _plain(event.params[i]) for name, i in spec.index.items() if event.params[i] is not None}
     document: dict[str, Any] = {"type": event.type.value}
     document |= {name: getattr(event, name) for name in _NUMBERS}

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _PAUSE_S = 0.002  # between two looks while there is something to do: the kernel need not wake us
 _LOOKS = 8  # looks that find nothing before we ask to be woken
+_DRAINED = 1024  # records of each ring between two looks at the clock, at the end
 _NAP_S = 0.1  # longest sleep: bounds the wait should a wake-up be missed
 
 
@@ -201,13 +202,14 @@ class SyscallSource:
         """Records that were read and wait for their turn."""
         return self._ring.holding
 
-    def stop(self, take: Callable[[list[RawEvent]], None]) -> Books:
-        """Stop hearing, hand what is still in the ring to `take`, and give the final books."""
+    def stop(self, take: Callable[[list[RawEvent]], None], go_on: Callable[[], bool] = lambda: True) -> Books:
+        """Stop tracing, hand what is still in the ring to `take` while `go_on` says so, and give the final books: what
+        is left then is unread in them."""
         self._program.detach()
         time.sleep(_PAUSE_S)  # programs that were running when their hook went still end their record
-        while not self._ring.empty:
-            take(self._ring.read(4096, all_=True))
-        return self._program.books()
+        while not self._ring.empty and go_on():
+            take(self._ring.read(_DRAINED, all_=True))
+        return self._program.books().with_unread(self._ring.discard())
 
     def close(self) -> None:
         """Give everything back to the kernel. Call `stop` first."""

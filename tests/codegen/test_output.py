@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.catalog.fields import FIELDS
+from appliance.catalog.values import Facts
 from appliance.codegen.python import NAMES, value_code
 from appliance.lang.load import load_rules
 from appliance.lang.parser import parse_operand
@@ -91,5 +92,5 @@ def test_every_field_can_be_told_of_every_event(field: Field) -> None:
                 get = names[f"f{i}"]
                 assert callable(get)
                 value = get(e)
-                for one in value if isinstance(value, list | tuple) else [value]:
+                for one in value if isinstance(value, list | tuple | Facts) else [value]:
                     assert one is None or isinstance(one, expected) or field.name == "evt.rawarg", (type_, value)

@@ -292,7 +292,7 @@ def test_an_error_of_ours_ends_no_thread_of_the_source(tmp_path: Path, caplog: p
             source.ask(UNKNOWN, None)
             assert wait_for(source, lambda c: c.full_id == UNKNOWN).missing == "no container engine answered"
     assert source.losses["docker: an error of ours"] == 2
-    assert caplog.text.count("an error of ours in reading") == 1, "told once"
+    assert caplog.text.count("internal error in reading docker") == 1, "told once"
 
 
 def test_an_engine_without_a_list_is_listened_to_again(tmp_path: Path) -> None:

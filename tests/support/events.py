@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from appliance.catalog.events import EVENTS
-from appliance.model.event import HOST, NO_FD, NO_PROCESS, Account, Container, Event, EventType, Fd, Process
+from appliance.model.event import HOST, NO_FD, NO_PROCESS, Account, Container, Event, EventType, Fd, Line, Process
 
 ROOT_USER = Account(0, "root", "/root", "/bin/bash")
 SHELL = Process(
@@ -44,8 +44,8 @@ def event(
             values[index[name]] = value
     chain = tuple(ancestors)
 
-    def lineage(of: Process, n: int) -> Process:
-        return of if n == 0 else chain[n - 1] if n <= len(chain) else NO_PROCESS
+    def lineage(of: Event) -> Line:
+        return Line(of.process, chain)
 
     return Event(
         kind, 1, 1_700_000_000_123_456_789, 0, process.pid, res, tuple(values), process, container, fd,

@@ -13,7 +13,7 @@ def _ancestor(name: str, type_: FieldType, doc: str, attribute: str) -> Field:
         f"{doc} of an ancestor: [1] is the parent; without a number, of any ancestor",
         f"e.ancestor({{arg}}).{attribute}",
         A.INDEX,
-        get_all=f"[p.{attribute} for p in ancestors(e)[1:] if p.{attribute} is not None]",
+        get_all=f"above(e, '{attribute}')",
     )
 
 
@@ -127,7 +127,7 @@ ROWS = (
         "environment of an ancestor: [1] is the parent, [NAME] the nearest ancestor's variable; alone, of any ancestor",
         "ancestor_environment(e, {arg})",
         A.INDEX_OR_KEY,
-        get_all="[environment(p) for p in ancestors(e)[1:] if p.name is not None]",
+        get_all="above_environments(e)",
     ),
     Field("proc.loginshellid", T.INT, "pid of the eldest shell among the ancestors", "login_shell(e)"),
     Field("proc.fdlimit", T.INT, "descriptors it may open, as it was when last told of", "e.process.fdlimit"),
@@ -173,7 +173,7 @@ ROWS = (
         "proc.aline",
         T.TEXT,
         "names of the process and its ancestors, eldest first, joined by ` > ` (not in Falco)",
-        "' > '.join(p.name or '?' for p in reversed(ancestors(e)))",
+        "names_line(e)",
     ),
     Field("proc.cmdlenargs", T.UINT, "bytes of the arguments behind the first", "arguments_length(e)"),
     Field("proc.pvpid", T.INT, "parent's process id in its own pid namespace", "e.ancestor(1).vpid"),
@@ -191,7 +191,7 @@ ROWS = (
         "arguments of an ancestor: [1] is the parent; without a number, of any ancestor",
         "joined_args(e.ancestor({arg}))",
         A.INDEX,
-        get_all="[joined_args(p) for p in ancestors(e)[1:]]",
+        get_all="above_arguments(e)",
     ),
     _ancestor("proc.apid", T.INT, "process id", "pid"),
     Field("thread.tid", T.INT, "thread id, in the host's namespace", "e.tid"),
