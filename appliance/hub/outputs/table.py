@@ -39,8 +39,11 @@ class Kind:
 @cache
 def kinds() -> Mapping[str, Kind]:
     """All of them, by name."""
-    from appliance.hub.outputs import elasticsearch, webhook
+    from appliance.hub.outputs import alerting, chat, elasticsearch, functions, logs, metrics, webhook
     from appliance.hub.outputs.http import kind_of
 
-    made = [kind_of(row) for row in (webhook.ROW, elasticsearch.ROW)]
+    rows = (
+        webhook.ROW, elasticsearch.ROW, *logs.ROWS, *metrics.ROWS, *alerting.ROWS, *chat.ROWS, *functions.ROWS,
+    )  # fmt: skip
+    made = [kind_of(row) for row in rows]
     return {kind.name: kind for kind in made}
