@@ -17,6 +17,7 @@ from appliance.cli import (
     completion,
     doctor,
     explain,
+    hub,
     listing,
     reload,
     replay,
@@ -28,7 +29,7 @@ from appliance.cli import (
     version,
 )
 
-_VERBS = (run, reload, status, top, doctor, check, listing, show, explain, replay, test, version, completion)
+_VERBS = (run, reload, status, top, doctor, check, listing, show, explain, replay, test, hub, version, completion)
 
 
 def make_parser() -> argparse.ArgumentParser:

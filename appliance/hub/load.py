@@ -17,7 +17,9 @@ from typing import Any
 from appliance.config.document import Document, Key, Node, parse, read, set_option
 from appliance.config.schema import against_schema, near
 from appliance.config.settings import Secret
+from appliance.hub.ingest.enrich import enricher
 from appliance.hub.options import build, hints, inner, schema_of
+from appliance.hub.outputs.shape import shape_of
 from appliance.hub.outputs.table import Kind, kinds
 from appliance.hub.settings import Collector, HubSettings, OutputSettings
 from appliance.model.diagnostic import ConfigError, Diagnostic
@@ -248,6 +250,16 @@ def _inconsistencies(settings: HubSettings, document: Document) -> Iterator[Diag
                 "repeated-name", f"two tokens are called `{token.name}`", ("collector", "tokens", n), None
             )
         seen.add(token.name)
+    for name, output in settings.outputs.items():
+        for key in ("filter", "template"):
+            try:
+                shape_of(replace(output, **{"filter": "", "template": "", key: getattr(output, key)}))
+            except ValueError as error:
+                yield document.diagnose("wrong-value", f"`outputs.{name}.{key}`: {error}", ("outputs", name, key), None)
+    try:
+        enricher(settings.enrichment)
+    except (ValueError, OSError) as error:
+        yield document.diagnose("wrong-value", f"`enrichment`: {error}", ("enrichment",), None)
 
 
 def _is_guarded(collector: Collector) -> bool:

@@ -169,6 +169,7 @@ class Enrichment:
         "`hostname`, `source`, `tags`.",
     )  # fmt: skip
     customtags: tuple[str, ...] = option((), "Tags added to each alert.")
+    bracketreplacer: str = option("", "In names of fields, `[` becomes this and `]` goes. Empty: they stay.")
     hosts_file: Path | None = option(
         None, "YAML map (host: {owner: ...}) or CSV file (first column `host`) whose values are added as fields."
     )

@@ -17,10 +17,13 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.hub.alert import HubAlert
+from appliance.hub.query.predicate import compile_filter
 from appliance.hub.settings import Grouping, OutputSettings
+from appliance.model.diagnostic import RuleError
 from appliance.model.moment import iso_time
 
 REDACTED = "[redacted]"
+TEST_RULE = "Test rule"
 _RENDERED_MAX = 64 << 10
 ENVIRONMENT = ImmutableSandboxedEnvironment(autoescape=False)
 Shape = Callable[[HubAlert], HubAlert | None]
@@ -37,11 +40,16 @@ def shape_of(settings: OutputSettings) -> Shape:
     lowest = settings.minimumpriority
 
     def shape(alert: HubAlert) -> HubAlert | None:
-        if alert.priority > lowest or not matches(alert):
+        if not is_test(alert) and (alert.priority > lowest or not matches(alert)):
             return None
         return render(redact(alert))
 
     return shape
+
+
+def is_test(alert: HubAlert) -> bool:
+    """Whether it is the alert of `POST /test` or of `tercel hub send-test`, which reaches every output."""
+    return alert.rule == TEST_RULE and alert.source == "internal"
 
 
 def filter_of(text: str) -> Callable[[HubAlert], bool]:
@@ -49,14 +57,10 @@ def filter_of(text: str) -> Callable[[HubAlert], bool]:
     if not text.strip():
         return lambda alert: True
     try:
-        from appliance.hub import query
-    except ImportError as error:  # pragma: no cover
-        raise ValueError("filters are not available in this version") from error
-    compile_filter = getattr(query, "compile_filter", None)
-    if compile_filter is None:
-        raise ValueError("filters are not available in this version")
-    matches: Callable[[HubAlert], bool] = compile_filter(text)
-    return matches
+        return compile_filter(text)
+    except RuleError as error:
+        first = error.diagnostics[0]
+        raise ValueError(f"{first.message}{f'; {first.hint}' if first.hint else ''}") from error
 
 
 def _redactor(names: Sequence[str]) -> Callable[[HubAlert], HubAlert]:

@@ -1,0 +1,84 @@
+"""`tercel hub`: the central hub and what is asked of it.
+
+Comes in: arguments. Goes out: an exit status. Never: an import of the hub's libraries before the verb is used, so that
+a host without them keeps all other verbs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance.cli.loading import add_key_option
+from appliance.cli.terminal import print_diagnostics, say
+from appliance.config.files import SYSTEM_HUB_CONFIG, default_hub_config
+from appliance.model.diagnostic import ConfigError
+from appliance.model.text import printable
+
+if TYPE_CHECKING:
+    from appliance.hub.settings import HubSettings
+
+ACTIONS = ("run", "check", "status", "send-test", "replay-dead", "export")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the verb."""
+    parser = subparsers.add_parser(
+        "hub",
+        help="collect alerts of many hosts and forward them",
+        description="The central hub. run: collect alerts, store them, forward them to outputs, show them on a page."
+        " check: check the configuration. status: how the collector, each output and each host are. send-test: send a"
+        " test alert to one output, or to all. replay-dead: deliver the dead letters of an output again. export: print"
+        " the stored alerts as lines of JSON; the hub need not run.",
+    )
+    parser.add_argument("action", choices=ACTIONS, help="what to do")
+    parser.add_argument("output", nargs="?", metavar="OUTPUT", help="name of an output, for send-test and replay-dead")
+    parser.add_argument(
+        "-c", "--config", type=Path, metavar="FILE",
+        help=f"the hub's configuration file, or Falcosidekick's; without it {SYSTEM_HUB_CONFIG}, or the shipped one",
+    )  # fmt: skip
+    add_key_option(parser)
+    parser.add_argument("--json", action="store_true", help="for status and check: print one JSON object")
+    parser.add_argument(
+        "--after", type=int, default=0, metavar="POSITION", help="for export: begin after this position of the journal"
+    )
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="for export: print at most so many alerts")
+    parser.set_defaults(verb=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what is asked; 1 where it is refused or fails, 3 for the status of a hub that is not well."""
+    try:
+        from appliance.hub import actions
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("appliance"):
+            raise
+        say(f"error: the hub needs {error.name}, which is not installed\n   hint: pip install 'tercel[hub]'")
+        return 1
+
+    def load() -> HubSettings:
+        return actions.load(args.config or default_hub_config(), args.option)
+
+    try:
+        settings = load()
+        for note in actions.notes_of(args.config):
+            say(f"note: {printable(note)}")
+        match args.action:
+            case "run":
+                return actions.run_hub(settings, load)
+            case "check":
+                say(printable(f"ok: {actions.describe(settings)}"))
+                return 0
+            case "status":
+                return actions.print_status(settings, sys.stdout, as_json=args.json)
+            case "send-test":
+                return actions.send_test(settings, args.output, sys.stdout)
+            case "replay-dead":
+                return actions.replay_dead(settings, args.output, sys.stdout)
+            case _:
+                return actions.export(settings, sys.stdout.buffer, after=args.after, limit=args.limit)
+    except ConfigError as error:
+        print_diagnostics(error.diagnostics)
+        return 1

@@ -1,0 +1,211 @@
+"""The body of a request -> events as they were sent.
+
+Comes in: bytes, packed perhaps. Goes out: for each value in them an event or the reason why it is none. Never: an
+exception for what a stranger wrote, or more memory than the bounds say.
+
+A body is one JSON value, an array, lines of them (NDJSON), or values one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import zstandard
+
+DEPTH_MAX = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Event(msgspec.Struct):
+    """An event with Falco's keys; others are passed over."""
+
+    rule: str | None = None
+    priority: str | None = None
+    time: str | None = None
+    output: str | None = None
+    source: str | None = None
+    hostname: str | None = None
+    tags: list[str] | None = None
+    output_fields: dict[str, Any] | None = None
+
+
+class BadBody(Exception):
+    """The body as a whole cannot be read; `status` is the answer's."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        super().__init__(reason)
+
+
+_EVENT = msgspec.json.Decoder(Event)
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_KEYS = frozenset(Event.__struct_fields__)
+_NESTING = (dict, list)
+_TOO_DEEP = f"nested deeper than {DEPTH_MAX} levels"
+Found = Event | str
+
+
+def unpack(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo `Content-Encoding`, up to `limit` bytes. Raises `BadBody`."""
+    match encoding.strip().lower():
+        case "" | "identity":
+            made = body
+        case "gzip" | "x-gzip":
+            made = _gunzip(body, limit)
+        case "zstd":
+            try:
+                with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+                    body, read_across_frames=True
+                ) as reader:
+                    made = reader.read(limit + 1)
+            except (zstandard.ZstdError, MemoryError) as error:
+                raise BadBody(400, "the body is not zstd") from error
+        case other:
+            raise BadBody(415, f"the content encoding `{other[:40]}` is not known; gzip and zstd are")
+    if len(made) > limit:
+        raise BadBody(413, f"the body is larger than {limit} bytes when unpacked")
+    return made
+
+
+def _gunzip(body: bytes, limit: int) -> bytes:
+    made = bytearray()
+    while body:
+        stream = zlib.decompressobj(wbits=31)
+        try:
+            made += stream.decompress(body, limit + 1 - len(made))
+        except zlib.error as error:
+            raise BadBody(400, "the body is not gzip") from error
+        if len(made) > limit:
+            break
+        if not stream.eof:
+            raise BadBody(400, "the gzip body is cut")
+        body = stream.unused_data
+    return bytes(made)
+
+
+def events_in(body: bytes, largest: int) -> Iterator[Found]:
+    """Each value of a body: an event, or why it is none. A value may have `largest` bytes."""
+    body = body.strip(b" \t\r\n\x00\xef\xbb\xbf")
+    if not body:
+        yield "the body is empty"
+        return
+    if body[:1] == b"[":
+        yield from _of_array(body, largest)
+        return
+    if b"\n" not in body:
+        yield from _of_line(body, largest)
+        return
+    lines = [line for line in body.split(b"\n") if line and not line.isspace()]
+    if lines[0].strip()[-1:] != b"}":  # one value over several lines
+        yield from _of_stream(body, largest)
+        return
+    for line in lines:
+        yield from _of_line(line, largest)
+
+
+def _of_line(line: bytes, largest: int) -> Iterator[Found]:
+    """One value as a rule: anything else is looked at a second time, slowly."""
+    if len(line) <= largest:
+        try:
+            event = _EVENT.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+            pass
+        else:
+            fields = event.output_fields
+            if event.rule and event.priority and event.time and fields is not None:
+                nested = [value for value in fields.values() if type(value) in _NESTING]
+                yield event if not nested or _depth(nested) < DEPTH_MAX else _TOO_DEEP
+                return
+    yield from _of_stream(line, largest)
+
+
+def _of_array(body: bytes, largest: int) -> Iterator[Found]:
+    try:
+        raws = _RAWS.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        yield from _of_stream(body, largest)
+        return
+    for raw in raws:
+        yield from _of_line(bytes(raw), largest)
+
+
+def _of_stream(body: bytes, largest: int) -> Iterator[Found]:
+    """Values one after the other, as the standard library reads them: bytes that are no UTF-8 become U+FFFD."""
+    text = body.decode("utf-8", "replace")
+    decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+    at = 0
+    while True:
+        while at < len(text) and text[at] in " \t\r\n\x00,":
+            at += 1
+        if at >= len(text):
+            return
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            yield f"not JSON: {str(error)[:100]}"
+            return
+        for one in value if isinstance(value, list) else [value]:
+            if end - at > largest and len(json.dumps(one)) > largest:
+                yield f"an alert is larger than {largest} bytes"
+            else:
+                yield _of_value(one)
+        at = end
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number is out of range")
+    return value
+
+
+def _of_value(value: object) -> Found:
+    """An event of a value read by the standard library. Keys in any case are known, as Go has it; the last counts."""
+    if not isinstance(value, dict):
+        return "an alert is a JSON object"
+    if _depth(value) > DEPTH_MAX:
+        return _TOO_DEEP
+    known = {key.lower(): item for key, item in _whole(value).items() if key.lower() in _KEYS}
+    for name in ("rule", "priority", "time", "output", "source", "hostname"):
+        if known.get(name) is not None and not isinstance(known[name], str):
+            return f"`{name}` is not a text"
+    tags, fields = known.get("tags"), known.get("output_fields")
+    if tags is not None and not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
+        return "`tags` is not a list of texts"
+    if fields is not None and not isinstance(fields, dict):
+        return "`output_fields` is not an object"
+    return Event(**known)
+
+
+def _whole(value: Any) -> Any:
+    """Without lone surrogates, which no UTF-8 can hold."""
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return value
+
+
+def _depth(value: object) -> int:
+    level, deepest = [value], 0
+    while level and deepest <= DEPTH_MAX:
+        deepest += 1
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    return deepest

@@ -1,0 +1,350 @@
+"""`tercel hub run`: three parts, each a process, and who starts them again.
+
+Comes in: settings, signals. Goes out: the exit status; READY, WATCHDOG and STOPPING for systemd. Never: work of a part
+in this process, so that none of them can stop it.
+
+SIGTERM ends the collector first, then outputs deliver what waits, within `shutdown_s`. SIGHUP reads the configuration
+anew: refused, all goes on as it was; else each part is started anew. The listening socket stays open meanwhile, so that
+no sender is turned away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from appliance.host.systemd import JournalFormatter, Notifier, logs_to_journal
+from appliance.hub.settings import HubSettings, Log
+from appliance.model.diagnostic import ConfigError
+from appliance.model.moment import iso_time
+from appliance.model.text import json_safe, printable
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_S = 0.5
+_BACKOFF_MAX_S = 30.0
+_STEADY_S = 60.0
+_HUNG_S = 60.0
+_GRACE_S = 5.0
+_TICK_S = 0.25
+Start = Callable[[HubSettings, socket.socket, Callable[[], None]], int]
+
+
+def _collect(settings: HubSettings, listener: socket.socket, alive: Callable[[], None]) -> int:
+    from appliance.hub.ingest.serve import collect
+
+    return collect(settings, listener, alive)
+
+
+def _deliver(settings: HubSettings, listener: socket.socket, alive: Callable[[], None]) -> int:
+    listener.close()
+    from appliance.hub.outputs.deliver import deliver
+
+    return deliver(settings, alive)
+
+
+def _page(settings: HubSettings, listener: socket.socket, alive: Callable[[], None]) -> int:
+    listener.close()
+    import importlib
+
+    serve = importlib.import_module("appliance.hub.web.serve")
+    return int(serve.main(settings))
+
+
+def has_page() -> bool:
+    """Whether this installation has the page."""
+    import importlib.util
+
+    return importlib.util.find_spec("appliance.hub.web.serve") is not None
+
+
+@dataclass(slots=True)
+class Part:
+    """A process of the hub: `pid` 0 while there is none. `beat` is the end of a pipe on which it says that it lives."""
+
+    name: str
+    start: Start
+    pid: int = 0
+    beat: int = -1
+    heard_s: float = 0.0
+    beats: int = 0
+    started_s: float = 0.0
+    failures: int = 0
+    due_s: float = 0.0
+    ends_by_s: float | None = None
+    restarts: int = 0
+
+
+PARTS: Mapping[str, Start] = {"collect": _collect, "deliver": _deliver, "page": _page}
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Starts parts and starts them again. `load` reads the configuration anew."""
+
+    settings: HubSettings
+    load: Callable[[], HubSettings]
+    starts: Mapping[str, Start] = field(default_factory=lambda: PARTS)
+    _parts: list[Part] = field(default_factory=list)
+    _listener: socket.socket | None = None
+    _signals: set[int] = field(default_factory=set)
+    _ready: bool = False
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; 1 where the address cannot be listened at."""
+        try:
+            self._listener = listen(self.settings)
+        except OSError as error:
+            collector = self.settings.collector
+            log.error("cannot listen at %s:%d: %s", collector.address, collector.port, error.strerror)
+            return 1
+        notifier = Notifier()
+        self._parts = [Part(name, start) for name, start in self.starts.items()]
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        before = signal.set_wakeup_fd(writer)
+        wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+        handlers = {number: signal.signal(number, self._note) for number in wanted}
+        port = self._listener.getsockname()[1]
+        log.info("collector: %s:%d, data: %s", self.settings.collector.address, port, self.settings.data_dir)
+        try:
+            while True:
+                self._look(time.monotonic())
+                notifier.alive(self._line)
+                if not self._ready and all(part.beats for part in self._parts if part.name != "page"):
+                    self._ready = True
+                    notifier.tell(READY=1, STATUS=self._line())
+                    log.info("ready")
+                self._wait(reader)
+                if self._signals & {signal.SIGTERM, signal.SIGINT}:
+                    notifier.tell(STOPPING=1)
+                    self._end()
+                    return 0
+                if signal.SIGHUP in self._signals:
+                    self._signals.discard(signal.SIGHUP)
+                    notifier.tell(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+                    self._reload()
+                    notifier.tell(READY=1)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(before)
+            os.close(reader)
+            os.close(writer)
+            self._kill()
+            self._listener.close()
+            notifier.close()
+
+    def _note(self, number: int, frame: object) -> None:
+        self._signals.add(number)
+
+    def _wait(self, reader: int) -> None:
+        """Until something happens, a tick at most; take what parts said."""
+        beats = {part.beat: part for part in self._parts if part.beat >= 0}
+        found, _, _ = select.select([reader, *beats], [], [], _TICK_S)
+        for descriptor in found:
+            with contextlib.suppress(BlockingIOError):
+                said = os.read(descriptor, 4096)
+                if descriptor in beats and said:
+                    beats[descriptor].heard_s = time.monotonic()
+                    beats[descriptor].beats += 1
+                elif descriptor in beats:
+                    os.close(descriptor)
+                    beats[descriptor].beat = -1
+
+    def _look(self, now: float) -> None:
+        """Take note of parts that have ended, end those that hang, start those that are due."""
+        for part in self._parts:
+            if part.pid:
+                self._reap(part, now)
+            if part.pid and part.ends_by_s is not None and now > part.ends_by_s:
+                os.kill(part.pid, signal.SIGKILL)
+            elif part.pid and part.beats and now - part.heard_s > _HUNG_S:
+                log.error("%s: not a word for %.0f s: it is ended and started again", part.name, _HUNG_S)
+                os.kill(part.pid, signal.SIGKILL)
+                part.heard_s = now
+            if not part.pid and now >= part.due_s:
+                self._start(part, now)
+
+    def _reap(self, part: Part, now: float) -> None:
+        pid, status = os.waitpid(part.pid, os.WNOHANG)
+        if not pid:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        part.pid = 0
+        if part.beat >= 0:
+            os.close(part.beat)
+            part.beat = -1
+        if part.ends_by_s is not None:  # we asked for it
+            part.ends_by_s, part.due_s = None, now
+            return
+        part.failures = 0 if now - part.started_s > _STEADY_S else part.failures + 1
+        pause_s = min(_BACKOFF_MAX_S, _BACKOFF_S * 2.0 ** max(0, part.failures - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
+        part.due_s = now + pause_s
+        part.restarts += 1
+        why = f"signal {-code}" if code < 0 else f"status {code}"
+        log.error("%s ended with %s and is started again in %.1f s", part.name, why, pause_s)
+
+    def _start(self, part: Part, now: float) -> None:
+        listener = self._listener
+        if listener is None:
+            raise AssertionError("no listener")
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                os.close(reader)
+                code = self._be(part, listener, writer)
+            except BaseException:
+                logging.getLogger(part.name).exception("a fault of our own")
+            finally:
+                logging.shutdown()
+                os._exit(code)
+        os.close(writer)
+        part.pid, part.beat, part.beats, part.started_s, part.heard_s = pid, reader, 0, now, now
+
+    def _be(self, part: Part, listener: socket.socket, writer: int) -> int:
+        """What a new process does."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGHUP, signal.SIGINT):  # of a terminal; the supervisor says when
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, _nothing)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for other in self._parts:
+            if other.beat >= 0:
+                os.close(other.beat)
+
+        def alive() -> None:
+            try:
+                os.write(writer, b".")
+            except BlockingIOError:
+                return
+            except BrokenPipeError:  # the supervisor is gone
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        return part.start(self.settings, listener, alive)
+
+    def _reload(self) -> None:
+        try:
+            settings = self.load()
+        except ConfigError as error:
+            log.error("the new configuration is refused, the old one goes on:\n%s", error)
+            return
+        old = self.settings.collector
+        if (settings.collector.address, settings.collector.port) != (old.address, old.port):
+            try:
+                made = listen(settings)
+            except OSError as error:
+                log.error("the new configuration is refused, the old one goes on: cannot listen: %s", error.strerror)
+                return
+            if self._listener is not None:
+                self._listener.close()
+            self._listener = made
+        if settings.data_dir != self.settings.data_dir:
+            log.warning("`data_dir` changes at the next start")
+        self.settings = settings
+        limit_s = settings.shutdown_s + _GRACE_S
+        for part in self._parts:
+            if part.pid:
+                part.ends_by_s = time.monotonic() + limit_s
+                os.kill(part.pid, signal.SIGTERM)
+        log.info("the configuration is read anew")
+
+    def _end(self) -> None:
+        """The collector and the page first; outputs deliver what that left."""
+        limit_s = self.settings.shutdown_s + _GRACE_S
+        for names in (("collect", "page"), ("deliver",)):
+            group = [part for part in self._parts if part.name in names]
+            for part in group:
+                if part.pid:
+                    os.kill(part.pid, signal.SIGTERM)
+            end = time.monotonic() + limit_s
+            while any(part.pid for part in group) and time.monotonic() < end:
+                for part in group:
+                    if part.pid and os.waitpid(part.pid, os.WNOHANG)[0]:
+                        part.pid = 0
+                time.sleep(0.02)
+        self._kill()
+        log.info("ended")
+
+    def _kill(self) -> None:
+        for part in self._parts:
+            if part.pid:
+                log.warning("%s did not end in time", part.name)
+                os.kill(part.pid, signal.SIGKILL)
+                os.waitpid(part.pid, 0)
+                part.pid = 0
+
+    def _line(self) -> str:
+        down = [part.name for part in self._parts if not part.pid]
+        return f"not running: {', '.join(down)}" if down else f"{len(self._parts)} parts run"
+
+
+def _nothing(number: int, frame: object) -> None:
+    """Until a part has a handler of its own; uvicorn raises the signal again when it has ended."""
+
+
+def listen(settings: HubSettings) -> socket.socket:
+    """The collector's socket. Raises OSError."""
+    collector = settings.collector
+    family = socket.AF_INET6 if ":" in collector.address else socket.AF_INET
+    return socket.create_server((collector.address, collector.port), family=family, backlog=2048)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record."""
+        told = {
+            "time": iso_time(int(record.created * 1e9)) + "Z", "level": record.levelname.lower(),
+            "part": record.name.removeprefix("appliance.hub."), "message": json_safe(record.getMessage()),
+        }  # fmt: skip
+        if record.exc_info:
+            told["trace"] = json_safe(self.formatException(record.exc_info))
+        return json.dumps(told, ensure_ascii=False)
+
+
+class _LineFormatter(logging.Formatter):
+    """Text for people, each line safe for a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record, of several lines perhaps."""
+        return "\n".join(printable(line) for line in super().format(record).splitlines())
+
+
+def start_log(settings: Log) -> None:
+    """The log on standard error, in the form that the reader there wants."""
+    handler = logging.StreamHandler()
+    if settings.json:
+        handler.setFormatter(JsonFormatter())
+    elif logs_to_journal():
+        handler.setFormatter(JournalFormatter("%(message)s"))
+    else:
+        handler.setFormatter(_LineFormatter("tercel hub: %(levelname)s: %(message)s"))
+    logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
+    for name in ("httpx", "httpcore", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def run(settings: HubSettings, load: Callable[[], HubSettings], only: Sequence[str] = ()) -> int:
+    """Run the hub; `only` names the parts that run, all where it is empty."""
+    start_log(settings.log)
+    names = [
+        name
+        for name in PARTS
+        if (not only or name in only) and (name != "page" or (settings.page.enabled and has_page()))
+    ]
+    return Supervisor(settings, load, {name: PARTS[name] for name in names}).run()
