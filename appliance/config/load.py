@@ -38,7 +38,7 @@ _FILES_MAX = 100
 _SECRET_MAX = 64 << 10
 _FALCOS_OWN = Path("/etc/falco")  # places that Falco's own file names: they may be missing
 _ENDINGS = (".yaml", ".yml")
-SECRET_TEXTS = frozenset({"http_output.url", "syslog_output.url"})
+SECRET_TEXTS = frozenset({"http_output.url", "http_output.token", "hub.url", "hub.token", "syslog_output.url"})
 """Keys whose value may stand in a file or a credential of systemd, and is shown nowhere."""
 SECRET_FILES = frozenset({
     "http_output.client_cert", "http_output.client_key", "http_output.ca_cert", "http_output.ca_bundle",
@@ -285,6 +285,12 @@ def _translate(root: Node) -> None:
         if given("container_engines", engine_name, "enabled") is False:
             for name in names:
                 root.value.setdefault("containers", Node({})).value[f"{name}_sockets"] = Node([])
+    if given("hub", "url") and given("http_output", "enabled") is None and given("http_output", "url") is None:
+        for name, value in (("enabled", True), ("batch", 256), ("batch_wait_ms", 1000)):
+            put(value, "http_output", name)
+        for name in ("url", "token"):
+            if (node := root.find(("hub", name))) is not None:
+                put(node.value, "http_output", name)
     if (timeout := root.value.get("output_timeout")) is not None:
         root.value.setdefault("output_timeout_ms", timeout)
     for old in ("rules_file", "rule_files"):
@@ -421,7 +427,8 @@ def _inconsistencies(config: Config, document: Document, awaited: Container[Key]
         yield document.diagnose("wrong-value", str(error), ("plugins" if config.plugins else "load_plugins",), None)
     http, program = config.http_output, config.program_output
     if http.enabled:
-        if ("http_output", "url") not in awaited and not _leads_somewhere(http.url, "http", "https"):
+        is_known = ("http_output", "url") not in awaited and ("hub", "url") not in awaited
+        if is_known and not _leads_somewhere(http.url, "http", "https"):
             yield document.diagnose(
                 "wrong-value", f"`http_output.url` is `{_shown(http.url)}`, expected an http or https URL",
                 ("http_output", "url"), "for example `http://127.0.0.1:2801/`",
@@ -431,6 +438,11 @@ def _inconsistencies(config: Config, document: Document, awaited: Container[Key]
                 "missing-key", "`http_output.mtls` needs `client_cert` and `client_key`", ("http_output", "mtls"),
                 "give the paths of both files",
             )  # fmt: skip
+    if config.hub.url and ("hub", "url") not in awaited and not _leads_somewhere(config.hub.url, "http", "https"):
+        yield document.diagnose(
+            "wrong-value", f"`hub.url` is `{_shown(config.hub.url)}`, expected an http or https URL", ("hub", "url"),
+            "for example `https://hub.example.org:2801/`",
+        )  # fmt: skip
     yield from _syslog(config.syslog_output, document, awaited)
     known = [type_.value for type_ in EventType]
     for i, name in enumerate(config.base_syscalls.custom_set):

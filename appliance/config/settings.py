@@ -109,6 +109,18 @@ class HttpOutput:
     timeout_ms: int = 5000
     batch: int = 1
     batch_format: str = "lines"  # lines, array
+    batch_wait_ms: int = 0
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HubLink:
+    """The central hub that hears heartbeats; an empty `url` means that there is none."""
+
+    url: str = ""
+    token: str = ""
+    group: str = ""
+    interval_ms: int = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +369,7 @@ class Config:
     file_output: FileOutput = FileOutput()
     program_output: ProgramOutput = ProgramOutput()
     http_output: HttpOutput = HttpOutput()
+    hub: HubLink = HubLink()
     journald_output: JournaldOutput = JournaldOutput()
     control_socket: Path = Path("/run/tercel/control.sock")
     watch_config_files: bool = True

@@ -24,6 +24,7 @@ from appliance.daemon.control import ControlError, ControlServer
 from appliance.daemon.cost import CostMeter
 from appliance.daemon.generation import Generation, build_generation, files_of
 from appliance.daemon.guard import Guard, Watched
+from appliance.daemon.heartbeat import Heartbeat
 from appliance.daemon.identity import internal_alerts
 from appliance.daemon.loop import Summary
 from appliance.daemon.metrics import OPENMETRICS, PROMETHEUS, SNAPSHOT_RULE, HookCost, collect, openmetrics, prometheus
@@ -96,6 +97,7 @@ class Service:
         self._watcher: Watcher | None = None
         self._web: WebServer | None = None
         self._snapshots: Snapshots | None = None
+        self._heartbeat: Heartbeat | None = None
 
     def start(self) -> None:
         """Begin to answer signals and askers. On the main thread, before `run`."""
@@ -144,7 +146,7 @@ class Service:
             self._quietly(lambda: self._guard.stop(farewell=farewell))
             self._quietly(self._end_recording)
             self._quietly(self.reloader.stop)
-            for part in (self._control, self._watcher, self._web, self._snapshots):
+            for part in (self._control, self._watcher, self._web, self._snapshots, self._heartbeat):
                 if part is not None:
                     self._quietly(part.stop)
 
@@ -295,6 +297,8 @@ class Service:
                     log.info("web server on %s port %d", new.webserver.listen_address, web.port)
         if old is None or old.metrics != new.metrics:
             self._take_snapshots(new.metrics)
+        if old is None or (old.hub, old.http_output) != (new.hub, new.http_output):
+            self._beat(new)
         if self._watcher is not None and not new.watch_config_files:
             self._watcher.stop()
             self._watcher = None
@@ -348,6 +352,20 @@ class Service:
         at = (settings.listen_address, settings.listen_port)
         same = before is not None and at == (before.listen_address, before.listen_port)
         return WebServer(settings, pages, self._web if same else None)
+
+    def _beat(self, config: Config) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat = None
+        if config.hub.url:
+            self._heartbeat = Heartbeat(
+                config.hub, config.http_output, status=self.status.read, faults=self._appliance.faults
+            )
+            try:
+                self._heartbeat.start()
+            except RuntimeError:
+                self._heartbeat = None
+                log.error("cannot start a thread: no heartbeats until the settings of the hub change, or a restart")
 
     def _take_snapshots(self, metrics: Metrics) -> None:
         if self._snapshots is not None:

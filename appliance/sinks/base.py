@@ -93,6 +93,9 @@ class Sink(ABC):
     batch: int = 1
     """How many alerts it takes at once."""
 
+    linger_s: float = 0.0
+    """How long a batch that is not full waits for more, where a spool stands before the sink."""
+
     @abstractmethod
     def deliver(self, alert: Alert) -> None:
         """Hand one alert over. Returns when the other end has it; raises `DeliveryError` when it has not."""

@@ -22,7 +22,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.message import Message
@@ -79,6 +79,7 @@ class HttpSink(Sink):
         self._timeouts = 0  # in a row
         self._paused_until = 0.0
         self.batch = settings.batch
+        self.linger_s = settings.batch_wait_ms / 1000 if settings.batch > 1 else 0.0
         if settings.insecure:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
@@ -98,12 +99,14 @@ class HttpSink(Sink):
             text = f"[{','.join(texts)}]"
         else:
             text, kind = "".join(f"{text}\n" for text in texts), "application/x-ndjson"
+        self.post(text, kind, {"Tercel-Alert-Id": ", ".join(_NOT_IN_HEADER.sub("?", alert.id) for alert in alerts)})
+
+    def post(self, text: str, kind: str, more: Mapping[str, str]) -> None:
+        """Post a text of a media type, with `more` headers. Raises `DeliveryError`."""
         body = text.encode()
-        headers = {
-            "Content-Type": f"{kind}; charset=utf-8",
-            "User-Agent": self._settings.user_agent,
-            "Tercel-Alert-Id": ", ".join(_NOT_IN_HEADER.sub("?", alert.id) for alert in alerts),
-        }
+        headers = {"Content-Type": f"{kind}; charset=utf-8", "User-Agent": self._settings.user_agent, **more}
+        if self._settings.token:
+            headers["Authorization"] = f"Bearer {self._settings.token}"
         if self._settings.compress_uploads:
             body = gzip.compress(body, mtime=0)
             headers["Content-Encoding"] = "gzip"

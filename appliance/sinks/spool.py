@@ -54,6 +54,7 @@ _AGE_LOOK_S = 1.0
 _DISK_RETRY_S = (0.5, 15.0)  # first and longest pause after the disk refused
 _HUNG_S = 5.0  # a disk that has not answered for so long is not waited for
 _RETRY_S = 0.5  # first pause after the other end did
+_LINGER_LOOK_S = 0.02  # how often a batch that fills is counted
 _EXPRESS_RETRY_S = 1.0  # an express alert need not wait longer for the next try
 _LOOK_S = 1.0
 _TRIES = 5  # of what the disk says is broken, before it counts as damaged or is put aside
@@ -629,7 +630,9 @@ class Spool:
                     return None
                 for lane in range(LANES):
                     if self._in_lane(lane):
-                        return lane
+                        if lane and not self._gathered():
+                            return 0
+                        return None if self._abandoned or self._closing else lane
                 in_memory = len(self._queue) + len(self._unwritten())
                 if self._finishing and not in_memory and (self._opened or self._broken):
                     return None
@@ -639,6 +642,28 @@ class Spool:
                     self._sink.look()
                 except DeliveryError as error:
                     self._note_trouble(str(error))
+
+    def _gathered(self) -> bool:
+        """Let a batch of the ordinary lane fill, as long as the sink says. False where an express alert comes first.
+        The lock is held."""
+        end = self._clock() + self._sink.linger_s
+        while not self._hands[1] and (left := end - self._clock()) > 0:
+            if self._finishing or self._closing or self._abandoned:
+                break
+            if self._in_lane(0):
+                return False
+            if self._waiting_in(1) >= self._sink.batch:
+                break
+            self._to_deliverer.wait(min(left, _LINGER_LOOK_S))
+        return True
+
+    def _waiting_in(self, lane: int) -> int:
+        """How many wait in a lane, up to a batch; the lock is held."""
+        batch = self._sink.batch
+        count = 0
+        if self._opened and self._segments is not None:
+            count = len(self._segments.plan(self._queue.priorities(lane), self._account.done, batch))
+        return count or sum(1 for _ in islice(self._in_memory(lane), batch))
 
     def _in_lane(self, lane: int) -> bool:
         """Whether there is something to deliver; the lock is held."""

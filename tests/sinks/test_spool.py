@@ -306,6 +306,33 @@ def test_of_several_only_the_bad_one_is_refused(tmp_path: Path) -> None:
     assert ids(sink.alerts) == [name for n, name in enumerate(names(range(100))) if n not in (17, 50)]
 
 
+class LingeringSink(BatchSink):
+    """Lets a batch fill."""
+
+    linger_s = 30.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def deliver_several(self, alerts: Sequence[Alert]) -> None:
+        super().deliver_several(alerts)
+        self.batches.append(len(alerts))
+
+
+def test_a_batch_waits_until_it_is_full_but_never_before_an_express_alert(tmp_path: Path) -> None:
+    sink = LingeringSink()
+    with spool(tmp_path, sink) as made:
+        for n in range(20):
+            made.submit(alert(n, priority=Priority.NOTICE))
+        wait_until(lambda: len(sink.alerts) == 16, "the full batch")
+        made.submit(alert(20, priority=Priority.CRITICAL))
+        wait_until(lambda: len(sink.alerts) == 17, "the express alert")
+        assert sink.alerts[-1].priority is Priority.CRITICAL
+    assert sink.batches == [16, 1, 4]  # the end waits for nothing
+    assert len(set(ids(sink.alerts))) == 21
+
+
 # -- a folder that is not safe
 
 
