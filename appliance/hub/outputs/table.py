@@ -39,11 +39,27 @@ class Kind:
 @cache
 def kinds() -> Mapping[str, Kind]:
     """All of them, by name."""
-    from appliance.hub.outputs import alerting, chat, elasticsearch, functions, logs, metrics, webhook
+    from appliance.hub.outputs import (
+        alerting,
+        aws,
+        chat,
+        elasticsearch,
+        functions,
+        google,
+        lines,
+        logs,
+        mail,
+        metrics,
+        others,
+        postgres,
+        queues,
+        webhook,
+    )  # fmt: skip
     from appliance.hub.outputs.http import kind_of
 
     rows = (
         webhook.ROW, elasticsearch.ROW, *logs.ROWS, *metrics.ROWS, *alerting.ROWS, *chat.ROWS, *functions.ROWS,
     )  # fmt: skip
-    made = [kind_of(row) for row in rows]
+    others_ = (queues, lines, postgres, mail, aws, google, others)
+    made = [*(kind_of(row) for row in rows), *(kind for module in others_ for kind in module.KINDS)]
     return {kind.name: kind for kind in made}
