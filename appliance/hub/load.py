@@ -154,6 +154,8 @@ def _secrets(document: Document) -> Iterator[str]:
             if held is Secret:
                 yield f"outputs.{name}.{key}"
     yield "collector.hmac_secret"
+    yield "page.oidc.client_secret"
+    yield "page.post_token"
 
 
 def _put_secrets(
@@ -237,6 +239,28 @@ def _inconsistencies(settings: HubSettings, document: Document) -> Iterator[Diag
             "insecure-listener", f"`collector.address` is `{collector.address}`, and anyone who reaches it could forge "
             "alerts", ("collector", "address"),
             "set `collector.tls.cert` and `key`, and `tokens`, `hmac_secret` or `tls.client_ca`; or `insecure: true`",
+        )  # fmt: skip
+    page = settings.page
+    if page.enabled and not is_loopback(page.address) and page.tls.cert is None and not page.insecure:
+        yield document.diagnose(
+            "insecure-listener", f"`page.address` is `{page.address}`, and passwords would cross the network in clear",
+            ("page", "address"), "set `page.tls.cert` and `key`; or `page.insecure: true` behind a proxy that has TLS",
+        )  # fmt: skip
+    if (page.tls.cert is None) != (page.tls.key is None):
+        yield document.diagnose(
+            "missing-key", "`page.tls` needs both `cert` and `key`, or neither", ("page", "tls"),
+            "give the paths of both files",
+        )  # fmt: skip
+    for group, role in page.oidc.roles.items():
+        if role not in ("viewer", "analyst", "editor", "admin"):
+            yield document.diagnose(
+                "wrong-value", f"`{role}` is not a role", ("page", "oidc", "roles", group),
+                "roles: viewer, analyst, editor, admin",
+            )  # fmt: skip
+    if page.proxy_user_header and not page.proxies:
+        yield document.diagnose(
+            "missing-key", "`page.proxy_user_header` needs `page.proxies`", ("page", "proxy_user_header"),
+            "name the addresses of the proxies that may name users",
         )  # fmt: skip
     seen: set[str] = set()
     for n, token in enumerate(collector.tokens):

@@ -62,12 +62,72 @@ class Collector:
 
 
 @dataclass(frozen=True, slots=True)
+class Oidc:
+    """Login by an OpenID Connect provider."""
+
+    issuer: str = option("", "Its address, as in `ISSUER/.well-known/openid-configuration`. Empty: off.")
+    client_id: str = option("", "The hub's name at the provider.")
+    client_secret: Secret = option(Secret(""), "The hub's secret at the provider.")
+    name_claim: str = option("preferred_username", "The claim that names the user.")
+    roles_claim: str = option("groups", "The claim that lists the user's groups or roles.")
+    roles: Mapping[str, str] = option({}, "Group of the provider -> role: viewer, analyst, editor or admin.")
+    default_role: str = option(
+        "", "Role of users whom no group gives one; empty: they are refused.",
+        choices=("", "viewer", "analyst", "editor", "admin"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Hide:
+    """Values that some people do not see."""
+
+    role: str = option(doc="This role and those below it do not see them.", choices=("viewer", "analyst", "editor"))
+    fields: tuple[str, ...] = option(doc="Names of output fields; `*` stands for any text.", example=["proc.cmdline"])
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long alerts of one priority stay searchable."""
+
+    priority: Priority = option(doc="Alerts of this priority.")
+    days: float = option(0.0, "Older ones are deleted from the index; 0: no limit of their own.", minimum=0)
+    gib: float = option(0.0, "Beyond this size the oldest are deleted from the index; 0: no limit.", minimum=0)
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """The web page."""
 
     enabled: bool = option(True, "Start the page.")
     address: str = option("127.0.0.1", "Address to listen at.")
     port: int = option(2802, "Port to listen at; 0 picks a free one.", minimum=0, maximum=65535)
+    tls: Tls = option(Tls(), "Certificate of the page and authorities of browsers' certificates.")
+    insecure: bool = option(False, "Listen beyond the loopback without TLS: a proxy in front has it.")
+    base_path: str = option("", "Path below which the page lives behind a proxy.", example="/tercel")
+    proxies: tuple[str, ...] = option(
+        (), "Addresses or networks of proxies whose `X-Forwarded-For`, `-Proto` and `-Host` are believed."
+    )
+    proxy_user_header: str = option(
+        "", "Header by which those proxies name the user they have let in. Empty: off.", example="Remote-User"
+    )
+    proxy_role_header: str = option("", "Header by which they name the user's role; without it users are viewers.")
+    oidc: Oidc = option(Oidc(), "Login by an OpenID Connect provider.")
+    hide: tuple[Hide, ...] = option((), "Values that some people do not see, in pages, API and exports.")
+    audit_reads: bool = option(False, "Record in the audit log who looked at which page, too.")
+    rules: tuple[Path, ...] = option((), "Rules files whose texts the page shows beside alerts.")
+    exceptions_file: Path | None = option(
+        None, "The local rules file that exceptions are proposed for; the page shows changes to it.",
+        example="/etc/tercel/rules.local.yaml",
+    )  # fmt: skip
+    commit_exceptions: bool = option(
+        False, "Commit an accepted exception to the git working tree that `exceptions_file` lies in."
+    )
+    keep: tuple[Keep, ...] = option((), "How long alerts of a priority stay searchable.")
+    keep_gib: float = option(0.0, "Beyond this size the oldest of the index are deleted; 0: no limit.", minimum=0)
+    post_token: Secret = option(
+        Secret(""), "Token for `POST /` in falcosidekick-ui's format, which then goes to the collector. Empty: a session "
+        "or an API token is needed, as everywhere.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
