@@ -125,8 +125,8 @@ class Page:
     keep: tuple[Keep, ...] = option((), "How long alerts of a priority stay searchable.")
     keep_gib: float = option(0.0, "Beyond this size the oldest of the index are deleted; 0: no limit.", minimum=0)
     post_token: Secret = option(
-        Secret(""), "Token for `POST /` in falcosidekick-ui's format, which goes on to the collector. Empty: a session or "
-        "an API token is needed, as everywhere.",
+        Secret(""), "Token for `POST /` in falcosidekick-ui's format, which goes on to the collector. Empty: an API "
+        "token is needed, as everywhere.",
     )  # fmt: skip
 
 

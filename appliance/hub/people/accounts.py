@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Sequence
@@ -210,6 +211,14 @@ class Accounts:
         elif user.role is not role:
             self._db.run("UPDATE users SET role = ? WHERE name = ?", role.value, name)
         return self.user(name)
+
+    def forgery_token(self, name: str) -> str:
+        """What a form of a user without a session of ours must bring along."""
+        row = self._db.one("SELECT value FROM facts WHERE name = 'secret'")
+        if row is None:
+            self._db.run("INSERT OR IGNORE INTO facts VALUES ('secret', ?)", secrets.token_hex(32))
+            row = self._db.one("SELECT value FROM facts WHERE name = 'secret'")
+        return hmac.new(str(row[0] if row else "").encode(), name.encode(), "sha256").hexdigest()
 
     # -- tokens
 

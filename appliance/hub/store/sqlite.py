@@ -196,6 +196,15 @@ class SqliteStore:
                 self._unlink(segment.path)
         return dropped
 
+    def drop_oldest(self) -> int:
+        """Let go of the oldest file that takes no more alerts; how many alerts it had. 0 where there is none."""
+        for segment in self._segments()[:-1]:
+            if segment.meta("sealed"):
+                dropped = segment.meta("alerts")
+                self._unlink(segment.path)
+                return dropped
+        return 0
+
     def _unlink(self, path: Path) -> None:
         for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
             file.unlink(missing_ok=True)
@@ -259,7 +268,7 @@ class SqliteStore:
     def histogram(self, tree: Expr, span: Span, bins: int = 60) -> Histogram:
         """See `base.Store`. Bins are a round number of seconds long and start at round times."""
         tree, span = _narrowed(tree, span)
-        span = self._within(span)
+        span = self.within(span)
         wanted_s = span.length_ns / 1e9 / bins
         step_ms = next((s for s in _STEPS_S if s >= wanted_s), max(1, round(wanted_s / 604800)) * 604800) * 1000
         first = span.from_ns // 1_000_000 // step_ms
@@ -359,7 +368,7 @@ class SqliteStore:
     ) -> Groups:
         """See `base.Store`."""
         tree, span = _narrowed(tree, span)
-        span = self._within(span)
+        span = self.within(span)
         columns = ", ".join(f"n.{COLUMNS[key]}" for key in keys)
         merged: dict[tuple[str | None, ...], list[int]] = {}
         numbers: dict[tuple[str | None, ...], dict[str, tuple[int, ...]]] = defaultdict(dict)
@@ -490,7 +499,7 @@ class SqliteStore:
     def _meeting(self, low: int, high: int) -> Iterator[Segment]:
         return (segment for segment in self._segments() if _meets(self._bounds(segment), low, high))
 
-    def _within(self, span: Span) -> Span:
+    def within(self, span: Span) -> Span:
         """The range, cut to where alerts are: an open end would make endless bins."""
         bounds = [b for s in self._segments() if (b := self._bounds(s))[1] >= 0]
         if not bounds:

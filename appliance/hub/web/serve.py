@@ -1,0 +1,116 @@
+"""The page as a process: opens the stores, starts the indexer beside it, serves until it is told to stop.
+
+Comes in: settings. Goes out: an exit status. Never: a listener beyond the loopback without TLS unless the settings
+insist."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import ssl
+import threading
+import time
+from pathlib import Path
+
+import uvicorn
+
+from appliance.hub.journal.sqlite import SqliteJournal
+from appliance.hub.people.accounts import Accounts
+from appliance.hub.people.database import Database
+from appliance.hub.people.triage import Triage
+from appliance.hub.settings import HubSettings
+from appliance.hub.store.indexer import Indexer, index_folder
+from appliance.hub.store.lifetimes import Lifetimes
+from appliance.hub.store.sqlite import SqliteStore
+from appliance.hub.web.app import make_app
+from appliance.hub.web.context import Hub
+
+log = logging.getLogger(__name__)
+
+RESTART_S = 1.0
+
+
+def journal_folder(data_dir: Path) -> Path:
+    """Where the journal of a hub lies."""
+    return data_dir / "journal"
+
+
+def open_hub(settings: HubSettings) -> Hub:
+    """Everything that the page reads, opened."""
+    data_dir = settings.data_dir
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+    db = Database(data_dir / "page.sqlite")
+    return Hub(
+        settings,
+        SqliteJournal(journal_folder(data_dir), settings.journal),
+        SqliteStore(index_folder(data_dir)),
+        Lifetimes(index_folder(data_dir) / "groups.db"),
+        db,
+        Accounts(db),
+        Triage(db),
+        time.time_ns,
+    )
+
+
+def index(settings: HubSettings, parent: int) -> None:
+    """The indexer, in a process of its own: it ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    folder = index_folder(settings.data_dir)
+    journal = SqliteJournal(journal_folder(settings.data_dir), settings.journal)
+    Indexer(journal, SqliteStore(folder), Lifetimes(folder / "groups.db")).run(lambda: os.getppid() != parent)
+
+
+class _Beside(threading.Thread):
+    """Starts the indexer again whenever it ends."""
+
+    def __init__(self, settings: HubSettings) -> None:
+        super().__init__(name="indexer", daemon=True)
+        self._settings = settings
+        self._ended = threading.Event()
+        self._process: multiprocessing.process.BaseProcess | None = None
+
+    def run(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        while not self._ended.is_set():
+            self._process = context.Process(target=index, args=(self._settings, os.getpid()), daemon=True)
+            self._process.start()
+            self._process.join()
+            if not self._ended.is_set():
+                log.error("the indexer ended with status %s and is started again", self._process.exitcode)
+                self._ended.wait(RESTART_S)
+
+    def stop(self) -> None:
+        """End it."""
+        self._ended.set()
+        if self._process is not None and self._process.is_alive():
+            self._process.terminate()
+        self.join(5.0)
+
+
+def main(settings: HubSettings) -> int:
+    """Serve the page until SIGTERM or SIGINT; 0 at a clean end."""
+    page = settings.page
+    beside = _Beside(settings)
+    beside.start()
+    hub = open_hub(settings)
+    config = uvicorn.Config(
+        make_app(hub),
+        host=page.address,
+        port=page.port,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        ssl_certfile=page.tls.cert,
+        ssl_keyfile=page.tls.key,
+        ssl_ca_certs=str(page.tls.client_ca) if page.tls.client_ca else None,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if page.tls.client_ca else ssl.CERT_NONE,
+    )
+    try:
+        uvicorn.Server(config).run()
+    finally:
+        beside.stop()
+    return 0
