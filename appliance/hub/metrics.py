@@ -57,12 +57,24 @@ def text_of(
             )
         ],
     )
-    names = ("hostname", "rule", "priority", "priority_raw", "source", "k8s_ns_name")
     put(
         f"{_SIDEKICK}falco_events_total",
         "counter",
         "Alerts stored.",
-        [(dict(zip(names, key, strict=True)), count) for key, count in sorted(books.events.items())],
+        [
+            (
+                {
+                    "hostname": host,
+                    "rule": rule,
+                    "priority": str(priority + 1),
+                    "priority_raw": priority.name.lower(),
+                    "source": source,
+                    "k8s_ns_name": namespace,
+                },
+                count,
+            )
+            for (host, rule, priority, source, namespace), count in sorted(books.events.items())
+        ],
     )
     put(f"{_OWN}alerts_total", "counter", "Alerts stored.", [({}, books.alerts)])
     put(f"{_OWN}duplicates_total", "counter", "Alerts that came again and were not stored.", [({}, books.duplicates)])

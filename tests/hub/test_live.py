@@ -34,8 +34,8 @@ def test_a_read_of_shadow_arrives_at_a_receiver_within_two_seconds(tmp_path: Pat
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    def found() -> list[float]:
-        return [when for when, one in got if mine(one)]
+    def found(name: str) -> list[float]:
+        return [when for when, one in got if mine(one, name)]
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -51,11 +51,11 @@ outputs: {{receiver: {{type: webhook, url: "http://127.0.0.1:{server.server_port
             until(lambda: hub.status()["hosts"], "a heartbeat")
             assert hub.status()["hosts"][0]["kind"] == "agent"
             took = []
-            for n in range(3):  # the best of three: other tests may have the processors
+            for name in ("cat", "head", "wc"):  # the best of three: other tests may have the processors
                 began = time.monotonic()
-                subprocess.run(["cat", "/etc/shadow"], stdout=subprocess.DEVNULL, check=True)
-                until(lambda n=n: len(found()) > n, "the alert", 30)  # type: ignore[misc]
-                took.append(found()[n] - began)
+                subprocess.run([name, "/etc/shadow"], stdout=subprocess.DEVNULL, check=True)
+                until(lambda name=name: found(name), "the alert", 30)  # type: ignore[misc]
+                took.append(found(name)[0] - began)
             print(f"from the system call to the receiver, s: {took}")
         until(lambda: hub.status()["outputs"][0]["lag"] == 0, "the rest")
         stored = [one["uuid"] for one in hub.exported()]
@@ -66,6 +66,6 @@ outputs: {{receiver: {{type: webhook, url: "http://127.0.0.1:{server.server_port
     assert min(took) < 2.0, "the goal of the whole way"
 
 
-def mine(one: dict[str, Any]) -> bool:
+def mine(one: dict[str, Any], name: str) -> bool:
     fields = one["output_fields"]
-    return fields.get("fd.name") == "/etc/shadow" and "cat" in str(fields.get("proc.cmdline", one["output"]))
+    return fields.get("fd.name") == "/etc/shadow" and fields.get("proc.name") == name

@@ -58,20 +58,23 @@ class Books:
     refused: Counter[str] = field(default_factory=Counter)  # alerts by reason
     bytes_in: int = 0
     bytes_unpacked: int = 0
-    events: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    events: Counter[tuple[str, str, Priority, str, str]] = field(default_factory=Counter)
     heartbeats: int = 0
     senders: Counter[str] = field(default_factory=Counter)
 
     def count(self, alert: HubAlert) -> None:
         """One more for `falco_events_total`; series beyond a bound count under empty names."""
         namespace = alert.fields.get("k8s.ns.name")
-        key = (
-            alert.hostname, alert.rule, str(alert.priority.value + 1), alert.priority.name.lower(), alert.source,
-            namespace if isinstance(namespace, str) else "",
-        )  # fmt: skip
-        if key not in self.events and len(self.events) >= _SERIES_MAX:
-            key = ("", "", key[2], key[3], "", "")
-        self.events[key] += 1
+        if type(namespace) is not str:
+            namespace = ""
+        key = (alert.hostname, alert.rule, alert.priority, alert.source, namespace)
+        events = self.events
+        if key in events:
+            events[key] += 1
+        elif len(events) < _SERIES_MAX:
+            events[key] = 1
+        else:
+            events["", "", alert.priority, "", ""] += 1
 
 
 class Collect:

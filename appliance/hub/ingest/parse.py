@@ -43,7 +43,7 @@ class BadBody(Exception):
         super().__init__(reason)
 
 
-_EVENT = msgspec.json.Decoder(Event)
+_decode = msgspec.json.Decoder(Event).decode
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _KEYS = frozenset(Event.__struct_fields__)
 _NESTING = (dict, list)
@@ -101,28 +101,40 @@ def events_in(body: bytes, largest: int) -> Iterator[Found]:
     if b"\n" not in body:
         yield from _of_line(body, largest)
         return
-    lines = [line for line in body.split(b"\n") if line and not line.isspace()]
+    lines = body.split(b"\n")
     if lines[0].strip()[-1:] != b"}":  # one value over several lines
         yield from _of_stream(body, largest)
         return
     for line in lines:
-        yield from _of_line(line, largest)
+        if (event := _quick(line, largest)) is not None:
+            yield event
+        elif line and not line.isspace():
+            yield from _of_stream(line, largest)
 
 
 def _of_line(line: bytes, largest: int) -> Iterator[Found]:
     """One value as a rule: anything else is looked at a second time, slowly."""
-    if len(line) <= largest:
-        try:
-            event = _EVENT.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
-            pass
-        else:
-            fields = event.output_fields
-            if event.rule and event.priority and event.time and fields is not None:
-                nested = [value for value in fields.values() if type(value) in _NESTING]
-                yield event if not nested or _depth(nested) < DEPTH_MAX else _TOO_DEEP
-                return
-    yield from _of_stream(line, largest)
+    if (event := _quick(line, largest)) is not None:
+        yield event
+    else:
+        yield from _of_stream(line, largest)
+
+
+def _quick(line: bytes, largest: int) -> Event | None:
+    """The one event of a line that is as lines should be; None for any other."""
+    if len(line) > largest:
+        return None
+    try:
+        event = _decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        return None
+    fields = event.output_fields
+    if not event.rule or not event.priority or not event.time or fields is None:
+        return None
+    for value in fields.values():
+        if type(value) in _NESTING and _depth(value) >= DEPTH_MAX:
+            return None
+    return event
 
 
 def _of_array(body: bytes, largest: int) -> Iterator[Found]:

@@ -10,6 +10,7 @@ import logging
 import socket
 import sqlite3
 import ssl
+import sys
 import time
 from collections.abc import Callable
 
@@ -39,6 +40,7 @@ def collect(settings: HubSettings, listener: socket.socket, alive: Callable[[], 
     except JournalError as error:
         log.error("%s", error)
         return 1
+    sys.setswitchinterval(0.0005)  # the journal's thread must not wait long for its turn after the disk
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, listener, journal, alive))
