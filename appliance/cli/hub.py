@@ -40,6 +40,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help=f"the hub's configuration file, or Falcosidekick's; without it {SYSTEM_HUB_CONFIG}, or the shipped one",
     )  # fmt: skip
     add_key_option(parser)
+    parser.add_argument(
+        "--sidekick", action="store_true",
+        help="the file of -c, if any, and the environment are Falcosidekick's; its file is also known by its keys",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="for status and check: print one JSON object")
     parser.add_argument(
         "--after", type=int, default=0, metavar="POSITION", help="for export: begin after this position of the journal"
@@ -58,12 +62,14 @@ def run(args: argparse.Namespace) -> int:
         say(f"error: the hub needs {error.name}, which is not installed\n   hint: pip install 'tercel[hub]'")
         return 1
 
+    path = args.config or (None if args.sidekick else default_hub_config())
+
     def load() -> HubSettings:
-        return actions.load(args.config or default_hub_config(), args.option)
+        return actions.load(path, args.option, sidekick=args.sidekick)[0]
 
     try:
-        settings = load()
-        for note in actions.notes_of(args.config):
+        settings, notes = actions.load(path, args.option, sidekick=args.sidekick)
+        for note in notes if args.action in ("run", "check") else ():
             say(f"note: {printable(note)}")
         match args.action:
             case "run":

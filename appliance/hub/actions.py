@@ -18,7 +18,7 @@ from appliance.hub.fleet.table import read_hosts
 from appliance.hub.ingest.app import test_alert
 from appliance.hub.journal.base import JournalError
 from appliance.hub.journal.sqlite import SqliteJournal
-from appliance.hub.load import load_settings
+from appliance.hub.load import load_with_notes
 from appliance.hub.outputs.base import Verdict
 from appliance.hub.outputs.dead import DeadLetters
 from appliance.hub.outputs.event import event, to_bytes
@@ -34,14 +34,10 @@ _FRESH_NS = 10_000_000_000
 _EXPORT_STEP = 2000
 
 
-def load(path: Path, overrides: Sequence[str]) -> HubSettings:
-    """The settings of a file: ours, or Falcosidekick's. Raises `ConfigError`."""
-    return load_settings(path, overrides=overrides)
-
-
-def notes_of(path: Path | None) -> Sequence[str]:
-    """What a configuration asks for that means something else here."""
-    return []
+def load(path: Path | None, overrides: Sequence[str], *, sidekick: bool) -> tuple[HubSettings, Sequence[str]]:
+    """The settings of a file, ours or Falcosidekick's, and notes on what differs. Raises `ConfigError`."""
+    settings, notes = load_with_notes(path, overrides=overrides, sidekick=sidekick)
+    return settings, notes
 
 
 def run_hub(settings: HubSettings, load_again: Callable[[], HubSettings]) -> int:

@@ -22,6 +22,7 @@ from appliance.hub.options import build, hints, inner, schema_of
 from appliance.hub.outputs.shape import shape_of
 from appliance.hub.outputs.table import Kind, kinds
 from appliance.hub.settings import Collector, HubSettings, OutputSettings
+from appliance.hub.sidekick import is_sidekick, translate
 from appliance.model.diagnostic import ConfigError, Diagnostic
 
 _SECRET_MAX = 64 << 10
@@ -49,10 +50,27 @@ def load_settings(
 
     Raises `ConfigError` with all diagnostics.
     """
+    return load_with_notes(path, overrides=overrides, environment=environment)[0]
+
+
+def load_with_notes(
+    path: Path | None,
+    *,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] = os.environ,
+    sidekick: bool = False,
+) -> tuple[HubSettings, Sequence[str]]:
+    """As `load_settings`, and notes on what means something else here. Falcosidekick's file is known by its keys;
+    `sidekick`: the file, if any, and the environment are Falcosidekick's. Raises `ConfigError`."""
     document = Document(Node({}))
     if path is not None:
         document.root = read(path, environment, document.unset)
-    return _checked(document, path, overrides, environment)
+    notes: list[str] = []
+    if sidekick or is_sidekick(document.root):
+        if not isinstance(document.root.value, dict):
+            raise ConfigError(against_schema(document, hub_schema()))
+        document.root, notes = translate(document.root, environment, kinds())
+    return _checked(document, path, overrides, environment), notes
 
 
 def settings_of(

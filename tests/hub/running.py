@@ -64,16 +64,20 @@ def until(holds: Callable[[], object], what: str, seconds: float = 30.0) -> None
 
 
 @contextlib.contextmanager
-def running(folder: Path, config: str = "", *, environment: dict[str, str] | None = None) -> Iterator[Hub]:
-    """A hub with a configuration; its data stays in `folder`. At the end it gets SIGTERM and must end well."""
+def running(
+    folder: Path, config: str = "", *, environment: dict[str, str] | None = None, sidekick: Path | None = None
+) -> Iterator[Hub]:
+    """A hub with a configuration, ours or Falcosidekick's file; its data stays in `folder`. At the end it gets SIGTERM
+    and must end well."""
     folder.mkdir(exist_ok=True)
-    file = folder / "tercel-hub.yaml"
-    file.write_text(f"data_dir: {folder}/data\n{config or 'collector: {port: 0}'}\n")
+    file = sidekick or folder / "tercel-hub.yaml"
+    if sidekick is None:
+        file.write_text(f"data_dir: {folder}/data\n{config or 'collector: {port: 0}'}\n")
     log = folder / "log"
     before = log.stat().st_size if log.exists() else 0
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            [*TERCEL, "run", "-c", file, "-o", "page.enabled=false"],
+            [*TERCEL, "run", "-c", file, "-o", "page.enabled=false", "-o", f"data_dir={folder}/data"],
             stderr=stream,
             env=os.environ | (environment or {}),
         )
