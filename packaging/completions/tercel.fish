@@ -89,6 +89,7 @@ complete -c tercel -n '__fish_seen_subcommand_from test' -l coverage -d 'tell th
 complete -c tercel -n '__fish_seen_subcommand_from hub' -s h -l help -d 'show this help message and exit'
 complete -c tercel -n '__fish_seen_subcommand_from hub' -s c -l config -r -d 'the hub'\''s configuration file, or Falcosidekick'\''s; without it /etc/tercel/tercel-hub.yaml, or the shipped one'
 complete -c tercel -n '__fish_seen_subcommand_from hub' -s o -l option -r -d 'set a configuration key, a.b=c for a nested one; may be given several times'
+complete -c tercel -n '__fish_seen_subcommand_from hub' -l sidekick -d 'the file of -c, if any, and the environment are Falcosidekick'\''s; its file is also known by its keys'
 complete -c tercel -n '__fish_seen_subcommand_from hub' -l json -d 'for status and check: print one JSON object'
 complete -c tercel -n '__fish_seen_subcommand_from hub' -l after -r -d 'for export: begin after this position of the journal'
 complete -c tercel -n '__fish_seen_subcommand_from hub' -l limit -r -d 'for export: print at most so many alerts'
