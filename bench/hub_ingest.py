@@ -33,7 +33,7 @@ from tests.hub.running import Hub, running  # noqa: E402
 CONNECTIONS = 64
 EVENT = (
     '{"hostname":"web%d","output":"2026-12-01T03:17:58.123456789Z: Warning Sensitive file opened for reading by '
-    "non-trusted program (file=/etc/shadow gparent=systemd ggparent=<NA> gggparent=<NA> evt_type=openat user=root user_uid=0 "
+    "program (file=/etc/shadow gparent=systemd ggparent=<NA> gggparent=<NA> evt_type=openat user=root user_uid=0 "
     'user_loginuid=-1 process=cat proc_exepath=/usr/bin/cat parent=bash command=cat /etc/shadow terminal=34816 %s)",'
     '"output_fields":{"container.id":"host","container.name":"host","evt.arg.flags":"O_RDONLY","evt.time.iso8601":'
     '1796094478123456789,"evt.type":"openat","fd.name":"/etc/shadow","proc.aname[2]":"systemd","proc.cmdline":"cat '
