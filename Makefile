@@ -68,6 +68,7 @@ $(VENV)/.ready: pyproject.toml
 $(VENV)/.ready-test: $(VENV)/.ready Makefile
 	$(call install_missing,$(TEST_PACKAGES) $(DEB_PACKAGES) $(DEB_PACKAGES_arm64))
 	$(VENV)/bin/python -m pip install --retries 10 --timeout 60 --quiet --disable-pip-version-check --root-user-action=ignore --editable '.[dev]'
+	$(VENV)/bin/python -m tests.support.fetch
 	touch $@
 
 # What machines are installed from without a network: dist/wheelhouse. docs/installing.md.

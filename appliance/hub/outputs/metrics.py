@@ -33,6 +33,11 @@ class InfluxOptions(HttpOptions):
     password: Secret = option(Secret(""), "Password of version 1.")
     token: Secret = option(Secret(""), "Token of version 2, or of version 1.8 with `user:password`.")
     measurement: str = option("events", "Name of the measurement.")
+    lines: bool = option(
+        False,
+        "Write `\\n` for a line end within a text. InfluxDB takes line ends there; stores that split at each line, such"
+        " as VictoriaMetrics, do not.",
+    )
     tags: tuple[str, ...] = option((), "Fields that become tags beside rule, priority, source, hostname. Use few.")
 
 
@@ -96,7 +101,10 @@ def _influxdb(batch: Sequence[HubAlert], options: InfluxOptions) -> Sequence[Req
         headers |= bearer(str(options.token), "Token")
     else:
         headers |= basic(options.user, str(options.password))
-    body = b"\n".join(line(alert, options.measurement, options.tags) for alert in batch)
+    points = [line(alert, options.measurement, options.tags) for alert in batch]
+    if options.lines:
+        points = [point.replace(b"\r", b"").replace(b"\n", b"\\\\n") for point in points]
+    body = b"\n".join(points)
     return [Request("POST", options.hostport.rstrip("/") + path, headers, body)]
 
 

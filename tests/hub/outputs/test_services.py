@@ -396,3 +396,144 @@ async def test_rsyslog(tmp_path: Path, protocol: str) -> None:
             assert head.split(" ")[0] == str(3 * 8 + 4)
             found.append(json.loads(text[text.index("{") :]))
     assert by_id(found) == EVENTS
+
+
+def search(port: int, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    """Ask a search engine."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+@pytest.mark.kernel  # runs as a user of its own
+@pytest.mark.parametrize("engine", ["opensearch", "elasticsearch"])
+async def test_search_engines(tmp_path: Path, engine: str) -> None:
+    start = services.opensearch if engine == "opensearch" else services.elasticsearch
+    with start(tmp_path) as port:
+        await deliver("elasticsearch", url=f"http://127.0.0.1:{port}")
+        await deliver("elasticsearch", url=f"http://127.0.0.1:{port}")  # a second time: the same documents
+        search(port, "/_refresh")
+        hits = search(port, "/falco-2026.09.21/_search", {"size": 100, "query": {"match": {"rule": "sensitive"}}})[
+            "hits"
+        ]
+        found = {hit["_id"]: hit["_source"] for hit in hits["hits"]}
+        assert set(found) == {alert.id for alert in ALERTS}
+        for alert in ALERTS:
+            document = found[alert.id]
+            assert document["output"] == alert.output and document["@timestamp"] == EVENTS[alert.id]["time"]
+            fields = {name.replace(".", "_"): value for name, value in EVENTS[alert.id]["output_fields"].items()}
+            assert document["output_fields"] == fields
+        # one that clashes with the mapping is refused, and the others beside it are not
+        clash = hub_alert(50, fields={"proc.pid": "no number"})
+        kind = kinds()["elasticsearch"]
+        client = kind.connect(kind.options(url=f"http://127.0.0.1:{port}"))
+        outcome = await client.send([hub_alert(51), clash, hub_alert(52)])
+        await client.close()
+        assert outcome.verdicts == (Verdict.DONE, Verdict.NEVER, Verdict.DONE) and "proc_pid" in outcome.reason
+
+
+async def test_kafka(tmp_path: Path) -> None:
+    import confluent_kafka
+
+    with services.kafka(tmp_path) as port:
+        address = f"127.0.0.1:{port}"
+        await deliver("kafka", hostport=address, compression="zstd")
+        settings = {"bootstrap.servers": address, "group.id": "t", "auto.offset.reset": "earliest"}
+        reader = confluent_kafka.Consumer(settings)
+        reader.subscribe(["falco"])
+        messages: list[Any] = []
+        while len(messages) < len(ALERTS):
+            message = await asyncio.to_thread(reader.poll, 30)
+            assert message is not None and message.error() is None, message and message.error()
+            messages.append(message)
+        assert await asyncio.to_thread(reader.poll, 0.3) is None
+        reader.close()
+        kind = kinds()["kafka"]
+        away = kind.connect(kind.options(hostport=address))
+        huge = await away.send([hub_alert(60, output="x" * 12_000_000), hub_alert(61)])
+        assert huge.verdicts == (Verdict.NEVER, Verdict.DONE)
+        await away.close()
+    assert by_id([json.loads(m.value()) for m in messages]) == EVENTS
+    for m in messages:
+        one = json.loads(m.value())
+        assert m.key().decode() == one["hostname"]
+        assert dict(m.headers())["id"].decode() == one["uuid"]
+    for host in ("web0", "web1", "web2"):  # in order for each host
+        ids = [json.loads(m.value())["uuid"] for m in messages if m.key().decode() == host]
+        assert ids == [alert.id for alert in ALERTS if alert.hostname == host]
+
+
+async def test_loki_bulk_and_lines_to_victorialogs(tmp_path: Path) -> None:
+    with services.victoria_logs(tmp_path) as port:
+        base = f"http://127.0.0.1:{port}"
+        await deliver("loki", url=base, endpoint="/insert/loki/api/v1/push")
+        await deliver("victorialogs", url=base)
+
+        def rows(query: str) -> list[Any]:
+            data = urllib.parse.urlencode({"query": query, "limit": "1000"}).encode()
+            with urllib.request.urlopen(f"{base}/select/logsql/query", data, timeout=20) as answer:
+                return [json.loads(part) for part in answer.read().decode().split("\n") if part]
+
+        wait_until(lambda: len(rows("*")) == 2 * len(ALERTS), "both")
+        pushed = [row for row in rows("*") if row["_msg"].startswith("{") or ("uuid" in row and "priority" in row)]
+        lines = {row["uuid"]: row for row in rows("uuid:*")}
+        assert set(lines) == {alert.id for alert in ALERTS} and pushed
+        for alert in ALERTS:
+            assert lines[alert.id]["_time"] == EVENTS[alert.id]["time"]
+            assert lines[alert.id]["hostname"] == alert.hostname
+            assert lines[alert.id]["output_fields.proc.pid"] == str(alert.fields["proc.pid"])
+
+
+async def test_influxdb_of_version_2(tmp_path: Path) -> None:
+    """VictoriaMetrics keeps the numbers; a 204 says that it could read all of the lines."""
+    with services.victoria_metrics(tmp_path) as port:
+        base = f"http://127.0.0.1:{port}"
+        await deliver(
+            "influxdb", hostport=base, organization="o", bucket="b", token=Secret("t"), tags=("proc.pid",), lines=True
+        )
+        data = urllib.parse.urlencode({"match[]": '{__name__="events_evt.latency"}'})
+        urllib.request.urlopen(f"{base}/internal/force_flush", timeout=20).close()
+        with urllib.request.urlopen(f"{base}/api/v1/export?{data}", timeout=20) as answer:
+            series = [json.loads(part) for part in answer.read().decode().split("\n") if part]
+    found = {one["metric"]["proc.pid"]: one for one in series}
+    assert len(found) == len(ALERTS)
+    for alert in ALERTS:
+        one = found[str(alert.fields["proc.pid"])]
+        assert one["values"] == [1.5] and one["timestamps"] == [alert.ts_ns // 1_000_000]
+        assert one["metric"]["hostname"] == alert.hostname and one["metric"]["rule"] == alert.rule
+
+
+async def test_statsd(tmp_path: Path) -> None:
+    with services.statsd_exporter(tmp_path) as (port, page):
+        await deliver("statsd", forwarder=f"127.0.0.1:{port}")
+        await deliver("dogstatsd", forwarder=f"127.0.0.1:{port}", tags=("team:sec",))
+
+        def lines() -> list[str]:
+            with urllib.request.urlopen(f"http://127.0.0.1:{page}/metrics", timeout=20) as answer:
+                return [line for line in answer.read().decode().split("\n") if line.startswith("falcosidekick_")]
+
+        wait_until(lambda: len(lines()) == 4, "the counters")
+        found = lines()
+    assert "falcosidekick_falco_accepted_syscall_warning_read_sensitive_file_untrusted 6" in found
+    assert sum(int(line.rpartition(" ")[2]) for line in found if 'team="sec"' in line) == len(ALERTS)
+    assert any('hostname="web1"' in line and 'rule="read_sensitive_file_untrusted"' in line for line in found)
+
+
+async def test_azure_blobs(tmp_path: Path) -> None:
+    from azure.storage.blob import BlobServiceClient
+
+    with services.azurite(tmp_path) as port:
+        key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+        text = (
+            f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={key};"
+            f"BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
+        )
+        for _ in range(2):
+            await deliver("azureblob", connectionstring=Secret(text))
+        service = BlobServiceClient.from_connection_string(text)
+        container = service.get_container_client("falco")
+        (name,) = [blob.name for blob in container.list_blobs()]
+        data = gzip.decompress(container.download_blob(name).readall())
+        service.close()
+    assert by_id([json.loads(part) for part in data.decode().split("\n")[:-1]]) == EVENTS
