@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any
 
 from appliance.catalog import audit
 from appliance.catalog.events import EVENTS, OPEN_LIKE, OPENS, Category
@@ -30,7 +29,7 @@ from appliance.catalog.params import (
     open_flag_names,
 )
 from appliance.model.alert import FieldValue
-from appliance.model.event import NO_PROCESS, NO_USAGE, Event, Fd, Labels, Mount, ParamValue, Pod, Process, Usage
+from appliance.model.event import NO_PROCESS, NO_USAGE, Event, Fd, Labels, Line, Mount, ParamValue, Pod, Process, Usage
 from appliance.model.moment import clock_time, date_time, iso_time
 
 
@@ -235,51 +234,42 @@ def failed_about(e: Event, what: str) -> int | None:
 
 
 class Facts(Iterable[FieldValue]):
-    """The values of a field that has one for each of many things: found when somebody asks, no further than asked, and
-    once."""
+    """The values of a field that has one for each ancestor, nearest first: found when somebody asks, hardly further
+    than asked, and once. Ancestors without one are passed over."""
 
     __slots__ = ("_known", "_rest")
 
-    def __init__(self, values: Iterable[FieldValue]) -> None:
+    def __init__(self, line: Line, get: Callable[[Process], FieldValue]) -> None:
         self._known: list[FieldValue] = []
-        self._rest = iter(values)
+        self._rest = ([v for p in step if (v := get(p)) is not None] for step in line.steps())
 
     def __iter__(self) -> Iterator[FieldValue]:
-        known, rest = self._known, self._rest
-        n = 0
-        while True:
-            if n == len(known):
-                value = next(rest, _END)
-                if value is _END:
-                    return
-                known.append(value)
-            yield known[n]
-            n += 1
+        known = self._known
+        yield from known
+        at = len(known)
+        for step in self._rest:
+            known += step
+            yield from known[at:]
+            at = len(known)
+        yield from known[at:]  # found meanwhile by another who asks
 
     def __bool__(self) -> bool:
-        return next(iter(self), _END) is not _END
-
-
-_END: Any = object()
+        return any(True for _ in self)
 
 
 def above(e: Event, attribute: str) -> Facts:
-    """One fact of each ancestor that has it, nearest first."""
-    return Facts(filter(_is_there, map(attrgetter(attribute), e.line.above())))
+    """One fact of each ancestor that has it."""
+    return Facts(e.line, attrgetter(attribute))
 
 
 def above_arguments(e: Event) -> Facts:
     """The arguments of each ancestor."""
-    return Facts(filter(_is_there, map(joined_args, e.line.above())))
+    return Facts(e.line, joined_args)
 
 
 def above_environments(e: Event) -> Facts:
     """The environment of each ancestor."""
-    return Facts(filter(_is_there, map(environment, e.line.above())))
-
-
-def _is_there(value: FieldValue) -> bool:
-    return value is not None
+    return Facts(e.line, environment)
 
 
 def names_line(e: Event) -> str:

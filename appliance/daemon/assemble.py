@@ -79,6 +79,7 @@ class Appliance:
 
         def swap() -> None:
             self.source.hear(types, extras)
+            self.state.remember(EventType.CLOSE in types)
             self.processes.environments = extras.environment
             self.loop.adopt(new.ruleset)
             self.domains.watch(domains_of(new.ruleset.rules))
@@ -274,6 +275,7 @@ def arm(
         domains=lambda: domains.names,
         read_usage=processes.usage,
     )
+    state.remember(EventType.CLOSE in asked_for(generation, canary))
     digests = Digests(faults=faults)
     containers.start()
     for raw in processes.scan():

@@ -225,6 +225,7 @@ class Loop:
         self._due_ns = self._served_ns = clock()
         self._in_hand = 0  # records that were read and are not judged yet
         self._abandoned: Counter[EventType] = Counter()
+        self._lost = 0  # events, at the last look at the books
         self._failed = 0  # records that the state could not be told of
         self.faults = Faults() if faults is None else faults
         self._ended = False
@@ -568,6 +569,9 @@ class Loop:
         if self.recorder is not None:
             self.recorder.tick(time.time_ns())
         self._state.wall_offset_ns = self._wall_offset_ns()
+        if books.lost != self._lost:
+            self._lost = books.lost
+            self._state.doubt()
         for alert in self.ledger.look(books, self._undecodable, self._ruleset.rules, time.monotonic_ns(), last=last):
             self._submit(alert)
         if self.ledger.gave_up:

@@ -48,15 +48,23 @@ class Processes:
     """Living and ended processes. One writer: the state."""
 
     def __init__(
-        self, read: Callable[[int], Entry | None], *, most: int, most_ended: int, missing: Counter[str]
+        self,
+        read: Callable[[int], Entry | None],
+        *,
+        most: int,
+        most_ended: int,
+        missing: Counter[str],
+        ended: Callable[[Entry], None] = lambda entry: None,
     ) -> None:
         """`read(pid)` makes the entry of a parent that is not in the table, None where there is none. At most `most`
-        living and `most_ended` ended ones are kept; `missing` counts what is absent for it."""
+        living and `most_ended` ended ones are kept; `missing` counts what is absent for it; `ended` is called with each
+        that has ended."""
         self.live: dict[int, Entry] = {}
         self._read = read
         self._most = most
         self._most_ended = most_ended
         self._missing = missing
+        self._tell_ended = ended
         self._ended: dict[Key, Entry] = {}
         self._recent: deque[Key] = deque()
         self._line_num = -1
@@ -83,6 +91,7 @@ class Processes:
     def end(self, entry: Entry) -> None:
         """Move a process to the ended ones: look-ups still find it for a while."""
         del self.live[entry.process.pid]
+        self._tell_ended(entry)
         if entry.key in self._ended:
             self._drop(entry.key)
         self._ended[entry.key] = entry
@@ -111,8 +120,12 @@ class Processes:
 
     def _above(self, process: Process) -> Iterator[Process]:
         entry = self._entry_of(process) if process.pid >= 0 else None
-        while entry is not None and (entry := self._parent_of(entry)) is not None:
-            yield entry.process
+        while entry is not None:
+            parent = self._parent_of(entry) if entry.unlinked or entry.parent is None else entry.parent
+            if parent is None or parent.gone:
+                return
+            yield parent.process
+            entry = parent
 
     def link(self, entry: Entry, parent: Entry) -> None:
         """Make it the child of another."""

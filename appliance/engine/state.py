@@ -15,8 +15,10 @@ from dataclasses import replace
 from typing import Protocol, cast
 
 from appliance.catalog.events import CLONES, EVENTS, EXECS, FD_FACTS, FD_MAKERS, OPENS, PathRole
-from appliance.catalog.params import EXE_FLAGS, OPEN_FLAGS, RESULT, ParamType
+from appliance.catalog.flags import FCNTL_COMMANDS
+from appliance.catalog.params import CLONE_FLAGS, EXE_FLAGS, OPEN_FLAGS, RESULT, ParamType
 from appliance.engine.containers import read_container
+from appliance.engine.descriptors import Descriptors
 from appliance.engine.paths import absolute
 from appliance.engine.places import Place, Places
 from appliance.engine.processes import TICK_NS, Entry, Processes
@@ -54,7 +56,6 @@ from appliance.model.event import (
 
 Handler = Callable[[RawEvent], Event | None]
 
-_FDS = 65_536  # descriptors remembered for their close
 _NOBODY = Account(-1, "<NA>")
 
 _CREDENTIAL_EVENTS = frozenset(
@@ -66,6 +67,9 @@ _CREDENTIAL_EVENTS = frozenset(
 )  # fmt: skip
 
 
+_NEW_FDS = FD_MAKERS - {EventType.FCNTL}  # whose events are about the new descriptor
+_FD_CLOEXEC = 1
+_CLONE_FILES = CLONE_FLAGS["CLONE_FILES"]
 _SENDS = frozenset({EventType.SENDTO, EventType.SENDMSG, EventType.SENDMMSG})
 _ACCEPTS = frozenset({EventType.ACCEPT, EventType.ACCEPT4})
 _PR_SET_NAME = 15
@@ -96,6 +100,7 @@ class State:
         max_processes: int = 65_536,
         max_ended: int = 16_384,
         max_containers: int = 4_096,
+        max_descriptors: int = 65_536,
         boot_offset_ns: int | None = None,
         domains: Callable[[], Mapping[str, tuple[str, ...]]] = dict,
         read_usage: Callable[[int, int], Usage | None] = lambda pid, start_ns: None,
@@ -112,11 +117,16 @@ class State:
         self._read_usage = read_usage
         self._missing: Counter[str] = Counter()
         self._places = Places(ask_container, max_containers, self._missing)
-        self._processes = Processes(self._read_parent, most=max_processes, most_ended=max_ended, missing=self._missing)
+        self._remembered = Descriptors(max_descriptors)
+        self._processes = Processes(
+            self._read_parent,
+            most=max_processes,
+            most_ended=max_ended,
+            missing=self._missing,
+            ended=self._remembered.ended,
+        )
         self._live = self._processes.live
         self._socket_names = SocketNames()
-        self._fds: dict[tuple[int, int], Fd] = {}
-        self._closes = False  # a rule asks for closes
         self._requests: dict[int, RawEvent] = {}
         self._num = 0
         self._lineage: Lineage = self._processes.line
@@ -145,7 +155,15 @@ class State:
     @property
     def remembers(self) -> bool:
         """True where descriptors are remembered for their close, so that every open counts."""
-        return self._closes
+        return self._remembered.wanted
+
+    def remember(self, wanted: bool) -> None:
+        """Remember descriptors for their close, or do not: a rule that asks for `close` needs it."""
+        self._remembered.want(wanted)
+
+    def doubt(self) -> None:
+        """Events were lost: what they would have changed may be wrong, and is forgotten where nothing else tells."""
+        self._remembered.forget()
 
     @property
     def missing(self) -> Mapping[str, int]:
@@ -225,10 +243,14 @@ class State:
             return self._setpgid
         if type_ is EventType.SOCKET:
             return self._socket
+        if type_ is EventType.FCNTL:
+            return self._fcntl(type_)
         if EVENTS[type_].fd_arg is not None:
             return self._descriptors(type_)
         if EVENTS[type_].has_fd:
             return self._numbers(type_)
+        if type_ is EventType.CLOSE_RANGE:
+            return self._close_range
         return self._plain(type_)
 
     def _make(self, raw: RawEvent, entry: Entry, fd: Fd = NO_FD, path: str | None = None) -> Event:
@@ -238,8 +260,8 @@ class State:
         if fd.lip is not None and (domains := self._domains()):
             ends = dict.fromkeys(ip for ip in (fd.lip, fd.rip) if ip is not None)
             fd = fd._replace(domains=tuple((ip, name) for ip in ends for name in domains.get(ip, ())))
-        if self._closes and fd.type is not None and raw.type is not EventType.CLOSE:
-            self._remember(raw.pid, fd)
+        if self._remembered.wanted and fd.type is not None and raw.type is not EventType.CLOSE:
+            self._note(raw, entry, fd)
         return Event(
             raw.type, self._num, raw.ts_ns + self.wall_offset_ns, raw.cpu, raw.tid, raw.res, raw.params,
             entry.process, entry.place.container, fd, path, lineage=self._lineage, via=VIA[raw.via],
@@ -250,7 +272,8 @@ class State:
         at_name, at_base, at_flags = index["name"], index["base"], index.get("flags")
         at_dev, at_ino, at_real = index["dev"], index["ino"], index["real"]
         at_layer = index["creat_flags"] if at_flags is None else at_flags
-        folder, tmpfile = OPEN_FLAGS["O_DIRECTORY"], OPEN_FLAGS["O_TMPFILE"]
+        folder, tmpfile, cloexec = OPEN_FLAGS["O_DIRECTORY"], OPEN_FLAGS["O_TMPFILE"], OPEN_FLAGS["O_CLOEXEC"]
+        descriptors = self._remembered
         live, missing, lineage, make = self._live, self._missing, self._lineage, tuple.__new__
 
         def apply(raw: RawEvent) -> Event:
@@ -286,8 +309,8 @@ class State:
                     False, False, (), params[at_real] or None,
                 ),
             )  # fmt: skip
-            if self._closes and num >= 0:
-                self._remember(pid, fd)
+            if descriptors.wanted and num >= 0 and via != _IO_URING and live.get(pid) is entry:
+                descriptors.note(entry, fd, at_flags is None or not cast(int, params[at_flags]) & cloexec)
             return make(
                 Event,
                 (
@@ -362,20 +385,40 @@ class State:
         at_fd = EVENTS[type_].index["fd"]
 
         def apply(raw: RawEvent) -> Event:
-            self._closes = True
-            num = cast(int, raw.params[at_fd])
-            fd = self._fds.pop((raw.pid, num), None) if raw.res >= 0 else None
-            return self._make(raw, self._find(raw), Fd(num) if fd is None else fd)
+            entry, num = self._find(raw), cast(int, raw.params[at_fd])
+            fd = self._remembered.closed(entry, num)
+            if raw.res < 0 or raw.via == _IO_URING:  # there the number may be a place in the ring's own table
+                fd = None
+            return self._make(raw, entry, Fd(num) if fd is None else fd)
 
         return apply
 
-    def _remember(self, pid: int, fd: Fd) -> None:
-        """Keep what a descriptor is for its close; the one not heard of for longest is forgotten first."""
-        key = pid, cast(int, fd.num)
-        self._fds.pop(key, None)
-        self._fds[key] = fd
-        if len(self._fds) > _FDS:
-            del self._fds[next(iter(self._fds))]
+    def _note(self, raw: RawEvent, entry: Entry, fd: Fd) -> None:
+        """Keep what a descriptor is for its close; whether it survives an exec only an open tells in full."""
+        if raw.via == _IO_URING or self._live.get(raw.pid) is not entry:
+            return
+        self._remembered.note(entry, fd, False if raw.type in _NEW_FDS else None)
+
+    def _close_range(self, raw: RawEvent) -> Event:
+        entry = self._find(raw)
+        if raw.res >= 0:
+            first, last, _ = cast("tuple[int, int, int]", raw.params)
+            self._remembered.closed_range(entry, first, last)  # or closed at the next exec: not known any more
+        return self._make(raw, entry)
+
+    def _fcntl(self, type_: EventType) -> Handler:
+        index = EVENTS[type_].index
+        at_fd, at_command, at_value = index["fd"], index["cmd"], index["arg"]
+        plain, set_flags = self._descriptors(type_), FCNTL_COMMANDS["F_SETFD"]
+
+        def apply(raw: RawEvent) -> Event | None:
+            made = plain(raw)
+            if raw.params[at_command] == set_flags and raw.res >= 0:
+                num, value = cast(int, raw.params[at_fd]), cast(int, raw.params[at_value])
+                self._remembered.mark(self._find(raw), num, survives=not value & _FD_CLOEXEC)
+            return made
+
+        return apply
 
     def _polls(self, type_: EventType) -> Handler:
         at = EVENTS[type_].index["polled"]
@@ -495,14 +538,16 @@ class State:
 
     def _clones(self, type_: EventType) -> Handler:
         index = EVENTS[type_].index
-        at, at_memory, at_limit = index["child_pid"], index["vm_size"], index["fdlimit"]
+        at, at_memory, at_limit, at_flags = index["child_pid"], index["vm_size"], index["fdlimit"], index["flags"]
 
         def apply(raw: RawEvent) -> Event:
             entry = self._find(raw)
             child_pid, child_tid, vpid, ppid, start_ns = cast("tuple[int, ...]", raw.params[at : at + 5])
             if raw.res >= 0 and child_pid > 0 and child_pid == child_tid:
                 memory = cast("tuple[int, int, int]", raw.params[at_memory : at_memory + 3])
-                self._born(entry, child_pid, vpid, ppid, start_ns, memory, cast(int, raw.params[at_limit]))
+                child = self._born(entry, child_pid, vpid, ppid, start_ns, memory, cast(int, raw.params[at_limit]))
+                if (cast("int | None", raw.params[at_flags]) or 0) & _CLONE_FILES:
+                    self._remembered.shared(entry, child)
             return self._make(raw, entry)
 
         return apply
@@ -523,6 +568,7 @@ class State:
                 self._processes.unlink(entry)
             entry.process, entry.place = process, place
             entry.start_ns, entry.exact = raw.start_ns, True
+        self._remembered.executed(entry)
         return self._make(raw, entry)
 
     def _exit(self, raw: RawEvent) -> Event:
@@ -725,7 +771,7 @@ class State:
         start_ns: int,
         memory: tuple[int, int, int],
         fdlimit: int,
-    ) -> None:
+    ) -> Entry:
         parent: Entry | None = caller if ppid == caller.process.pid else self._live.get(ppid)
         process = changed(
             caller.process, pid=pid, ppid=ppid, vpid=vpid, start_ns=start_ns,
@@ -735,6 +781,7 @@ class State:
         entry = self._processes.add(Entry(process, caller.place, exact=True))
         if parent is not None:
             self._processes.link(entry, parent)
+        return entry
 
 
 def _comm(name: str) -> str:

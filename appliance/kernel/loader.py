@@ -36,7 +36,18 @@ _log = logging.getLogger(__name__)
 
 _PATIENCE_S = 300.0
 _FLAGS = ("-Wno-macro-redefined", "-Werror=implicit")
-_TABLES = ("handlers", "operations", "plans", "asked", "asked_operations", "kinds", "books", "sleeping", "rings")
+_TABLES = (
+    "handlers",
+    "operations",
+    "plans",
+    "asked",
+    "asked_operations",
+    "kinds",
+    "books",
+    "sleeping",
+    "pace",
+    "rings",
+)
 _LIKE = {"rings": "ring_like"}  # a table of tables, and the table that these are like
 _LOG_BYTES = 16 << 20
 _CONSTANT = ("rings", "plans", "books")  # written before the start, or by our programs alone
@@ -304,6 +315,11 @@ class Program:
     def want_wakeup(self) -> None:
         """Ask for a wake-up of the rings' pollers by the next record; without it none comes."""
         bpfcall.update(self._maps["sleeping"], 0, struct.pack("=I", 1))
+
+    def set_pace(self, size: int) -> None:
+        """How many bytes of a ring are read in the time that a record may wait: who floods gets a share of that. 0: of
+        the whole ring."""
+        bpfcall.update(self._maps["pace"], 0, struct.pack("=Q", size))
 
     def detach(self) -> None:
         """Stop hearing. What is in the rings stays readable. Functions stay hooked until `close`, and are not heard."""

@@ -41,6 +41,11 @@ class Merged:
         return all(ring.empty for ring in self._rings) and not any(self._held)
 
     @property
+    def read_bytes(self) -> int:
+        """Bytes that have been read of all rings."""
+        return sum(ring.read_bytes for ring in self._rings)
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes that wait to be read in all rings."""
         return sum(ring.waiting_bytes for ring in self._rings)

@@ -175,7 +175,7 @@ class ProgramSpec:
         """The slots to fill so that these events are heard, and those that keep state true."""
         wanted = STATE | frozenset(types)
         if EventType.CLOSE in wanted:
-            wanted |= FD_MAKERS | {EventType.CONNECT}
+            wanted |= FD_MAKERS | {EventType.CONNECT, EventType.CLOSE_RANGE}
         return frozenset(
             slot
             for slot, handler in self.handlers.items()

@@ -60,6 +60,11 @@ class Ring:
         return self._read_at[0] == self._written_to[0]
 
     @property
+    def read_bytes(self) -> int:
+        """Bytes that have been read."""
+        return self._read_at[0]
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes that wait to be read."""
         return self._written_to[0] - self._read_at[0]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 
@@ -774,13 +774,14 @@ def changed(process: Process, **facts: object) -> Process:
     return _changed(process, facts)
 
 
+_STEP = 4
 MAX_LINE = 256
 """Processes of one line of descent at most: what is longer is cut off at its eldest end."""
 
 
 class Line:
-    """A process and its ancestors, nearest first. `walk` gives the ancestors; it is followed once, and only as far as a
-    caller has asked."""
+    """A process and its ancestors, nearest first. `walk` gives the ancestors; it is followed once, and hardly further
+    than a caller has asked: in steps that double, as a long line is cheaper in long steps."""
 
     __slots__ = ("_known", "_walk")
 
@@ -788,32 +789,37 @@ class Line:
         self._known = [process]
         self._walk = islice(walk, MAX_LINE - 1)
 
+    def _more(self) -> bool:
+        """One step further; False at the end."""
+        known = self._known
+        before = len(known)
+        known += islice(self._walk, max(before, _STEP))
+        return len(known) > before
+
     def __getitem__(self, n: int) -> Process:
         """The n-th ancestor: 0 is the process itself, 1 its parent; `NO_PROCESS` where there is none."""
         known = self._known
         while len(known) <= n:
-            process = next(self._walk, None)
-            if process is None:
+            if not self._more():
                 return NO_PROCESS
-            known.append(process)
         return known[n] if n >= 0 else NO_PROCESS
 
     def __iter__(self) -> Iterator[Process]:
         """The process, then its ancestors."""
-        known, walk = self._known, self._walk
-        n = 0
-        while True:
-            if n == len(known):
-                process = next(walk, None)
-                if process is None:
-                    return
-                known.append(process)
-            yield known[n]
-            n += 1
+        yield self._known[0]
+        yield from self.above()
 
     def above(self) -> Iterator[Process]:
         """The ancestors alone."""
-        return islice(self, 1, None)
+        return chain.from_iterable(self.steps())
+
+    def steps(self) -> Iterator[list[Process]]:
+        """The ancestors alone, some at a time."""
+        known, at = self._known, 1
+        while at < len(known) or self._more():
+            step = known[at:]
+            at = len(known)
+            yield step
 
 
 Lineage = Callable[["Event"], Line]

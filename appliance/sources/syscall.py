@@ -31,7 +31,52 @@ log = logging.getLogger(__name__)
 _PAUSE_S = 0.002  # between two looks while there is something to do: the kernel need not wake us
 _LOOKS = 8  # looks that find nothing before we ask to be woken
 _DRAINED = 1024  # records of each ring between two looks at the clock, at the end
+_WAIT_NS = 2_000_000_000  # what a flood may make others wait: three quarters of it
+_FIRST_MEASURE_NS, _MEASURE_NS = 50_000_000, 200_000_000
+_PACE_LEAST, _PACE_UNKNOWN = 128 << 10, 4 << 20
 _NAP_S = 0.1  # longest sleep: bounds the wait should a wake-up be missed
+
+
+class Pace:
+    """How many bytes of each of so many rings are read in `_WAIT_NS`: measured while there is work, in powers of two.
+
+    Where that is not known, as nothing has been read for a while, it is `_PACE_UNKNOWN`: what comes first may be a
+    flood of events that take long, and it fills a ring sooner than anything can be measured.
+    """
+
+    def __init__(self, rings: int) -> None:
+        self._rings = max(1, rings)
+        self._since: tuple[int, int] | None = None
+        self._measured_ns = _FIRST_MEASURE_NS
+        self.size = _PACE_UNKNOWN
+
+    def worked(self, now_ns: int, read_bytes: int) -> bool:
+        """There was nothing but work since the last call, if `idle` was not called in between. True where `size` is
+        another now."""
+        if self._since is None:
+            self._since = now_ns, read_bytes
+            return False
+        took_ns = now_ns - self._since[0]
+        if took_ns < self._measured_ns:
+            return False
+        found = (read_bytes - self._since[1]) * _WAIT_NS // took_ns // self._rings
+        self._since, self._measured_ns = (now_ns, read_bytes), _MEASURE_NS
+        if self.size * 3 // 4 <= found < self.size * 2:
+            return False
+        return self._become(max(_PACE_LEAST, 1 << max(found.bit_length() - 1, 0)))
+
+    def idle(self) -> bool:
+        """Nothing was to be read for a while. True where `size` is another now."""
+        self._since, self._measured_ns = None, _FIRST_MEASURE_NS
+        return self._become(_PACE_UNKNOWN)
+
+    def pause(self) -> None:
+        """There was a moment without work, which is not to be measured."""
+        self._since = None
+
+    def _become(self, size: int) -> bool:
+        before, self.size = self.size, size
+        return size != before
 
 
 class SyscallSource:
@@ -72,6 +117,8 @@ class SyscallSource:
         for fd in self._program.rings:
             self._poll.register(fd, select.EPOLLIN)
         self._empty_looks = 0
+        self._pace = Pace(len(self._program.rings) - 1)
+        self._program.set_pace(self._pace.size)
         self.skip: Skip | None = None  # which records to leave out (`kernel.ring`)
 
     def _specs(self, buffers: Buffers, hooks: Hooks) -> list[ProgramSpec]:
@@ -148,7 +195,10 @@ class SyscallSource:
         self._poll.register(fd, select.EPOLLIN)
 
     def read(self, limit: int) -> list[RawEvent]:
-        """The oldest records, at most `limit`, without waiting."""
+        """The oldest records, at most `limit`, without waiting. The time from one call to the next, without a `wait` in
+        between, is the work that records make: by it the kernel is told how much may wait."""
+        if self._pace.worked(time.monotonic_ns(), self._ring.read_bytes):
+            self._program.set_pace(self._pace.size)
         before = self._ring.skipped
         batch = self._ring.read(limit, skip=self.skip)
         if batch or self._ring.skipped != before:
@@ -158,9 +208,12 @@ class SyscallSource:
     def wait(self) -> None:
         """Wait a little: a pause while there is traffic, a sleep that the next record ends where there is none."""
         self._empty_looks += 1
+        self._pace.pause()
         if self._empty_looks < _LOOKS:
             time.sleep(_PAUSE_S)
             return
+        if self._pace.idle():
+            self._program.set_pace(self._pace.size)
         self._program.want_wakeup()
         if self._ring.empty:
             self._poll.poll(_NAP_S)

@@ -293,9 +293,9 @@ def test_a_machine_that_has_no_engine_is_known_by_its_cgroup() -> None:
     assert asked == []
 
 
-def test_descriptors_remembered_for_their_close_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appliance.engine.state._FDS", 10)
-    state = make()
+def test_descriptors_remembered_for_their_close_are_bounded(make: Make) -> None:
+    state = make(max_descriptors=10)
+    state.remember(True)
     state.apply(known(50))
 
     def closed(num: int) -> str | None:
@@ -313,8 +313,7 @@ def test_what_is_made_by_hand_is_what_its_constructor_makes(type_: E, closes: bo
     """Opens are made past the constructors, which know how many attributes there are and what they default to."""
     made = make()
     made.apply(known(7))
-    if closes:
-        made.apply(raw(E.CLOSE, 7, fd=5))
+    made.remember(closes)
     index = EVENTS[type_].index
     given = {"name": "a/../b", "base": "/f", "flags": 0, "creat_flags": 0, "dev": 9, "ino": 8, "real": "/r/b"}
     record = raw(type_, 7, res=3, **{k: v for k, v in given.items() if k in index})

@@ -62,6 +62,7 @@ class Capture:
             boot_offset_ns=boot_offset_ns(),
             read_usage=processes.usage,
         )
+        self.state.remember(EventType.CLOSE in types)
         for raw in processes.scan():
             self.state.apply(raw)
 

@@ -96,6 +96,7 @@ BPF_PERCPU_ARRAY(books, struct book, BOOK_ROWS);
 BPF_ARRAY(kinds, u32, T_COUNT);
 /* 1 while the reader sleeps and wants to be woken by the next record. */
 BPF_ARRAY(sleeping, u32, 1);
+BPF_ARRAY(pace, u64, 1); /* bytes of a ring that the reader reads in time; 0: of any */
 
 /* Hide from the compiler what it knows of a value: the bound that follows is then on the very register that the
  * verifier sees used. */

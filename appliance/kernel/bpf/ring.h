@@ -7,6 +7,10 @@
  * writes is counted for as long as the reader takes to read a quarter of the ring (an epoch), and once half of it
  * waits, a cgroup that has written more than a quarter of the ring divided by the cgroups that write loses the rest of
  * its epoch. So who floods is held to what the reader can bear, and a quarter of the ring is left for all others.
+ *
+ * A reader that is slow would take long for a half of the ring, and all others would wait behind it. It says in `pace`
+ * how much it reads in the time that they may wait; where that is less than the ring, the shares are shares of it, and
+ * what has been let in before it was known has to become less.
  */
 #pragma once
 
@@ -75,6 +79,8 @@ static __always_inline bool fair(u32 number, void *ring, u64 bytes, u64 size, u6
     cgroups = epoch->cgroups ? epoch->cgroups : 1;
     if (waiting > bytes / 2 && share->bytes > quarter / cgroups)
         return false;
+    if (waiting > bytes / 4 * 3 && share->bytes > quarter / cgroups / 2) /* it must become less */
+        return false;
     __sync_fetch_and_add(&share->bytes, size);
     return true;
 }
@@ -104,7 +110,11 @@ static __always_inline void submit(struct scratch *s)
         goto done;
     }
     u64 waiting = ring_query(ring, QUERY_WAITING);
-    if (waiting > bytes / 4 && !fair(number, ring, bytes, size, waiting)) {
+    u64 room = bytes;
+    u64 *most = number ? pace.lookup((int *)&zero) : 0;
+    if (most && *most && *most < bytes)
+        room = *most;
+    if (waiting > room / 4 && !fair(number, ring, room, size, waiting)) {
         book->unfair += 1;
         goto done;
     }
