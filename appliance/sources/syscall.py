@@ -33,7 +33,7 @@ _LOOKS = 8  # looks that find nothing before we ask to be woken
 _DRAINED = 1024  # records of each ring between two looks at the clock, at the end
 _WAIT_NS = 2_000_000_000  # what a flood may make others wait: three quarters of it
 _FIRST_MEASURE_NS, _MEASURE_NS = 50_000_000, 200_000_000
-_PACE_LEAST, _PACE_UNKNOWN = 128 << 10, 4 << 20
+_PACE_LEAST, _PACE_UNKNOWN, _BACKLOG = 256 << 10, 6 << 20, 64 << 10
 _NAP_S = 0.1  # longest sleep: bounds the wait should a wake-up be missed
 
 
@@ -50,9 +50,12 @@ class Pace:
         self._measured_ns = _FIRST_MEASURE_NS
         self.size = _PACE_UNKNOWN
 
-    def worked(self, now_ns: int, read_bytes: int) -> bool:
-        """There was nothing but work since the last call, if `idle` was not called in between. True where `size` is
-        another now."""
+    def worked(self, now_ns: int, read_bytes: int, waiting_bytes: int) -> bool:
+        """There was nothing but work since the last call, where much waited then and now. True where `size` is another
+        now."""
+        if waiting_bytes < _BACKLOG:  # what was read was all that there was: it says nothing about how fast we are
+            self._since = None
+            return False
         if self._since is None:
             self._since = now_ns, read_bytes
             return False
@@ -69,10 +72,6 @@ class Pace:
         """Nothing was to be read for a while. True where `size` is another now."""
         self._since, self._measured_ns = None, _FIRST_MEASURE_NS
         return self._become(_PACE_UNKNOWN)
-
-    def pause(self) -> None:
-        """There was a moment without work, which is not to be measured."""
-        self._since = None
 
     def _become(self, size: int) -> bool:
         before, self.size = self.size, size
@@ -197,7 +196,7 @@ class SyscallSource:
     def read(self, limit: int) -> list[RawEvent]:
         """The oldest records, at most `limit`, without waiting. The time from one call to the next, without a `wait` in
         between, is the work that records make: by it the kernel is told how much may wait."""
-        if self._pace.worked(time.monotonic_ns(), self._ring.read_bytes):
+        if self._pace.worked(time.monotonic_ns(), self._ring.read_bytes, self._ring.waiting_bytes):
             self._program.set_pace(self._pace.size)
         before = self._ring.skipped
         batch = self._ring.read(limit, skip=self.skip)
@@ -208,7 +207,6 @@ class SyscallSource:
     def wait(self) -> None:
         """Wait a little: a pause while there is traffic, a sleep that the next record ends where there is none."""
         self._empty_looks += 1
-        self._pace.pause()
         if self._empty_looks < _LOOKS:
             time.sleep(_PAUSE_S)
             return
