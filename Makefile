@@ -81,8 +81,9 @@ deb: dist
 	$(VENV)/bin/python packaging/dist.py deb $(ARCH)
 
 # The manual pages and the shells' completions, made of the command's own options and the schema of its configuration.
-man: setup
+man: setup-test
 	$(VENV)/bin/python -m appliance.cli.manual docs/man
+	$(VENV)/bin/python -c 'from appliance.hub.outputs.manual import page; print(page(), end="")' >docs/outputs.md
 	$(VENV)/bin/tercel completion bash >packaging/completions/tercel.bash
 	$(VENV)/bin/tercel completion zsh >packaging/completions/_tercel
 	$(VENV)/bin/tercel completion fish >packaging/completions/tercel.fish

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -21,6 +22,9 @@ from appliance.config.keys import ROWS
 from appliance.config.settings import Metrics
 from appliance.daemon.cost import RuleCost
 from appliance.daemon.metrics import HOST_DOCS, collect
+from appliance.hub.options import schema_of
+from appliance.hub.outputs.manual import page
+from appliance.hub.outputs.table import kinds
 from appliance.model.field import ArgKind, FieldType, Operator
 from tests.support.status import full_status
 
@@ -216,3 +220,16 @@ def test_each_promise_of_the_threat_model_has_its_test() -> None:
         assert f"def {name}(" in (ROOT / file).read_text(), f"{file} has no {name}"
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| promise", "|---"))]
     assert all("::" in row for row in rows), "a promise without a test"
+
+
+def test_the_page_of_outputs_is_made_of_their_table(request: pytest.FixtureRequest) -> None:
+    file = ROOT / "docs/outputs.md"
+    if request.config.getoption("--accept", default=False):
+        file.write_text(page())
+    assert file.read_text() == page(), "run `make man` and read the difference"
+    examples = re.findall(r"```yaml\n(.*?)```", page(), re.DOTALL)
+    assert len(examples) == len(kinds())
+    for example in examples:  # each is taken as it stands
+        (output,) = yaml.safe_load(example)["outputs"].values()
+        options = {key: value for key, value in output.items() if key != "type"}
+        jsonschema.validate(options, schema_of(kinds()[output["type"]].options))
