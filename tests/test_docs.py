@@ -223,13 +223,14 @@ def test_each_promise_of_the_threat_model_has_its_test() -> None:
 
 
 def test_the_page_of_outputs_is_made_of_their_table(request: pytest.FixtureRequest) -> None:
+    """docs/outputs.md; its examples are taken as they stand."""
     file = ROOT / "docs/outputs.md"
     if request.config.getoption("--accept", default=False):
         file.write_text(page())
     assert file.read_text() == page(), "run `make man` and read the difference"
     examples = re.findall(r"```yaml\n(.*?)```", page(), re.DOTALL)
     assert len(examples) == len(kinds())
-    for example in examples:  # each is taken as it stands
+    for example in examples:
         (output,) = yaml.safe_load(example)["outputs"].values()
         options = {key: value for key, value in output.items() if key != "type"}
         jsonschema.validate(options, schema_of(kinds()[output["type"]].options))

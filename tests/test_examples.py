@@ -42,6 +42,7 @@ RUN_BY = {
         "make deb": "tests/packaging/test_deb.py",
         "apt install": "tests/packaging/test_wheelhouse.py",
     },
+    "docs/outputs.md": {"outputs:": "tests/test_docs.py"},
     "docs/performance.md": {".venv/bin/python bench/storm.py": HERE},
     "docs/rules.md": {
         "- list: editors": HERE,

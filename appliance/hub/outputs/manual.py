@@ -1,7 +1,7 @@
 """`docs/outputs.md`, made of the table of outputs.
 
 Comes in: the table. Goes out: Markdown: every output, its keys, an example, and what "delivered" means. Never: a key
-that the table lacks. """
+that the table lacks."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _keys(cls: type, hidden: Any) -> str:
         if f.default is MISSING and f.default_factory is MISSING:
             default = "required"
         else:
-            value = plain(f.default_factory())  # type: ignore[misc]
+            value = plain(f.default_factory())  # type: ignore[operator]
             default = f"default `{json.dumps(value, ensure_ascii=False)}`"
         secret = ", secret" if inner(described[f.name])[1] is Secret else ""
         choices = ""
