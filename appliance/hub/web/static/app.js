@@ -196,6 +196,7 @@ function draw() {
     }] },
   }, [times, ...series.map((s) => s.values)], box);
 }
+if (matchMedia("(max-width: 860px)").matches) $$(".facets .whole").forEach((d) => { d.open = false; });
 addEventListener("load", draw);
 let resized;
 addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(draw, 150); });

@@ -34,6 +34,7 @@ function show(html) {
   if (!row) return;
   row.classList.add("fresh");
   highlight(row);
+  document.querySelector("#nothing").hidden = true;
   tail.prepend(row);
   while (tail.children.length > MOST) tail.lastElementChild.remove();
 }
