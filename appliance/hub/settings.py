@@ -185,7 +185,7 @@ class OutputSettings:
     minimumpriority: Priority = option(Priority.DEBUG, "Alerts of a lower priority are passed over.")
     filter: str = option(
         "", "Alerts that do not satisfy this condition, in the language of rules, are passed over.",
-        example="priority <= warning and not hostname startswith test-",
+        example="priority >= warning and not hostname startswith test-",
     )  # fmt: skip
     start: str = option("now", "Where a new output begins in the journal.", choices=("now", "oldest"))
     batch: int = option(0, "Alerts in one request at most; 0 means what suits the type.", minimum=0, maximum=10_000)

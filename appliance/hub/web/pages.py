@@ -5,8 +5,8 @@ Comes in: a request by `dispatch.py`. Goes out: pages. Never: a change; those ar
 
 from __future__ import annotations
 
-import contextlib
 import json
+import sqlite3
 import zoneinfo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, quote
 from starlette.responses import RedirectResponse, Response
 
 from appliance.hub.alert import HubAlert
+from appliance.hub.fleet.table import Host, read_hosts
 from appliance.hub.people.triage import OPEN, State
 from appliance.hub.query.tree import check, conjunction, read_filter
 from appliance.hub.query.words import text_of
@@ -331,55 +332,67 @@ def hosts(hub: Hub, ask: Ask) -> Response:
 
 
 def host_rows(hub: Hub, ask: Ask) -> list[HostRow]:
-    """Hosts that send heartbeats, and those that only send alerts."""
+    """Hosts that send heartbeats, those known by their alerts, and those that only the index knows; the ill first."""
     day = Span(ask.now_ns - 24 * 60 * MINUTE_NS, ask.now_ns + MINUTE_NS)
     counts = {name or "": n for name, n in hub.store.top(TRUE, day, "hostname", 10_000)}
     rows = []
-    for fact in fleet(hub):
-        name = str(fact.get("host") or fact.get("name") or fact.get("hostname") or "")
-        details = {
-            k: v
-            for k, v in fact.items()
-            if k not in ("host", "name", "hostname", "state", "reason", "why", "tags") and v not in (None, "")
-        }
-        tags = fact.get("tags") or ()
+    for host in fleet(hub):
+        state, why = host_state(host, hub.settings.fleet.silent_s, ask.now_ns)
         rows.append(
             HostRow(
-                name,
-                str(fact.get("state") or "unknown"),
-                str(fact.get("reason") or fact.get("why") or ""),
-                details,
-                counts.pop(name, 0),
-                [str(t) for t in tags] if isinstance(tags, list | tuple) else str(tags).split(","),
+                host.hostname,
+                state,
+                why,
+                host_facts(host),
+                counts.pop(host.hostname, 0),
+                [host.group] if host.group else [],
             )
         )
-    rows += [
-        HostRow(name, "alerts only", "sends alerts, no heartbeats", {}, n, ()) for name, n in counts.items() if name
-    ]
-    order = {"silent": 0, "losing": 1, "drifted": 2, "late": 3, "skewed": 3}
-    return sorted(rows, key=lambda r: (order.get(r.state, 5 if r.state != "well" else 6), r.name))
+    rows += [HostRow(name, "alerts only", "sends no heartbeats", {}, n, ()) for name, n in counts.items() if name]
+    order = ("silent", "losing", "late", "drifted", "troubled", "alerts only", "well")
+    return sorted(rows, key=lambda row: (order.index(row.state), row.name))
 
 
-def fleet(hub: Hub) -> list[dict[str, Any]]:
-    """The table that the collector keeps, each host's facts flat."""
-    for file, sql in (("fleet.sqlite", "SELECT * FROM host"), ("fleet.sqlite", "SELECT * FROM hosts")):
-        rows = hub.rows(file, sql)
-        if rows:
-            return [_flat(row) for row in rows]
-    return []
+def fleet(hub: Hub) -> Sequence[Host]:
+    """The table that the collector keeps; empty where it cannot be read."""
+    try:
+        return read_hosts(hub.settings.data_dir)
+    except (sqlite3.Error, TypeError, ValueError):
+        return []
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, str) and value[:1] in "{[":
-            with contextlib.suppress(ValueError):
-                value = json.loads(value)
-        if isinstance(value, dict):
-            flat |= {k: v for k, v in value.items() if not isinstance(v, dict)}
-        else:
-            flat[name] = value
-    return flat
+def host_state(host: Host, silent_s: float, now_ns: int) -> tuple[str, str]:
+    """How a host is, in a word, and why."""
+    quiet_s = (now_ns - host.last_seen_ns) / show.SECOND
+    told = "; ".join(dict.fromkeys([*host.reported, *host.troubles]))
+    if host.kind != "agent":
+        return ("silent", told) if "silent" in host.reported else ("alerts only", "sends no heartbeats")
+    if "silent" in host.reported or quiet_s > silent_s:
+        return "silent", f"last heard of {show.span_text(quiet_s)} ago"
+    if any("los" in word for word in host.reported):
+        return "losing", told
+    if any("drift" in word for word in host.reported):
+        return "drifted", told
+    if quiet_s > silent_s / 2 or any("canary" in word or "skew" in word or "clock" in word for word in host.reported):
+        return "late", told or f"last heard of {show.span_text(quiet_s)} ago"
+    return ("troubled", told) if told else ("well", "")
+
+
+def host_facts(host: Host) -> dict[str, Any]:
+    """What a host says of itself, as far as it does."""
+    facts: dict[str, Any] = {
+        "version": host.version,
+        "generation": host.generation or "",
+        "rules": host.rules_digest[:12],
+        "config": host.config_digest[:12],
+        "kernel": host.kernel,
+        "canary": "" if host.canary_age_s is None else f"{show.span_text(host.canary_age_s)} ago",
+        "lost": host.lost if host.kind == "agent" else "",
+        "queue": host.queue if host.kind == "agent" else "",
+        "clock off": f"{host.skew_s:.1f} s" if abs(host.skew_s) > 0.5 else "",
+        "seen_ns": host.last_seen_ns or "",
+    }
+    return {name: value for name, value in facts.items() if value != ""}
 
 
 def pipeline(hub: Hub, ask: Ask) -> Response:
@@ -419,7 +432,11 @@ def banner(hub: Hub, ask: Ask) -> list[tuple[str, str]]:
     trouble = hub.journal.health().trouble
     if trouble:
         found.append((f"journal: {trouble}", "/pipeline"))
-    ill = [str(f.get("host") or f.get("name")) for f in fleet(hub) if f.get("state") in ("silent", "losing")]
+    ill = [
+        h.hostname
+        for h in fleet(hub)
+        if host_state(h, hub.settings.fleet.silent_s, ask.now_ns)[0] in ("silent", "losing")
+    ]
     if ill:
         found.append((f"{len(ill)} hosts are silent or lose events: {', '.join(ill[:3])}", "/hosts"))
     return found
