@@ -9,7 +9,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # What the appliance runs on. bcc's Python half belongs to the machine's libbcc: it is not on PyPI.
 PACKAGES := python3-bpfcc python3-systemd python3-venv ca-certificates
 # What its tests and benchmarks run against: real parts.
-TEST_PACKAGES := docker.io podman containerd containernetworking-plugins mmdebstrap rsyslog rsyslog-gnutls logrotate nginx-light faketime gcc libc6-dev qemu-system-x86 e2fsprogs openssl jq util-linux systemd procps iproute2 git strace make perl openssh-client curl wget bzip2 xz-utils
+TEST_PACKAGES := chromium docker.io podman containerd containernetworking-plugins mmdebstrap rsyslog rsyslog-gnutls logrotate nginx-light faketime gcc libc6-dev qemu-system-x86 e2fsprogs openssl jq util-linux systemd procps iproute2 git strace make perl openssh-client curl wget bzip2 xz-utils
 # Real servers that the hub's outputs deliver to in tests.
 TEST_PACKAGES += redis-server postgresql mosquitto rabbitmq-server influxdb prometheus-alertmanager
 # What builds the Debian package and judges it.

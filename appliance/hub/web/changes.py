@@ -364,7 +364,7 @@ def preferences(hub: Hub, ask: Ask) -> Response:
 def change_password(hub: Hub, ask: Ask) -> Response:
     """A new password, by whoever knows the old one."""
     if hub.accounts.check_password(ask.who, ask.form.get("old", ""), ask.now_ns) is None:
-        raise Refused(403, "the old password is not right")
+        raise Refused(400, "the old password is not right")
     try:
         hub.accounts.set_password(ask.who, ask.form.get("new", ""))
     except AccountError as error:

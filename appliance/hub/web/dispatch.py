@@ -86,7 +86,7 @@ def endpoint(
                 response = await run_in_threadpool(row.handler, hub, ask)
             if hub.settings.page.audit_reads and row.method == "GET" and row.right is not None and ask.session:
                 await run_in_threadpool(record, hub, ask, "read", ask.path)
-        except (Refused, RuleError, ValueError) as error:
+        except (Refused, RuleError, ValueError, OverflowError) as error:
             response = await run_in_threadpool(render_error, hub, ask, _refusal(error))
         for name, value in SECURITY.items():
             response.headers.setdefault(name, value)
@@ -97,7 +97,7 @@ def endpoint(
     return answer
 
 
-def _refusal(error: Refused | RuleError | ValueError) -> Refused:
+def _refusal(error: Exception) -> Refused:
     if isinstance(error, Refused):
         return error
     if isinstance(error, RuleError):
@@ -145,7 +145,7 @@ async def _asked(hub: Hub, request: Request) -> Ask:
     return Ask(
         request.method,
         request.url.path.removeprefix(page.base_path),
-        dict(request.path_params),
+        {name: str(value) for name, value in request.path_params.items()},
         dict(request.query_params),
         dict(pairs),
         lists,
