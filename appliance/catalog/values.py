@@ -29,7 +29,20 @@ from appliance.catalog.params import (
     open_flag_names,
 )
 from appliance.model.alert import FieldValue
-from appliance.model.event import NO_PROCESS, NO_USAGE, Event, Fd, Labels, Line, Mount, ParamValue, Pod, Process, Usage
+from appliance.model.event import (
+    NO_PROCESS,
+    NO_USAGE,
+    Event,
+    Fd,
+    Labels,
+    Line,
+    Mount,
+    ParamValue,
+    Pod,
+    Process,
+    Usage,
+    joined,
+)
 from appliance.model.moment import clock_time, date_time, iso_time
 
 
@@ -367,7 +380,7 @@ def joined_args(process: Process, n: int | None = None) -> str | None:
     if process.name is None:
         return None
     if n is None:
-        return " ".join(process.args)
+        return joined(process.args)
     return process.args[n] if n < len(process.args) else None
 
 

@@ -57,7 +57,7 @@ class BackgroundHandler(logging.Handler):
                     told = {"msg": "lines of the log found no room: %d", "args": (count,), "levelno": logging.WARNING}
                     line += "\n" + self.format(logging.makeLogRecord(told | {"levelname": "WARNING"}))
                 print(line, file=sys.stderr, flush=True)
-            except (OSError, ValueError):
+            except Exception:  # whatever it is: there is no other thread to write, and nowhere to say so
                 self._left_out += 1
             finally:
                 self._lines.task_done()

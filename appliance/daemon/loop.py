@@ -220,6 +220,7 @@ class Loop:
         self._digest_pen = Pen(wait_ns=max(wait_ns, _HASH_WAIT_NS))
         self._stopping = self._asked_to_stop = self._hurried = False
         self._drain_ns = drain_ns
+        self._ending: Callable[[], None] = _nothing
         self._drain_ends_ns = 0  # once it was seen that it is to end
         self._clock = clock
         self._due_ns = self._served_ns = clock()
@@ -330,8 +331,9 @@ class Loop:
         return self._errors + self._ruleset.errors
 
     def run(self, ending: Callable[[], None] = _nothing) -> Summary:
-        """Judge until `stop`, then what is left, and account for all of it. `ending` is called between the two."""
+        """Judge until `stop`, then what is left, and account for all of it. `ending` is called when the end begins."""
         started = time.monotonic()
+        self._ending = ending
         self._served_ns = self._clock()
         while not self._stopping:
             self._attend()
@@ -344,7 +346,7 @@ class Loop:
                 self._attend()
                 self._source.wait()
                 self._served_ns = self._clock()
-        self._guarded("the end of the loop", ending)
+        self._has_time()
         books = self._drain()
         return Summary(
             counts=self.counts,
@@ -378,11 +380,12 @@ class Loop:
         return books
 
     def _has_time(self) -> bool:
-        """False once the drain is over."""
+        """False once the drain is over. Where this sees first that the end has come, it begins."""
         if not self._stopping:
             return True
         if not self._drain_ends_ns:
             self._drain_ends_ns = self._clock() + self._drain_ns
+            self._guarded("the end of the loop", self._ending)
         return not self._hurried and self._clock() < self._drain_ends_ns
 
     @property

@@ -651,6 +651,26 @@ HOST = Container(
 )  # fmt: skip
 
 
+_FEW = 16  # words that are joined anew each time
+_LINES = 512  # joined ones that are kept: more than a line of descent has
+_joined: dict[int, tuple[tuple[str, ...], str]] = {}
+
+
+def joined(words: tuple[str, ...]) -> str:
+    """Words with blanks between them. Of many words the text is kept for a while: rules may look at those of all
+    ancestors for each event, and whoever starts them can give each some thousands."""
+    if len(words) < _FEW:
+        return " ".join(words)
+    kept = _joined.get(id(words))
+    if kept is not None and kept[0] is words:
+        return kept[1]
+    text = " ".join(words)
+    if len(_joined) >= _LINES:
+        _joined.clear()
+    _joined[id(words)] = words, text
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """A process as it was when an event happened. `NO_PROCESS` stands where we know nothing.
@@ -726,14 +746,14 @@ class Process:
         """Name and arguments, as Falco writes a command line: the name, not the first argument, stands first."""
         if self.name is None:
             return None
-        return " ".join((self.name, *self.args))
+        return f"{self.name} {joined(self.args)}" if self.args else self.name
 
     @property
     def exeline(self) -> str | None:
         """The first argument as it was given, and the others."""
         if self.exe is None:
             return None
-        return " ".join((self.exe, *self.args))
+        return f"{self.exe} {joined(self.args)}" if self.args else self.exe
 
 
 NO_PROCESS = Process()

@@ -285,3 +285,21 @@ def test_blinded_stopped_edited_and_killed_all_are_told(daemon: Daemon, tmp_path
     daemon.start()
     daemon.settle()
     assert daemon.alerts(FAREWELL_RULE) == [], "a good end is no finding"
+
+
+@pytest.mark.kernel
+def test_a_demand_that_failed_is_none_that_a_repair_puts_into_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a reload that the kernel refused half-way."""
+    source = SyscallSource(Buffers(1 << 20, 1 << 20), {EventType.OPENAT})
+    try:
+        inventory = type(source._program._inventory)
+        with monkeypatch.context() as poisoned:
+            poisoned.setattr(inventory, "write", lambda *_, **__: (_ for _ in ()).throw(OSError("refused")))
+            with pytest.raises(OSError, match="refused"):
+                source.hear({EventType.CHMOD})
+        source.repair()
+        assert EventType.OPENAT in source.heard and EventType.CHMOD not in source.heard
+        assert source.differences() == []
+    finally:
+        source.stop(lambda batch: None)
+        source.close()

@@ -90,6 +90,17 @@ def test_the_end_is_bounded_and_the_rest_is_counted_by_type() -> None:
     assert loss.fields["lost"] == 203 - judged and "openat" in str(loss.fields["lost.classes"])
 
 
+def test_the_end_is_announced_within_a_batch() -> None:
+    """Whoever counts the signs of life has to know it at once, however long the batch in hand takes."""
+    clock = Clock()
+    loop, _ = slow(Batches([opened()] * 1000), clock)
+    announced: list[int] = []
+    loop.post(lambda: loop.post(loop.stop))
+    summary = loop.run(ending=lambda: announced.append(loop.counts.judged))
+    assert len(announced) == 1 and announced[0] <= 2 * PIECE_NS // SLOW_NS + 2
+    assert summary.counts.judged == 1000
+
+
 def test_a_second_call_to_stop_ends_at_once_with_the_account() -> None:
     clock = Clock()
     loop, taken = slow(Batches(last=[[opened()] * 1000]), clock)

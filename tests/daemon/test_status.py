@@ -12,6 +12,7 @@ import pytest
 from appliance.daemon.canary import CanaryHealth
 from appliance.daemon.generation import one_digest
 from appliance.daemon.loop import Glance
+from appliance.daemon.metrics import collect
 from appliance.daemon.status import astray, to_json
 from appliance.sinks.base import SinkStats
 from tests.support.status import full_status, glance, status
@@ -72,3 +73,14 @@ def test_included_files_count_as_configuration_and_those_of_folders_as_rules() -
 def test_a_sink_that_holds_one_alert_for_long(stuck_s: float, red: bool) -> None:
     sink = SinkStats("http_output", 0, 0, {}, stuck_s=stuck_s, trouble="connection refused")
     assert bool(status(glance(900), sink).troubles()) is red
+
+
+def test_two_rules_files_of_one_name_and_contents_are_one_sample() -> None:
+    """Prometheus takes no two samples with the same labels."""
+    full = full_status()
+    digests = {Path("a/r.yaml"): "ab" * 32, Path("b/r.yaml"): "ab" * 32, Path("c/r.yaml"): "cd" * 32}
+    config = replace(full.generation.config, rules_files=tuple(digests))
+    generation = replace(full.generation, config=config, digests=digests)
+    for metric in collect(replace(full, generation=generation), config.metrics, (), ()):
+        labels = [tuple(sorted(labels.items())) for labels, _ in metric.samples]
+        assert len(labels) == len(set(labels)), metric.name
