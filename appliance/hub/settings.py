@@ -55,7 +55,7 @@ class Collector:
     max_alert_kib: int = option(2048, "Largest alert.", minimum=1, maximum=65536)
     max_connections: int = option(4096, "Connections at a time; further ones are answered 503.", minimum=1)
     max_waiting_mib: int = option(
-        64, "Bodies in memory at a time, in all; beyond it requests are answered 503 with `Retry-After`.", minimum=1
+        32, "Bodies in memory at a time, in all; beyond it requests are answered 503 with `Retry-After`.", minimum=1
     )
     host_rate: int = option(0, "Alerts a second of one host on average; 0 means no limit.", minimum=0)
     body_timeout_s: float = option(30.0, "How long a sender may take for its body.", minimum=0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -14,6 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from appliance.hub.actions import export, status_of
+from appliance.hub.settings import HubSettings
 
 TERCEL = [sys.executable, "-m", "appliance.cli.main", "hub"]
 
@@ -37,11 +41,14 @@ class Hub:
         return hub(*argv, "-c", str(self.config))
 
     def status(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.ask("status", "--json").stdout)
-        return told
+        """What `tercel hub status --json` prints."""
+        return status_of(HubSettings(data_dir=self.data_dir))
 
     def exported(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.ask("export").stdout.split("\n") if line]
+        """What `tercel hub export` prints."""
+        stream = io.BytesIO()
+        export(HubSettings(data_dir=self.data_dir), stream)
+        return [json.loads(line) for line in stream.getvalue().splitlines()]
 
     def parts(self) -> dict[str, int]:
         """Process ids of its parts, in the order in which they were started."""

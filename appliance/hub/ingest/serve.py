@@ -6,6 +6,7 @@ Comes in: settings and a listening socket. Goes out: the exit status. Never: an 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import sqlite3
@@ -90,6 +91,8 @@ async def _serve(
     finally:
         await asyncio.to_thread(committer.close)
         fleet.close()
+        with contextlib.suppress(sqlite3.Error):
+            status.write({}, instead_of="collect")  # it runs no more
         status.close()
 
 

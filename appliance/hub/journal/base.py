@@ -45,7 +45,8 @@ class Journal(Protocol):
         """
 
     def read(self, after: int, limit: int) -> Sequence[HubAlert]:
-        """Up to `limit` alerts with `seq > after`, ascending. A gap means that retention removed what was there."""
+        """Up to `limit` alerts with `seq > after`, ascending; fewer where they are large, none at the end alone. A gap
+        means that retention removed what was there."""
 
     def last(self) -> int:
         """The highest position, 0 when empty. Cheap: readers poll it every 20 to 50 ms."""

@@ -18,8 +18,10 @@ import logging
 import os
 import secrets
 import sqlite3
+import sys
 import threading
 import time
+from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +38,8 @@ from appliance.model.alert import Priority
 log = logging.getLogger(__name__)
 
 _BLOCK_ALERTS = 512
+_BLOCK_BYTES = 2 << 20
+_READ_BYTES = 8 << 20
 _CACHED_BYTES = 32 << 20
 _DIGEST = 8
 _PRIORITIES = tuple(Priority)
@@ -228,7 +232,7 @@ class SqliteJournal(Journal):
 
     def _digest(self, id_: str) -> int:
         made = hashlib.blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=_DIGEST, key=self._key)
-        return int.from_bytes(made.digest(), "little")
+        return int.from_bytes(made.digest(), sys.byteorder)
 
     # What the protocol asks for
 
@@ -262,16 +266,8 @@ class SqliteJournal(Journal):
     def _commit(self, fresh: Sequence[HubAlert], digests: Sequence[int]) -> None:
         try:
             current = self._turn_over()
-            blocks = []
-            for at in range(0, len(fresh), _BLOCK_ALERTS):
-                part = fresh[at : at + _BLOCK_ALERTS]
-                data = _encode(part)
-                packed = len(data) > 400
-                stored = self._compress.compress(data) if packed else data
-                ids = b"".join(d.to_bytes(_DIGEST, "little") for d in digests[at : at + _BLOCK_ALERTS])
-                first = self._next + at
-                blocks.append((first, first + len(part) - 1, part[-1].received_ns, ids, int(packed), stored))
-                self._slice_bytes += len(stored) + len(ids) + 40
+            blocks = list(self._blocks_of(fresh, digests))
+            self._slice_bytes += sum(len(block[3]) + len(block[5]) + 40 for block in blocks)
             began = time.perf_counter()
             with self._transaction(current):
                 current.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?)", blocks)
@@ -281,6 +277,24 @@ class SqliteJournal(Journal):
             self._trouble = f"{type(error).__name__}: {error}"
             self._give_up_file()
             raise JournalError(f"the journal cannot be written: {error}") from error
+
+    def _blocks_of(
+        self, fresh: Sequence[HubAlert], digests: Sequence[int]
+    ) -> Iterator[tuple[int, int, int, bytes, int, bytes]]:
+        """Rows of the table: some hundred alerts in each, fewer where they are large."""
+        at = 0
+        while at < len(fresh):
+            end = min(len(fresh), at + _BLOCK_ALERTS)
+            data = _encode(fresh[at:end])
+            while len(data) > _BLOCK_BYTES and end - at > 1:
+                end = at + max(1, (end - at) * _BLOCK_BYTES // (2 * len(data)))
+                data = _encode(fresh[at:end])
+            packed = len(data) > 400
+            stored = self._compress.compress(data) if packed else data
+            ids = array("Q", digests[at:end]).tobytes()
+            first = self._next + at
+            yield first, first + end - at - 1, fresh[end - 1].received_ns, ids, int(packed), stored
+            at = end
 
     @staticmethod
     @contextlib.contextmanager
@@ -325,14 +339,16 @@ class SqliteJournal(Journal):
                 self._next = last + 1
 
     def read(self, after: int, limit: int) -> Sequence[HubAlert]:
-        """Up to `limit` alerts with `seq > after`, ascending."""
+        """Up to `limit` alerts with `seq > after`, ascending; fewer where they are large."""
         with self._lock:
             made: list[HubAlert] = []
+            size = 0
             try:
-                while len(made) < limit:
-                    block = self._block_after(after)
+                while len(made) < limit and size < _READ_BYTES:
+                    block, block_size = self._block_after(after)
                     if not block:
                         break
+                    size += block_size
                     skip = max(0, after + 1 - block[0].seq)
                     part = block[skip : skip + limit - len(made)]
                     made += part
@@ -341,11 +357,11 @@ class SqliteJournal(Journal):
                 raise JournalError(f"the journal cannot be read: {error}") from error
             return made
 
-    def _block_after(self, after: int) -> list[HubAlert]:
-        """The block that holds the first position above `after`; empty at the end."""
-        for first, (block, _) in reversed(self._blocks.items()):
+    def _block_after(self, after: int) -> tuple[list[HubAlert], int]:
+        """The block that holds the first position above `after`, and its size in memory; empty at the end."""
+        for first, (block, size) in reversed(self._blocks.items()):
             if first <= after + 1 <= block[-1].seq:
-                return block
+                return block, size
         firsts = self._list()
         start = max((n for n, first in enumerate(firsts) if first <= after + 1), default=0)
         for first in firsts[start:]:
@@ -358,13 +374,14 @@ class SqliteJournal(Journal):
                 continue  # deleted by the retention just now
             if row is not None:
                 at, packed, data = row
-                block = _decode(self._expand.decompress(data) if packed else data, at)
-                self._blocks[at] = (block, 4 * len(data) + 1000 * len(block))
+                whole = self._expand.decompress(data) if packed else data
+                block = _decode(whole, at)
+                self._blocks[at] = (block, 3 * len(whole) + 500 * len(block))
                 self._cached_bytes += self._blocks[at][1]
                 while (self._cached_bytes > _CACHED_BYTES or len(self._blocks) > 256) and len(self._blocks) > 1:
                     self._cached_bytes -= self._blocks.popitem(last=False)[1][1]
-                return block
-        return []
+                return block, self._blocks[at][1] if at in self._blocks else 0
+        return [], 0
 
     def _find(self, first: int, after: int) -> tuple[int, int, bytes] | None:
         reader = self._reader(first)

@@ -35,6 +35,7 @@ from appliance.model.text import printable
 log = logging.getLogger(__name__)
 
 _FETCH = 256
+_BATCH_BYTES = 4 << 20
 _LANES_MAX = 16
 _GRACE_S = 0.2
 
@@ -273,8 +274,14 @@ class Worker:
                 group.create_task(self._deliver_in_order(part))
 
     async def _deliver_in_order(self, alerts: Sequence[HubAlert]) -> None:
-        for at in range(0, len(alerts), self._batch):
-            await self._deliver(alerts[at : at + self._batch])
+        at = 0
+        while at < len(alerts):
+            end, size = at, 0
+            while end < len(alerts) and end - at < self._batch and (end == at or size < _BATCH_BYTES):
+                size += size_of(alerts[end])
+                end += 1
+            await self._deliver(alerts[at:end])
+            at = end
 
     async def _deliver(self, batch: Sequence[HubAlert]) -> None:
         """Try until each alert is delivered or dead."""
@@ -419,6 +426,14 @@ class Worker:
             in_flight=self.in_flight, latency=list(self._latency), latency_sum_s=self._latency_sum_s,
             backlog=sum((lane.upto or 0) - lane.after for lane in self._back), last_success_ns=self._last_success_ns,
         )  # fmt: skip
+
+
+def size_of(alert: HubAlert) -> int:
+    """About how large an alert is in a request."""
+    size = len(alert.output) + 200
+    for name, value in alert.fields.items():
+        size += len(name) + (len(value) if type(value) is str else 20 if not isinstance(value, list | dict) else 500)
+    return size
 
 
 async def send_once(settings: OutputSettings, kind: Kind, alert: HubAlert) -> Outcome:
