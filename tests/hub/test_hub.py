@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -280,7 +281,8 @@ def test_systemd_hears_of_it(tmp_path: Path) -> None:
 
 
 def test_a_host_without_the_libraries_is_told_what_to_install(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['msgspec'] = None; from appliance.cli import main as m; sys.exit(m.main(['hub', 'run']))"
+    imports = "import sys; sys.modules['msgspec'] = None; from appliance.cli.main import main"
+    code = f"{imports}; sys.exit(main(['hub', 'run']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1
     assert "the hub needs msgspec" in done.stderr
