@@ -33,7 +33,7 @@ _LOOKS = 8  # looks that find nothing before we ask to be woken
 _DRAINED = 1024  # records of each ring between two looks at the clock, at the end
 _WAIT_NS = 2_000_000_000  # what a flood may make others wait: three quarters of it
 _FIRST_MEASURE_NS, _MEASURE_NS = 50_000_000, 200_000_000
-_PACE_LEAST, _PACE_UNKNOWN, _BACKLOG = 256 << 10, 6 << 20, 64 << 10
+_PACE_LEAST, _PACE_UNKNOWN, _BACKLOG = 256 << 10, 5 << 20, 64 << 10
 _NAP_S = 0.1  # longest sleep: bounds the wait should a wake-up be missed
 
 

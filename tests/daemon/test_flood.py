@@ -28,7 +28,7 @@ CANARY_S = 5.0  # how old the latest canary may be
 ANSWER_S = 1.0
 DRAIN_MS, BEYOND_S = 4000, 2.0
 CONFIG = {
-    "canary": {"interval_s": 1, "patience_s": 5},
+    "canary": {"interval_s": 0.5, "patience_s": 5},
     "capture": {"drain_ms": DRAIN_MS},
 }
 QUIET = "/tmp/tercel-quiet-"
