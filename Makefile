@@ -17,11 +17,19 @@ DEB_PACKAGES := dpkg-dev debhelper dh-python lintian
 DEB_PACKAGES_arm64 := binutils-aarch64-linux-gnu
 DEB_PACKAGES_amd64 := binutils-x86-64-linux-gnu
 
-.PHONY: nightly run test test-kernels test-releases molecule molecule-default dist deb setup setup-test man clean
+.PHONY: hub demo setup-hub vendor nightly run test test-kernels test-releases molecule molecule-default dist deb setup setup-test man clean
 .SILENT:
 
 run: setup
 	exec $(VENV)/bin/tercel run $(ARGS)
+
+# A hub on the loopback with this host's agent attached, or with a day of a fictitious fleet: prints the address and a
+# one-time password. Ctrl-C ends it.
+hub: setup-hub
+	exec $(VENV)/bin/python packaging/try_hub.py $(ARGS)
+
+demo: setup-hub
+	exec $(VENV)/bin/python packaging/try_hub.py --demo $(ARGS)
 
 test: setup-test
 	exec $(VENV)/bin/python -m pytest $(ARGS)
@@ -58,11 +66,17 @@ setup: $(VENV)/.ready
 
 setup-test: $(VENV)/.ready-test
 
+setup-hub: $(VENV)/.ready-hub
+
 $(VENV)/.ready: pyproject.toml
 	$(call install_missing,$(PACKAGES))
 	[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv --system-site-packages $(VENV)
 	$(VENV)/bin/python -m pip install --retries 10 --timeout 60 --quiet --disable-pip-version-check --root-user-action=ignore --editable .
 	$(VENV)/bin/python -c 'import bcc, systemd.journal'
+	touch $@
+
+$(VENV)/.ready-hub: $(VENV)/.ready
+	$(VENV)/bin/python -m pip install --retries 10 --timeout 60 --quiet --disable-pip-version-check --root-user-action=ignore --editable '.[hub,hub-parquet]'
 	touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready Makefile
@@ -79,6 +93,10 @@ dist: setup
 deb: dist
 	$(call install_missing,$(DEB_PACKAGES) $(DEB_PACKAGES_$(ARCH)))
 	$(VENV)/bin/python packaging/dist.py deb $(ARCH)
+
+# The page's foreign assets, made again from npm at pinned versions.
+vendor: setup
+	$(VENV)/bin/python packaging/vendor.py $(ARGS)
 
 # The manual pages and the shells' completions, made of the command's own options and the schema of its configuration.
 man: setup-test

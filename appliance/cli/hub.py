@@ -20,7 +20,7 @@ from appliance.model.text import printable
 if TYPE_CHECKING:
     from appliance.hub.settings import HubSettings
 
-ACTIONS = ("run", "check", "status", "send-test", "replay-dead", "export")
+ACTIONS = ("run", "check", "status", "send-test", "replay-dead", "export", "user", "tune", "reindex", "demo")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,10 +31,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="The central hub. run: collect alerts, store them, forward them to outputs, show them on a page."
         " check: check the configuration. status: how the collector, each output and each host are. send-test: send a"
         " test alert to one output, or to all. replay-dead: deliver the dead letters of an output again. export: print"
-        " the stored alerts as lines of JSON; the hub need not run.",
+        " the stored alerts as lines of JSON; the hub need not run. user: list the page's users, or add, disable and"
+        " enable one, or set a password or role. tune: propose an exception for an alert and try it on stored alerts."
+        " reindex: make the page's index again from the journal. demo: fill an empty hub with a day of a fictitious"
+        " fleet.",
     )
     parser.add_argument("action", choices=ACTIONS, help="what to do")
-    parser.add_argument("output", nargs="?", metavar="OUTPUT", help="name of an output, for send-test and replay-dead")
+    parser.add_argument(
+        "output", nargs="?", metavar="OUTPUT",
+        help="name of an output, for send-test and replay-dead; id of an alert, for tune; for user, what to do",
+    )  # fmt: skip
+    parser.add_argument("name", nargs="?", metavar="NAME", help="for user: whose account")
+    parser.add_argument(
+        "--role", default="viewer", choices=("viewer", "analyst", "editor", "admin"), help="for user: their role"
+    )
+    parser.add_argument(
+        "--one-time",
+        action="store_true",
+        help="for user: make a password up, print it, to be changed at the first login",
+    )
+    parser.add_argument("--fields", default="", metavar="A,B", help="for tune: the fields that the exception asks for")
     parser.add_argument(
         "-c", "--config", type=Path, metavar="FILE",
         help=f"the hub's configuration file, or Falcosidekick's; without it {SYSTEM_HUB_CONFIG}, or the shipped one",
@@ -83,8 +99,26 @@ def run(args: argparse.Namespace) -> int:
                 return actions.send_test(settings, args.output, sys.stdout)
             case "replay-dead":
                 return actions.replay_dead(settings, args.output, sys.stdout)
+            case "user" | "tune" | "reindex" | "demo":
+                return _manage(args, settings)
             case _:
                 return actions.export(settings, sys.stdout.buffer, after=args.after, limit=args.limit)
     except ConfigError as error:
         print_diagnostics(error.diagnostics)
         return 1
+
+
+def _manage(args: argparse.Namespace, settings: HubSettings) -> int:
+    from appliance.hub import manage
+
+    match args.action:
+        case "user":
+            name = args.name or ""
+            return manage.user(settings, args.output or "list", name, args.role, sys.stdout, one_time=args.one_time)
+        case "tune":
+            fields = [name for name in args.fields.split(",") if name]
+            return manage.propose(settings, args.output or "", fields, sys.stdout)
+        case "reindex":
+            return manage.reindex(settings, sys.stdout)
+        case _:
+            return manage.demo(settings, args.limit or manage.DEMO_ALERTS, sys.stdout)

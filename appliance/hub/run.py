@@ -55,10 +55,9 @@ def _deliver(settings: HubSettings, listener: socket.socket, alive: Callable[[],
 
 def _page(settings: HubSettings, listener: socket.socket, alive: Callable[[], None]) -> int:
     listener.close()
-    import importlib
+    from appliance.hub.web.serve import main
 
-    serve = importlib.import_module("appliance.hub.web.serve")
-    return int(serve.main(settings))
+    return main(settings, alive)
 
 
 def has_page() -> bool:

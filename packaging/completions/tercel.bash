@@ -16,7 +16,7 @@ _tercel() {
         explain) words='-h --help -c --config -r --rules -o --option --json' files='-c --config -r --rules';;
         replay) words='-h --help -c --config -r --rules -o --option --json' files='-c --config -r --rules';;
         test) words='-h --help -c --config -r --rules -o --option --json --junit --coverage' files='-c --config -r --rules --junit';;
-        hub) words='-h --help run check status send-test replay-dead export -c --config -o --option --sidekick --json --after --limit' files='-c --config';;
+        hub) words='-h --help run check status send-test replay-dead export user tune reindex demo --role --one-time --fields -c --config -o --option --sidekick --json --after --limit' files='-c --config';;
         version) words='-h --help --json' files='';;
         completion) words='-h --help bash zsh fish' files='';;
         *) words='-h --help --version run reload status top doctor check list show explain replay test hub version completion';;

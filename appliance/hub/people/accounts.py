@@ -103,11 +103,14 @@ class Accounts:
             raise AccountError("a password has at most 1,024 characters")
         return self._hasher.hash(password)
 
-    def set_password(self, name: str, password: str) -> None:
+    def set_password(self, name: str, password: str, *, must_change: bool = False) -> None:
         """A new password; all sessions of the user end. Raises AccountError."""
         hash_ = self._hash(password)
         self._db.run(
-            "UPDATE users SET hash = ?, failures = 0, locked_ns = 0, must_change = 0 WHERE name = ?", hash_, name
+            "UPDATE users SET hash = ?, failures = 0, locked_ns = 0, must_change = ? WHERE name = ?",
+            hash_,
+            int(must_change),
+            name,
         )
         self._db.run("DELETE FROM sessions WHERE user = ?", name)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import PurePath
 
 from anyio.to_thread import current_default_thread_limiter
@@ -54,8 +54,8 @@ def static(request: Request) -> Response:
     return FileResponse(path, media_type=_TYPES[path.suffix], headers={"Cache-Control": cache, **SECURITY})
 
 
-def make_app(hub: Hub) -> Starlette:
-    """The application over a hub."""
+def make_app(hub: Hub, alive: Callable[[], None] = lambda: None) -> Starlette:
+    """The application over a hub; `alive` is called every few seconds while the loop turns."""
     live = Live(hub)
     routes: list[BaseRoute] = [Route("/static/{name:path}", static)]
     for row in table(live):
@@ -68,7 +68,11 @@ def make_app(hub: Hub) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         current_default_thread_limiter().total_tokens = THREADS
-        tasks = [asyncio.create_task(live.run()), asyncio.create_task(keep_forever(hub))]
+        tasks = [
+            asyncio.create_task(live.run()),
+            asyncio.create_task(keep_forever(hub)),
+            asyncio.create_task(_beat(alive)),
+        ]
         yield
         for task in tasks:
             task.cancel()
@@ -92,6 +96,12 @@ def make_app(hub: Hub) -> Starlette:
     )
     app.state.live = live
     return app
+
+
+async def _beat(alive: Callable[[], None]) -> None:
+    while True:
+        alive()
+        await asyncio.sleep(5.0)
 
 
 def _plain(title: str, hint: str, status: int) -> Response:

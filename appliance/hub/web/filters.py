@@ -118,7 +118,18 @@ def with_condition(text: str, wanted: str) -> str:
                 return text
     if not text.strip():
         return wanted
-    return f"({text}) {wanted}" if isinstance(read_filter(text), Or) else f"{text} {wanted}"
+    needed = isinstance(read_filter(text), Or) and not _wrapped(text)
+    return f"({text}) {wanted}" if needed else f"{text} {wanted}"
+
+
+def _wrapped(text: str) -> bool:
+    """Whether a pair of parentheses already holds the whole text."""
+    depth = 0
+    for at, char in enumerate(text):
+        depth += (char == "(") - (char == ")")
+        if depth == 0:
+            return at == len(text) - 1 and char == ")" and '"' not in text
+    return False
 
 
 def _without(text: str, wanted: str) -> tuple[str, bool]:

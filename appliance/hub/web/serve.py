@@ -12,6 +12,7 @@ import signal
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
@@ -20,7 +21,7 @@ from appliance.hub.journal.sqlite import SqliteJournal
 from appliance.hub.people.accounts import Accounts
 from appliance.hub.people.database import Database
 from appliance.hub.people.triage import Triage
-from appliance.hub.settings import HubSettings
+from appliance.hub.settings import HubSettings, JournalSettings
 from appliance.hub.store.indexer import Indexer, index_folder
 from appliance.hub.store.lifetimes import Lifetimes
 from appliance.hub.store.sqlite import SqliteStore
@@ -54,11 +55,11 @@ def open_hub(settings: HubSettings) -> Hub:
     )
 
 
-def index(settings: HubSettings, parent: int) -> None:
+def index(data_dir: Path, settings: JournalSettings, parent: int) -> None:
     """The indexer, in a process of its own: it ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    folder = index_folder(settings.data_dir)
-    journal = SqliteJournal(journal_folder(settings.data_dir), settings.journal)
+    folder = index_folder(data_dir)
+    journal = SqliteJournal(journal_folder(data_dir), settings)
     Indexer(journal, SqliteStore(folder), Lifetimes(folder / "groups.db")).run(lambda: os.getppid() != parent)
 
 
@@ -74,7 +75,9 @@ class _Beside(threading.Thread):
     def run(self) -> None:
         context = multiprocessing.get_context("spawn")
         while not self._ended.is_set():
-            self._process = context.Process(target=index, args=(self._settings, os.getpid()), daemon=True)
+            self._process = context.Process(
+                target=index, args=(self._settings.data_dir, self._settings.journal, os.getpid()), daemon=True
+            )
             self._process.start()
             self._process.join()
             if not self._ended.is_set():
@@ -89,17 +92,19 @@ class _Beside(threading.Thread):
         self.join(5.0)
 
 
-def main(settings: HubSettings) -> int:
-    """Serve the page until SIGTERM or SIGINT; 0 at a clean end."""
+def main(settings: HubSettings, alive: Callable[[], None] = lambda: None) -> int:
+    """Serve the page until SIGTERM or SIGINT; 0 at a clean end. `alive` is called every few seconds."""
+    signal.signal(signal.SIGTERM, _leave)
     page = settings.page
     beside = _Beside(settings)
     beside.start()
     hub = open_hub(settings)
     config = uvicorn.Config(
-        make_app(hub),
+        make_app(hub, alive),
         host=page.address,
         port=page.port,
         log_config=None,
+        log_level="warning",
         access_log=False,
         proxy_headers=False,
         server_header=False,
@@ -109,8 +114,23 @@ def main(settings: HubSettings) -> int:
         ssl_ca_certs=str(page.tls.client_ca) if page.tls.client_ca else None,
         ssl_cert_reqs=ssl.CERT_REQUIRED if page.tls.client_ca else ssl.CERT_NONE,
     )
+    log.info("page: %s:%d%s", page.address, page.port, page.base_path)
+    server = uvicorn.Server(config)
+    signal.signal(signal.SIGTERM, _nothing)  # the server's own handler follows, and raises the signal again at its end
     try:
-        uvicorn.Server(config).run()
+        server.run()
+    except SystemExit:
+        log.error("cannot listen at %s:%d", page.address, page.port)
+        return 1
     finally:
         beside.stop()
     return 0
+
+
+def _leave(number: int, frame: object) -> None:
+    """Before the server runs there is nothing to finish."""
+    os._exit(0)
+
+
+def _nothing(number: int, frame: object) -> None:
+    """The server has ended already."""

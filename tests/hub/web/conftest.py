@@ -89,7 +89,7 @@ def make_page(tmp_path: Path) -> Iterator[Callable[[str], Page]]:
         accounts = Accounts(db, QUICK)
         hub = Hub(
             replace(read, data_dir=data_dir), as_journal, store, lifetimes, db, accounts, Triage(db), time.time_ns
-        )  # fmt: skip
+        )
         for name, role in NAMES.items():
             accounts.add(name, PASSWORD, role, time.time_ns())
         page = Page(hub, journal, Indexer(journal, store, lifetimes))
@@ -196,9 +196,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     journal = SqliteJournal(journal_folder(data_dir), settings.journal, writes=True)
     day = list(fleet_alerts(100_000, start_ns=time.time_ns() - DAY_NS + 60_000_000_000))
     needle = replace(
-        day[61_803], id="needle:1", hostname="edge-02", output="Needle opened /srv/haystack/needle.key",
+        day[61_803],
+        id="needle:1",
+        hostname="edge-02",
+        output="Needle opened /srv/haystack/needle.key",
         fields={**day[61_803].fields, "proc.name": "curl", "fd.name": "/srv/haystack/needle.key"},
-    )  # fmt: skip
+    )
     day[61_803] = needle
     for start in range(0, len(day), 1000):
         journal.append(day[start : start + 1000])

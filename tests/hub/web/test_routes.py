@@ -13,25 +13,43 @@ from tests.hub.alerts import hub_alert
 from tests.hub.web.conftest import NAMES, PASSWORD, Page
 
 PUBLIC = {
-    ("GET", "/login"), ("POST", "/login"), ("GET", "/oidc/start"), ("GET", "/oidc/back"), ("GET", "/healthz"),
-    ("GET", "/api/v1/healthz"), ("POST", "/"), ("POST", "/api/v1/"), ("POST", "/api/v1/events/add"),
-}  # fmt: skip
+    ("GET", "/login"),
+    ("POST", "/login"),
+    ("GET", "/oidc/start"),
+    ("GET", "/oidc/back"),
+    ("GET", "/healthz"),
+    ("GET", "/api/v1/healthz"),
+    ("POST", "/"),
+    ("POST", "/api/v1/"),
+    ("POST", "/api/v1/events/add"),
+}
 WHO_MAY = {
-    Right.READ: {"vic", "abe", "eve", "ann"}, Right.TRIAGE: {"abe", "eve", "ann"}, Right.TUNE: {"eve", "ann"},
+    Right.READ: {"vic", "abe", "eve", "ann"},
+    Right.TRIAGE: {"abe", "eve", "ann"},
+    Right.TUNE: {"eve", "ann"},
     Right.ADMIN: {"ann"},
-}  # fmt: skip
+}
 ADMIN_ONLY = {"/people", "/people/{name}", "/audit", "/retention/hold", "/retention/forget", "/api/v1/audit"}
 TUNE = {
-    "/alert/{id:path}/exception", "/alert/{id:path}/exception/accept", "/exceptions/{number:int}/withdraw",
-    "/pipeline/{output}/replay", "/api/v1/outputs/{output}/replay",
-}  # fmt: skip
+    "/alert/{id:path}/exception",
+    "/alert/{id:path}/exception/accept",
+    "/exceptions/{number:int}/withdraw",
+    "/pipeline/{output}/replay",
+    "/api/v1/outputs/{output}/replay",
+}
 
 
 def filled(path: str) -> str:
     for name, value in (
-        ("{id:path}", "web1:boot:1"), ("{number:int}", "1"), ("{output}", "siem"), ("{format}", "ndjson"),
-        ("{slug}", "none"), ("{digest}", "none"), ("{name}", "nobody"), ("{dimension}", "rule"),
-    ):  # fmt: skip
+        ("{id:path}", "web1:boot:1"),
+        ("{number:int}", "1"),
+        ("{output}", "siem"),
+        ("{format}", "ndjson"),
+        ("{slug}", "none"),
+        ("{digest}", "none"),
+        ("{name}", "nobody"),
+        ("{dimension}", "rule"),
+    ):
         path = path.replace(name, value)
     return path
 
