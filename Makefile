@@ -17,7 +17,7 @@ DEB_PACKAGES := dpkg-dev debhelper dh-python lintian
 DEB_PACKAGES_arm64 := binutils-aarch64-linux-gnu
 DEB_PACKAGES_amd64 := binutils-x86-64-linux-gnu
 
-.PHONY: hub demo setup-hub vendor nightly run test test-kernels test-releases molecule molecule-default dist deb setup setup-test man clean
+.PHONY: check hub demo setup-hub vendor nightly run test test-kernels test-releases molecule molecule-default dist deb setup setup-test man clean
 .SILENT:
 
 run: setup
@@ -33,6 +33,11 @@ demo: setup-hub
 
 test: setup-test
 	exec $(VENV)/bin/python -m pytest $(ARGS)
+
+# What a change must pass before it is shown to others, in two minutes: formatter, linter, types, architecture, docs, and
+# the tests that need neither root nor servers.
+check: setup-test
+	exec $(VENV)/bin/python -m pytest -q -n 2 -m "not kernel and not docker and not systemd and not molecule" --ignore=tests/packaging --ignore=tests/roles --ignore=tests/molecule --ignore=tests/daemon --ignore=tests/sources --ignore=tests/sinks --ignore=tests/hub/web --ignore=tests/hub/outputs/test_services.py --ignore=tests/kernel --ignore=tests/test_examples.py $(ARGS)
 
 # The kernels of Debian 11, 12 and 13, each in a machine of its own: for every night, not for every change.
 test-kernels: setup-test

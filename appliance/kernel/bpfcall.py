@@ -107,7 +107,7 @@ def load_program(
     """Load instructions; the program's descriptor. `target` is the type id of the kernel function or tracepoint that a
     program of the kind TRACING or LSM is for. Raises OSError; with `log`, so many bytes of what the verifier said are
     its `strerror`."""
-    held, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
+    held, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"Dual BSD/GPL")
     said = ctypes.create_string_buffer(max(log, 1))
     attr = struct.pack(
         "=IIQQIIQII16sIIIIQIIQII", kind, len(code) // 8, ctypes.addressof(held), ctypes.addressof(licence),

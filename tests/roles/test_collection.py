@@ -84,7 +84,7 @@ def test_it_is_built_and_installed_and_finds_its_roles(controller: Controller, t
     assert not {name for name in shipped if (ROOT / name).is_file()} - {*names}
     assert tops == {
         "FILES.json", "MANIFEST.json", "ARCHITECTURE.md", "CHANGELOG.md", "README.md", "docs", "meta", "playbooks",
-        "roles", "rules",
+        "roles", "rules", "LICENSE", "LICENSES", "CONTRIBUTING.md",
     }  # fmt: skip
     there = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections")}
     argv = install.replace("dist/", f"{tmp_path}/").split()

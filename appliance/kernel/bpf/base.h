@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The lowest layer: reading kernel structures by offset, and the record under construction.
  *
  * Offsets are macros OFF_<struct>_<member>, made from the running kernel's BTF. Nothing here knows a system call.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* One system call at its end: arguments and result. The only layer that knows registers.
  *
  * The arguments still lie in pt_regs when the call returns; ARG_<n> is the n-th one's place in the block of

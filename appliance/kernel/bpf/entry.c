@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Where every system call ends: one look at its number, then a jump to its handler, if it has one. */
 
 BPF_PROG_ARRAY(handlers, SLOTS);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Facts that several events carry: who the process is now, and what a descriptor is. */
 #pragma once
 

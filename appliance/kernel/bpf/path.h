@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Paths as the kernel knows them: from a dentry up to the root of the process, names from leaf to root, each with its
  * NUL (see kernel/decode.py, dir_path). The root itself is "/"; an empty last name says that the walk was cut.
  */

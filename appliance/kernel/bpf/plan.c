@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Calls whose record a table can describe: most of them. One program for each kind of record, and a plan for each call
  * (kernel/plan.py makes it of the event's row) that says which argument goes where.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Waits for several descriptors: what each of them is. */
 
 #define POLLED_MAX 8

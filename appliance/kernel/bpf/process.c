@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Processes: created, given a program, ended. */
 
 #define PF_KTHREAD_ 0x00200000

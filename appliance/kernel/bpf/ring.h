@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The way out: which ring a record goes into, whose turn it is to lose when one fills, and the books of it.
  *
  * Ring 0 carries what keeps the process table true. The others carry the rest, one for each CPUS_PER_RING processors.

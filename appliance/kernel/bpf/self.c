@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* What a process changes about itself: its name, its process group. */
 
 #define PR_SET_NAME_ 15

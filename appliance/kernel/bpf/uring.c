@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Work asked of an io_uring: no system call tells of it. The kernel has prepared an entry when it is submitted: paths are
  * its own copies. A record of the call that the entry stands for is made then, with the entry's address as its result; a
  * second one (T_IORING) tells by that address what came of it. engine/state.py joins them.

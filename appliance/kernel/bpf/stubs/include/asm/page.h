@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The size of a page is given on the command line: arm64 kernels differ. */
 #pragma once
 #ifndef PAGE_SIZE

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The integer names that bcc's own headers and our programs use. */
 #pragma once
 typedef unsigned char __u8;
