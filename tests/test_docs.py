@@ -80,7 +80,7 @@ def _keys(schema: dict[str, Any], properties: dict[str, Any], above: str, level:
     for name, spec in sections_last(properties):
         if "properties" in spec:
             yield f"{'#' * level} {name}\n\n{spec['description']}\n"
-            yield from _keys(schema, spec["properties"], f"{name}.", level + 1)
+            yield from _keys(schema, spec["properties"], f"{above}{name}.", level + 1)
             yield ""
         else:
             default = json.dumps(spec["default"]) if "default" in spec else "none"
@@ -88,6 +88,25 @@ def _keys(schema: dict[str, Any], properties: dict[str, Any], above: str, level:
             yield f"- **`{above}{name}`** (default `{default}`): {spec['description']}{choices}"
             if not above:
                 yield ""
+
+
+_HUB = """\
+# Configuration of the hub
+
+One YAML file, `tercel-hub.yaml`, checked against `schemas/hub.schema.json` before anything starts. `tercel hub check -c
+FILE` does the same and nothing else. `-o KEY=VALUE` sets one key over the file, `${NAME}` in a value is a variable, as
+in [configuration.md](configuration.md). A secret need not stand in the file: keys for tokens, passwords and secret URLs
+take `file:PATH` and `credential:NAME`, keys that name files take `credential:NAME`.
+
+"""
+
+
+def hub_configuration() -> str:
+    schema = json.loads((ROOT / "schemas/hub.schema.json").read_text())
+    output = schema["properties"]["outputs"]["additionalProperties"]
+    text = _HUB + "\n".join(_keys(schema, schema["properties"], "", 2)).rstrip()
+    text += "\n\n## Keys of each output\n\nBelow `outputs.NAME`; those of its type are in [outputs.md](outputs.md).\n\n"
+    return text + "\n".join(_keys(output, output["properties"], "", 3)).rstrip() + "\n"
 
 
 def fields() -> str:
@@ -185,7 +204,13 @@ def _rows(properties: dict[str, Any], above: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("name", "made"),
-    [("configuration.md", configuration), ("fields.md", fields), ("operations.md", operations), ("roles.md", roles)],
+    [
+        ("configuration.md", configuration),
+        ("hub-configuration.md", hub_configuration),
+        ("fields.md", fields),
+        ("operations.md", operations),
+        ("roles.md", roles),
+    ],
 )
 def test_documents_made_of_tables(name: str, made: Any, request: pytest.FixtureRequest) -> None:
     file = ROOT / "docs" / name

@@ -16,6 +16,7 @@ from typing import Any
 from appliance import __version__
 from appliance.cli.completion import verbs_of
 from appliance.cli.main import make_parser
+from appliance.config.files import schema_file
 from appliance.config.keys import ROWS, State
 from appliance.config.load import load_schema
 
@@ -41,7 +42,12 @@ _ENVIRONMENT = [
 def pages() -> dict[str, str]:
     """The pages by the names of their files."""
     parser = make_parser()
-    made = {"tercel.8": _tercel(parser), "tercel.yaml.5": _configuration(load_schema())}
+    hub = json.loads(schema_file("hub.schema.json").read_text())
+    made = {
+        "tercel.8": _tercel(parser),
+        "tercel.yaml.5": _configuration(load_schema()),
+        "tercel-hub.yaml.5": _hub_configuration(hub),
+    }
     for name, verb in verbs_of(parser).items():
         made[f"tercel-{name}.8"] = _verb(name, verb, _help_of(parser, name))
     return made
@@ -108,6 +114,14 @@ def _configuration(schema: Mapping[str, Any]) -> str:
     lines += [".SH KEYS OF FALCO'S THAT DIFFER"]
     lines += _terms([(row.key, f"{row.state.value}: {row.note}") for row in ROWS if row.state is not State.IMPLEMENTED])
     lines += [".SH SEE ALSO", ".BR tercel (8),", ".BR tercel\\-check (8)"]
+    return "\n".join(lines) + "\n"
+
+
+def _hub_configuration(schema: Mapping[str, Any]) -> str:
+    lines = [*_head("tercel-hub.yaml", 5, "configuration of the hub"), ".SH DESCRIPTION", _text(schema["description"])]
+    lines += [".SH KEYS", *_keys(schema, ""), ".SH KEYS OF EACH OUTPUT"]
+    lines += _keys(schema["properties"]["outputs"]["additionalProperties"], "outputs.NAME.")
+    lines += [".SH SEE ALSO", ".BR tercel\\-hub (8)"]
     return "\n".join(lines) + "\n"
 
 

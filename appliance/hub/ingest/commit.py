@@ -20,6 +20,8 @@ from appliance.hub.journal.base import Journal, JournalError
 log = logging.getLogger(__name__)
 
 _MANY = 8192
+_BUSY = 4  # requests in a commit that show a load: then the next one waits a little for more
+_GATHER_S = 0.001
 _RETAIN_S = 60.0
 Waiting = tuple[Sequence[HubAlert], "asyncio.Future[Sequence[int]]"]
 
@@ -44,6 +46,7 @@ class Committer:
 
     def _run(self) -> None:
         next_retain = time.monotonic() + 5.0
+        busy = False
         while True:
             try:
                 first = self._queue.get(timeout=5.0)
@@ -51,6 +54,8 @@ class Committer:
                 first = ((), self._loop.create_future())
             if first is None:
                 return
+            if busy:
+                time.sleep(_GATHER_S)
             waiting = [first]
             count = len(first[0])
             ends = False
@@ -64,6 +69,7 @@ class Committer:
                     break
                 waiting.append(more)
                 count += len(more[0])
+            busy = len(waiting) > _BUSY
             if count:
                 self._commit(waiting)
             if ends:
