@@ -30,8 +30,10 @@ RUN_BY = {
         "# cat /etc/shadow": HERE,
         "20:51:27": HERE,
         "tercel run ": HERE,
+        "pip install 'tercel[hub]'": "tests/hub/test_hub.py",
         "- rule: Unauthorized process": HERE,
     },
+    "docs/hub.md": {"pip install 'tercel[hub]'": "tests/hub/test_hub.py", "hub:": "tests/hub/test_live.py"},
     "docs/fleet.md": {
         "make setup-test": "tests/packaging/conftest.py",  # `make dist`; who runs tests has done the rest
         "# fleet/": "tests/roles/test_roles.py",

@@ -289,6 +289,27 @@ def test_a_host_without_the_libraries_is_told_what_to_install(tmp_path: Path) ->
     assert "pip install 'tercel[hub]'" in done.stderr
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/hub.md"])
+def test_the_commands_of_the_pages_start_it(tmp_path: Path, page: str) -> None:
+    """README.md and hub.md: the first command starts a hub, but for where its data lies and the port."""
+    text = (Path(__file__).resolve().parents[2] / page).read_text()
+    line = next(line for line in text.splitlines() if line.startswith("tercel hub run -o data_dir="))
+    argv = line.partition("#")[0].split()[1:]
+    where = [f"data_dir={tmp_path}/data" if one.startswith("data_dir=") else one for one in argv]
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "appliance.cli.main", *where, "-o", "collector.port=0", "-o", "page.port=0"],
+            stderr=stream,
+        )
+    try:
+        until(lambda: b"ready" in log.read_bytes(), "the hub")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, log.read_text()
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize("argv", [["check"], ["check", "-o", "outputs.a={type: webhook, url: 'http://127.0.0.1:1/'}"]])
 def test_check(argv: list[str]) -> None:
     done = hub(*argv)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.hub.running import running, until
 from tests.support.daemon import Daemon
@@ -45,7 +46,10 @@ outputs: {{receiver: {{type: webhook, url: "http://127.0.0.1:{server.server_port
 """
     (tmp_path / "agent").mkdir()
     with running(tmp_path / "hub", config) as hub:
-        link = {"url": f"{hub.url}/", "token": TOKEN, "group": "test"}
+        # the section of docs/hub.md, but for where the hub is
+        page = (Path(__file__).resolve().parents[2] / "docs/hub.md").read_text()
+        section = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])["hub"]
+        link = section | {"url": f"{hub.url}/", "token": TOKEN}
         spool = {"path": str(tmp_path / "agent" / "spool")}
         with Daemon(tmp_path / "agent", {"hub": link, "spool": spool}):
             until(lambda: hub.status()["hosts"], "a heartbeat")
