@@ -32,7 +32,7 @@ from appliance.host.files import open_own
 from appliance.host.systemd import JournalFormatter, logs_to_journal
 from appliance.kernel.loader import Books
 from appliance.model.diagnostic import DiagnosticsError, TercelError
-from appliance.model.text import printable
+from appliance.model.text import printable, why
 from appliance.sinks.base import Sink
 from appliance.sinks.build import build_dispatcher, build_sinks
 from appliance.sinks.dispatch import Dispatcher, SinkStats
@@ -135,7 +135,7 @@ def pidfile(path: Path | None) -> Iterator[None]:
             with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "w") as file:
                 file.write(f"{os.getpid()}\n")
         except OSError as error:
-            logging.getLogger(__name__).warning("pidfile: cannot write %s: %s", path, error.strerror)
+            logging.getLogger(__name__).warning("pidfile: cannot write %s: %s", path, why(error))
             path = None
     try:
         yield
@@ -162,7 +162,7 @@ def start_log(config: Config, syslog: str = "/dev/log") -> BackgroundHandler:
         try:
             handlers.append(LocalSyslogHandler(syslog))
         except OSError as error:
-            missing = error.strerror or "no answer"
+            missing = why(error)
     logging.basicConfig(level=LOG_LEVELS[config.log_level], handlers=handlers or [logging.NullHandler()], force=True)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     if missing:

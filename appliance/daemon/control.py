@@ -23,7 +23,7 @@ from typing import Any
 
 from appliance.host.faults import Faults
 from appliance.model.diagnostic import Diagnostic, Severity, Span, TercelError
-from appliance.model.text import json_safe
+from appliance.model.text import json_safe, why
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class ControlServer:
             at = self.path.stat()
         except OSError as error:
             listener.close()
-            raise ControlError(f"cannot listen on {self.path}: {error.strerror or error}") from error
+            raise ControlError(f"cannot listen on {self.path}: {why(error)}") from error
         except ControlError:
             listener.close()
             raise
@@ -198,8 +198,7 @@ class ControlClient:
         except OSError as error:
             self._socket.close()
             raise ControlError(
-                f"no appliance answers on {path} ({error.strerror or error}); is it running, and with this"
-                " configuration (-c)?"
+                f"no appliance answers on {path} ({why(error)}); is it running, and with this configuration (-c)?"
             ) from error
         self._lines = self._socket.makefile("rb")
 

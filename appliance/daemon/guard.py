@@ -25,6 +25,7 @@ from typing import Any
 from appliance.daemon.generation import file_digests
 from appliance.host.faults import Faults
 from appliance.model.alert import FieldValue, Priority
+from appliance.model.text import why
 from appliance.sinks.disk import put_aside
 
 log = logging.getLogger(__name__)
@@ -193,7 +194,7 @@ class Trace:
                     raise
                 fd = os.open(self._path, _FLAGS, 0o600)
         except OSError as error:
-            log.warning("no trace of this run can be left at %s: %s", self._path, error.strerror)
+            log.warning("no trace of this run can be left at %s: %s", self._path, why(error))
             return None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,7 +209,7 @@ class Trace:
             os.ftruncate(fd, 0)
             os.pwrite(fd, text.encode(), 0)
         except OSError as error:
-            log.warning("no trace of this run can be left at %s: %s", self._path, error.strerror)
+            log.warning("no trace of this run can be left at %s: %s", self._path, why(error))
         return earlier
 
     def _earlier(self) -> dict[str, Any] | None:
@@ -235,7 +236,7 @@ class Trace:
                 if self._path.stat().st_ino == os.fstat(self._fd).st_ino:  # or it was put aside, and another's is there
                     self._path.unlink()
             except OSError as error:
-                log.warning("the trace %s cannot be removed: %s", self._path, error.strerror)
+                log.warning("the trace %s cannot be removed: %s", self._path, why(error))
         os.close(self._fd)
         self._fd = -1
 

@@ -24,6 +24,7 @@ from appliance.config.settings import Capture
 from appliance.host.faults import Faults
 from appliance.model.event import Event
 from appliance.model.rule import Rule
+from appliance.model.text import why
 from appliance.sinks.disk import put_aside
 from appliance.sources.replay import recording_head, write_event
 
@@ -156,7 +157,7 @@ class _Writer:
                 count, cut = self._write(file)
             part.rename(self._path)
         except OSError as problem:
-            error = problem.strerror or str(problem)
+            error = why(problem)
         except Exception as problem:
             self._faults.caught("recording")
             error = f"internal error: {type(problem).__name__}"
@@ -177,7 +178,7 @@ class _Writer:
         try:
             self._prune()
         except OSError as problem:
-            log.warning("older recordings beside %s cannot be removed: %s", self._path, problem.strerror or problem)
+            log.warning("older recordings beside %s cannot be removed: %s", self._path, why(problem))
         except Exception:
             self._faults.caught("removing older recordings")
 

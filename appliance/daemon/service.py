@@ -37,6 +37,7 @@ from appliance.daemon.web import JSON, WebError, WebServer, error_text
 from appliance.host.systemd import Notifier
 from appliance.model.alert import FieldValue, Priority
 from appliance.model.diagnostic import Diagnostic, DiagnosticsError, Severity
+from appliance.model.text import why
 from appliance.sources.webhook import WebhookError
 
 log = logging.getLogger(__name__)
@@ -292,7 +293,7 @@ class Service:
                     web.start(self._appliance.faults)
                 except OSError as error:
                     self._web = None
-                    log.error("no web server until its settings change, or a restart: %s", error.strerror)
+                    log.error("no web server until its settings change, or a restart: %s", why(error))
                 else:
                     log.info("web server on %s port %d", new.webserver.listen_address, web.port)
         if old is None or old.metrics != new.metrics:

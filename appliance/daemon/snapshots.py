@@ -22,7 +22,7 @@ from appliance.daemon.status import Status
 from appliance.host.faults import Faults
 from appliance.host.files import open_own
 from appliance.model.alert import FieldValue
-from appliance.model.text import json_safe
+from appliance.model.text import json_safe, why
 from appliance.sinks.disk import put_aside
 
 log = logging.getLogger(__name__)
@@ -103,6 +103,6 @@ class Snapshots:
         except OSError as error:
             if self._failed != str(error):
                 self._failed = str(error)
-                log.warning("metrics cannot be written to %s: %s", path, error.strerror)
+                log.warning("metrics cannot be written to %s: %s", path, why(error))
         else:
             self._failed = ""

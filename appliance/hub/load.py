@@ -24,6 +24,7 @@ from appliance.hub.outputs.table import Kind, kinds
 from appliance.hub.settings import Collector, HubSettings, OutputSettings
 from appliance.hub.sidekick import is_sidekick, translate
 from appliance.model.diagnostic import ConfigError, Diagnostic
+from appliance.model.text import why
 
 _SECRET_MAX = 64 << 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -225,7 +226,7 @@ def _put_one(
         with file.open("rb") as stream:
             node.value = stream.read(_SECRET_MAX).decode().strip()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        reason = why(error) if isinstance(error, OSError) else "it is not text"
         yield document.diagnose(
             "no-credential", f"`{key}`: cannot read `{file}`: {reason}", at, "the file holds the value and nothing else"
         )

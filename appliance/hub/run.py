@@ -27,7 +27,7 @@ from appliance.host.systemd import JournalFormatter, Notifier, logs_to_journal
 from appliance.hub.settings import HubSettings, Log
 from appliance.model.diagnostic import ConfigError
 from appliance.model.moment import iso_time
-from appliance.model.text import json_safe, printable
+from appliance.model.text import json_safe, printable, why
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Supervisor:
             self._listener = listen(self.settings)
         except OSError as error:
             collector = self.settings.collector
-            log.error("cannot listen at %s:%d: %s", collector.address, collector.port, error.strerror)
+            log.error("cannot listen at %s:%d: %s", collector.address, collector.port, why(error))
             return 1
         notifier = Notifier()
         self._parts = [Part(name, start) for name, start in self.starts.items()]
@@ -246,7 +246,7 @@ class Supervisor:
             try:
                 made = listen(settings)
             except OSError as error:
-                log.error("the new configuration is refused, the old one goes on: cannot listen: %s", error.strerror)
+                log.error("the new configuration is refused, the old one goes on: cannot listen: %s", why(error))
                 return
             if self._listener is not None:
                 self._listener.close()
