@@ -100,7 +100,12 @@ class Supervisor:
     _ready: bool = False
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT; 1 where the address cannot be listened at."""
+        """Until SIGTERM or SIGINT; 1 where the address cannot be listened at or the data has no place."""
+        try:
+            self.settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        except OSError as error:
+            log.error("cannot make the folder of `data_dir`, %s: %s", self.settings.data_dir, error.strerror)
+            return 1
         try:
             self._listener = listen(self.settings)
         except OSError as error:

@@ -94,7 +94,7 @@ def running(
         return log.read_bytes()[before:].decode()
 
     try:
-        until(lambda: "ready\n" in told() or process.poll() is not None, "the hub")
+        until(lambda: "ready" in told() or process.poll() is not None, "the hub")
         assert process.poll() is None, told()
         found = re.search(r"collector: .*:(\d+), data", told())
         assert found

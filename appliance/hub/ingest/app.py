@@ -242,7 +242,9 @@ class Collect:
         said = {"accepted": len(alerts) - duplicates, "duplicates": duplicates, "rejected": [
             {"index": at, "reason": reason} for at, reason in refusals[:_REFUSALS_SHOWN]
         ]}  # fmt: skip
-        await self._answer(send, 200, json.dumps(said) + "\n", [(b"content-type", b"application/json")])
+        # a sender of ids sends each again alone when a batch is refused: it then knows which it is, and loses none
+        status = 400 if refusals and ids else 200
+        await self._answer(send, status, json.dumps(said) + "\n", [(b"content-type", b"application/json")])
 
     async def _store(self, alerts: Sequence[HubAlert], sender: Sender) -> int:
         """Make them durable; how many were duplicates."""

@@ -12,10 +12,12 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from appliance.hub.alert import HubAlert
+from appliance.hub.alert import HubAlert, JsonValue
 from appliance.hub.journal.base import Journal, JournalError
+from appliance.model.alert import Priority
+from appliance.model.moment import iso_time
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +79,22 @@ class Committer:
             if time.monotonic() >= next_retain:
                 next_retain = time.monotonic() + _RETAIN_S
                 try:
-                    self._journal.retain()
+                    self._tell(self._journal.retain())
                 except Exception as error:  # what cannot be deleted now can be later; the writer goes on
                     log.warning("retention failed: %s: %s", type(error).__name__, error)
+
+    def _tell(self, lost: Mapping[str, int]) -> None:
+        """An alert for each output that has lost some to the retention."""
+        now_ns = time.time_ns()
+        for name, count in lost.items():
+            text = (
+                f"{iso_time(now_ns)}Z: Critical retention deleted {count} alerts that the output {name} had not passed"
+            )
+            fields: dict[str, JsonValue] = {"output.name": name, "output.lost": count}
+            self._journal.append([HubAlert(
+                0, f"hub:lost:{name}:{now_ns}", now_ns, now_ns, "tercel-hub", "Tercel hub: alerts lost", Priority.CRITICAL,
+                "internal", ("tercel",), text, fields,
+            )])  # fmt: skip
 
     def _commit(self, waiting: Sequence[Waiting]) -> None:
         began = time.perf_counter()

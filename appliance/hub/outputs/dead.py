@@ -7,6 +7,7 @@ alerts again when somebody asks for a replay. Never: a dead letter that is not o
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,10 @@ from typing import Any
 from appliance.hub.alert import HubAlert
 from appliance.hub.outputs.event import to_bytes
 from appliance.model.alert import Priority
+
+log = logging.getLogger(__name__)
+
+_BYTES_MAX = 256 << 20
 
 
 class DeadLetters:
@@ -29,6 +34,9 @@ class DeadLetters:
     def add(self, alerts: Sequence[HubAlert], reason: str) -> None:
         """Append them durably. Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        if self.file.exists() and self.file.stat().st_size > _BYTES_MAX:
+            log.warning("%s is full: it takes the place of the one put aside before", self.file)
+            self.file.rename(f"{self.file}.1")
         lines = [
             to_bytes({"at_ns": time.time_ns(), "reason": reason, "alert": packed(alert)}) + b"\n" for alert in alerts
         ]

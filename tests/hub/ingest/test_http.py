@@ -116,6 +116,10 @@ def test_ids_of_the_sender(plain: Hub) -> None:
     assert post(plain, as_json(same, same), **headers).json()["accepted"] == 2
     assert post(plain, as_json(same, same), **headers).json()["duplicates"] == 2
     assert [one["uuid"] for one in plain.exported() if one["output"] == "same text"] == ["h:b:1", "h:b:2"]
+    answer = post(plain, b"{}\n" + as_json(same), **{"Tercel-Alert-Id": "h:b:3, h:b:4"})
+    assert (answer.status_code, answer.json()["accepted"]) == (400, 1)  # it sends each again alone: one is a duplicate
+    assert post(plain, as_json(same), **{"Tercel-Alert-Id": "h:b:4"}).status_code == 200
+    assert len([one for one in plain.exported() if one["output"] == "same text"]) == 3
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
@@ -269,6 +273,21 @@ def test_it_refuses_to_be_open_to_all(tmp_path: Path) -> None:
     done = hub("run", "-o", f"data_dir={tmp_path}", "-o", "collector.address=0.0.0.0", "-o", "collector.port=0")
     assert done.returncode == 1
     assert "insecure-listener" in done.stderr
+
+
+def test_data_without_a_place(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = hub("run", "-o", f"data_dir={tmp_path}/file/x", "-o", "collector.port=0")
+    assert (done.returncode, "cannot make the folder" in done.stderr) == (1, True)
+
+
+def test_the_log_as_json(tmp_path: Path) -> None:
+    with running(tmp_path / "hub", "collector: {port: 0}\nlog: {json: true}") as made:
+        post(made, b"{}")
+        until(lambda: b"refused" in made.log.read_bytes(), "the warning")
+    lines = [json.loads(line) for line in made.log.read_bytes().splitlines()]
+    assert {"time", "level", "part", "message"} <= set(lines[-1])
+    assert [one["level"] for one in lines if "refused" in one["message"]] == ["warning"]
 
 
 def test_a_port_that_is_taken(tmp_path: Path, plain: Hub) -> None:

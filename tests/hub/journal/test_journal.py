@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -9,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.hub.alert import HubAlert
+from appliance.hub.ingest.commit import Committer
 from appliance.hub.journal.base import Journal, JournalError
 from appliance.hub.journal.sqlite import SqliteJournal
 from appliance.hub.settings import JournalSettings
@@ -180,6 +182,26 @@ def test_retention_waits_for_a_cursor_and_counts_what_it_loses_in_the_end(make: 
     first = journal.health().first_seq
     assert lost == {"slow": first - 1 - 10}
     assert journal.health().lost == lost
+
+
+def test_what_retention_loses_is_an_alert_of_its_own(tmp_path: Path) -> None:
+    """By the thread that calls it: here a journal whose retention has lost something."""
+
+    class Losing(SqliteJournal):
+        def retain(self, now_ns: int | None = None) -> Mapping[str, int]:
+            return {"slow": 7}
+
+    journal = Losing(tmp_path / "journal", writes=True)
+
+    async def run() -> None:
+        committer = Committer(journal)
+        committer._tell(journal.retain())
+        await asyncio.to_thread(committer.close)
+
+    asyncio.run(run())
+    (one,) = journal.read(0, 10)
+    assert (one.rule, one.fields) == ("Tercel hub: alerts lost", {"output.name": "slow", "output.lost": 7})
+    journal.close()
 
 
 def test_retention_by_size(make: Make) -> None:
