@@ -87,14 +87,13 @@ class Committer:
         """An alert for each output that has lost some to the retention."""
         now_ns = time.time_ns()
         for name, count in lost.items():
-            text = (
-                f"{iso_time(now_ns)}Z: Critical retention deleted {count} alerts that the output {name} had not passed"
-            )
+            text = f"{iso_time(now_ns)}Z: Critical retention deleted {count} alerts that output {name} had not passed"
             fields: dict[str, JsonValue] = {"output.name": name, "output.lost": count}
-            self._journal.append([HubAlert(
-                0, f"hub:lost:{name}:{now_ns}", now_ns, now_ns, "tercel-hub", "Tercel hub: alerts lost", Priority.CRITICAL,
-                "internal", ("tercel",), text, fields,
-            )])  # fmt: skip
+            told = HubAlert(
+                0, f"hub:lost:{name}:{now_ns}", now_ns, now_ns, "tercel-hub", "Tercel hub: alerts lost",
+                Priority.CRITICAL, "internal", ("tercel",), text, fields,
+            )  # fmt: skip
+            self._journal.append([told])
 
     def _commit(self, waiting: Sequence[Waiting]) -> None:
         began = time.perf_counter()
