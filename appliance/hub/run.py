@@ -104,7 +104,7 @@ class Supervisor:
         try:
             self.settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         except OSError as error:
-            log.error("cannot make the folder of `data_dir`, %s: %s", self.settings.data_dir, error.strerror)
+            log.error("cannot make the folder of `data_dir`, %s: %s", self.settings.data_dir, why(error))
             return 1
         try:
             self._listener = listen(self.settings)
@@ -195,8 +195,8 @@ class Supervisor:
         pause_s = min(_BACKOFF_MAX_S, _BACKOFF_S * 2.0 ** max(0, part.failures - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
         part.due_s = now + pause_s
         part.restarts += 1
-        why = f"signal {-code}" if code < 0 else f"status {code}"
-        log.error("%s ended with %s and is started again in %.1f s", part.name, why, pause_s)
+        how = f"signal {-code}" if code < 0 else f"status {code}"
+        log.error("%s ended with %s and is started again in %.1f s", part.name, how, pause_s)
 
     def _start(self, part: Part, now: float) -> None:
         listener = self._listener
