@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from appliance.catalog.events import STATE  # noqa: E402
 from appliance.config.load import load_config  # noqa: E402
-from appliance.daemon.generation import build_generation, heard  # noqa: E402
+from appliance.daemon.generation import build_generation  # noqa: E402
 from appliance.kernel import bpfcall  # noqa: E402
 from appliance.kernel.arch import this_arch  # noqa: E402
 from appliance.kernel.btf import Btf, read_btf  # noqa: E402
@@ -100,7 +100,7 @@ def classic(program: int) -> list[int]:
 def doors_asked_for(btf: Btf, most: int) -> list[Door]:
     """The functions of the calls that the default rules and state ask for, at most so many of them."""
     generation = build_generation(load_config(ROOT / "tercel.yaml"), hostname="bench", new_id=lambda: "bench")
-    wanted = heard(generation.ruleset.event_types, ()) | STATE
+    wanted = generation.needs.types | STATE
     doors = doors_of(btf, this_arch())
     slots = [slot.slot for slot in this_arch().slots() if slot.type in wanted and not slot.operation]
     return list({door.name: door for slot in slots for door in doors.get(slot, ())}.values())[:most]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -17,18 +17,17 @@ from appliance.config.plugins import k8s_audit
 from appliance.config.settings import LOG_LEVELS, Capture, ContainerEngines
 from appliance.daemon.audit import Audit
 from appliance.daemon.canary import CALLS, LATE_RULE, Canary
-from appliance.daemon.generation import Generation, asks_where, domains_of, heard
+from appliance.daemon.generation import Generation
 from appliance.daemon.identity import boot_offset_ns, internal_alerts, wall_offset_ns
 from appliance.daemon.ledger import Ledger
 from appliance.daemon.loop import Loop, Summary
 from appliance.daemon.shortcut import Shortcut
-from appliance.engine.asked import asks_environment
+from appliance.engine.needs import Needs
 from appliance.engine.state import State
 from appliance.host.faults import Faults
 from appliance.kernel.program import Buffers, Extras, Hooks
 from appliance.model.alert import Alert, Priority
-from appliance.model.event import EventType, RawEvent
-from appliance.model.rule import Rule
+from appliance.model.event import RawEvent
 from appliance.sinks.build import sink_changes, spool_maker
 from appliance.sinks.dispatch import Dispatcher
 from appliance.sources.accounts import HostAccounts
@@ -61,6 +60,7 @@ class Appliance:
     processes: Procfs
     state: State  # the loop's
     faults: Faults
+    make_alert: Callable[..., Alert]
     audit: Audit | None = None
 
     def adopt(self, old: Generation, new: Generation, also: Callable[[], None] = lambda: None) -> None:
@@ -70,19 +70,19 @@ class Appliance:
         kernel's program stays as it is, and hears from then on what the new rules ask for.
         Raises TimeoutError, or `DiagnosticsError` where the kernel refuses a hook, and then nothing was swapped.
         """
-        types, extras = asked_for(new, self.canary), extras_of(new.ruleset.rules)
+        needs, types = new.needs, new.needs.types | self.canary.types
         self.source.prepare(types)
-        if extras.environment and not extras_of(old.ruleset.rules).environment:
+        if needs.environments and not old.needs.environments:
             self.processes.environments = True
-            self._learn_environments(old, extras)
+            self._learn_environments(old.needs, needs)
         gone, sinks = sink_changes(old.config, new.config, self.stream)
 
         def swap() -> None:
-            self.source.hear(types, extras)
-            self.state.remember(EventType.CLOSE in types)
-            self.processes.environments = extras.environment
+            self.source.hear(types, extras_of(needs))
+            self.state.remember(needs.closes)
+            self.processes.environments = needs.environments
             self.loop.adopt(new.ruleset)
-            self.domains.watch(domains_of(new.ruleset.rules))
+            self.domains.watch(needs.domains)
             self.loop.ledger.settings = new.config.syscall_event_drops
             if gone or sinks or old.config.outputs != new.config.outputs:
                 config = new.config
@@ -99,14 +99,14 @@ class Appliance:
         if old.config.log_level != new.config.log_level:
             logging.getLogger().setLevel(LOG_LEVELS[new.config.log_level])
 
-    def _learn_environments(self, old: Generation, extras: Extras) -> None:
+    def _learn_environments(self, old: Needs, new: Needs) -> None:
         """Before rules that ask for environments are judged: from now on starting programs tell theirs, and those of
         all that run are read. Not on the loop's thread; raises TimeoutError.
 
         What is born of a process that has not been read yet, or started by a record that waits in a ring, is found in
         the next round.
         """
-        self.on_loop(lambda: self.source.hear(asked_for(old, self.canary), extras))
+        self.on_loop(lambda: self.source.hear(old.types | self.canary.types, extras_of(new)))
         missing: list[int] = []
         told: list[RawEvent] = []
 
@@ -167,7 +167,7 @@ class Appliance:
     def run(self, ending: Callable[[], None] = lambda: None) -> Summary:
         """Judge until `stop`; then give everything back and account for it. `ending` is called when the end begins. The
         dispatcher is closed by its owner."""
-        self.canary.start()
+        self.canary.start(self._tell_late)
         if self.audit is not None:
             self.audit.start()
         try:
@@ -181,6 +181,10 @@ class Appliance:
                 except Exception:
                     self.faults.caught("the end")
 
+    def _tell_late(self, waited_s: float) -> None:
+        """The canary is late. From its own thread."""
+        self.loop.post(lambda: self.loop.tell(canary_alert(self.make_alert, waited_s)))
+
     def _begin_to_end(self, ending: Callable[[], None]) -> None:
         """What makes events stops first; what is on its way from it is still judged."""
         ending()
@@ -191,12 +195,6 @@ class Appliance:
     def stop(self) -> None:
         """Ask `run` to return."""
         self.loop.stop()
-
-
-def asked_for(generation: Generation, canary: Canary) -> frozenset[EventType]:
-    """The types of event to hear: those that a rule can hold on, and the canary's own."""
-    wanted = heard(generation.ruleset.event_types, generation.config.base_syscalls.custom_set)
-    return wanted | (CALLS if canary.enabled else frozenset())
 
 
 def capture_buffers(capture: Capture) -> Buffers:
@@ -224,10 +222,9 @@ def canary_alert(make_alert: Callable[..., Alert], waited_s: float) -> Alert:
     )
 
 
-def extras_of(rules: Sequence[Rule]) -> Extras:
-    """What rules ask the kernel for that costs where nobody asks: each open a walk up its folders, each start of a
-    program up to 4 KiB."""
-    return Extras(real=asks_where(rules), environment=asks_environment(rules))
+def extras_of(needs: Needs) -> Extras:
+    """What rules need of the kernel beyond the arguments of calls."""
+    return Extras(real=needs.real_paths, environment=needs.environments)
 
 
 def arm(
@@ -240,19 +237,13 @@ def arm(
     config = generation.config
     capture = config.capture
     make_alert = internal_alerts(hostname, new_id)
-    posts: list[Callable[[Callable[[], None]], None]] = []  # how to reach the loop, once there is one
-
-    def late(waited_s: float) -> None:
-        for post in posts:
-            post(lambda: loop.tell(canary_alert(make_alert, waited_s)))
-
+    needs = generation.needs
     faults = Faults()
-    canary = Canary(config.canary, late, faults=faults)
-    extras = extras_of(generation.ruleset.rules)
+    canary = Canary(config.canary, faults=faults)
     source = SyscallSource(
         capture_buffers(capture),
-        asked_for(generation, canary),
-        extras=extras,
+        needs.types | canary.types,
+        extras=extras_of(needs),
         no_failed=capture.drop_failed,
         always_failed=CALLS,
         programs=capture.programs,
@@ -264,8 +255,8 @@ def arm(
         faults=faults,
     )
     domains = Domains(faults=faults)
-    domains.watch(domains_of(generation.ruleset.rules))
-    processes = Procfs(environments=extras.environment)
+    domains.watch(needs.domains)
+    processes = Procfs(environments=needs.environments)
     state = State(
         accounts=HostAccounts(),
         read_process=processes.read_process,
@@ -275,7 +266,7 @@ def arm(
         domains=lambda: domains.names,
         read_usage=processes.usage,
     )
-    state.remember(EventType.CLOSE in asked_for(generation, canary))
+    state.remember(needs.closes)
     digests = Digests(faults=faults)
     containers.start()
     for raw in processes.scan():
@@ -299,7 +290,6 @@ def arm(
     source.watch(digests.fileno())
     loop.shortcut = Shortcut(generation.ruleset, state.knows, faults=faults)
     source.skip = loop.shortcut.skip
-    posts.append(loop.post)
     source.watch(loop.fileno())
     settings = k8s_audit(config.plugins, config.load_plugins)
     audit = None
@@ -313,5 +303,6 @@ def arm(
             source.close()
             raise
     return Appliance(
-        source, containers, domains, dispatcher, loop, canary, stream, digests, processes, state, faults, audit
+        source, containers, domains, dispatcher, loop, canary, stream, digests, processes, state, faults, make_alert,
+        audit,
     )  # fmt: skip

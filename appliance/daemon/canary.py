@@ -53,13 +53,10 @@ class CanaryHealth:
 class Canary:
     """Acts from a thread of its own; `saw` is called on the loop's thread, `health` on any."""
 
-    def __init__(
-        self, settings: CanarySettings, late: Callable[[float], None], *, faults: Faults | None = None
-    ) -> None:
-        """`late` is called with the seconds that one has been waited for, from the canary's own thread."""
+    def __init__(self, settings: CanarySettings, *, faults: Faults | None = None) -> None:
         self._settings = settings
         self._faults = Faults() if faults is None else faults
-        self._late_told = late
+        self._late_told: Callable[[float], None] = _nobody
         self._program = shutil.which("rmdir")
         self._path: str | None = None  # of the act that is waited for
         self._acted_s = 0.0
@@ -82,8 +79,15 @@ class Canary:
         """True when it acts."""
         return self._settings.enabled and self._program is not None
 
-    def start(self) -> None:
-        """Begin, with the first act at once."""
+    @property
+    def types(self) -> frozenset[EventType]:
+        """The types of event that must be traced for its act."""
+        return CALLS if self.enabled else frozenset()
+
+    def start(self, late: Callable[[float], None] | None = None) -> None:
+        """Begin, with the first act at once. `late` is called with the seconds that one has been waited for, from the
+        canary's own thread."""
+        self._late_told = late or _nobody
         if self.enabled:
             self._thread = self._faults.thread("canary", self._run, self._ending)
             try:
@@ -190,3 +194,7 @@ class Canary:
             waited_s = time.monotonic() - self._acted_s
             log.warning("a canary is late: its event has not come through for %.1f s", waited_s)
             self._late_told(waited_s)
+
+
+def _nobody(waited_s: float) -> None:
+    """Reports to nobody."""

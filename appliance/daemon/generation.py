@@ -17,15 +17,14 @@ from appliance.catalog.elsewhere import FIELDS as ELSEWHERE
 from appliance.catalog.lookup import find_field
 from appliance.codegen.runtime import globber
 from appliance.config.settings import AppendOutput, Config, RuleSwitch
-from appliance.engine.asked import fields_asked
+from appliance.engine.needs import Needs
 from appliance.engine.ruleset import Ruleset
 from appliance.lang.lexer import Unreadable
 from appliance.lang.lint import shadowed
 from appliance.lang.load import LoadedRules, load_rules
 from appliance.lang.parser import parse_output
 from appliance.model.diagnostic import ConfigError, Diagnostic, RuleError, Severity
-from appliance.model.event import EventType
-from appliance.model.expr import FieldRef, Operand, Word, checks_of
+from appliance.model.expr import FieldRef, Operand
 from appliance.model.rule import Output, Rule
 
 
@@ -34,7 +33,7 @@ class Generation:
     """What the loop works by. `warnings` are the diagnostics that did not refuse it.
 
     `number` counts from 1 at the start of the daemon; `digests` is the SHA-256 of each file it was made of, as it was
-    when it was read; `made_ns` is wall clock.
+    when it was read; `made_ns` is wall clock. `needs` is what its rules ask of the machine, as `base_syscalls` has it.
     """
 
     config: Config
@@ -44,6 +43,10 @@ class Generation:
     number: int = 1
     digests: Mapping[Path, str] = field(default_factory=dict)
     made_ns: int = 0
+    needs: Needs = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "needs", self.ruleset.needs.tracing(self.config.base_syscalls.custom_set))
 
     @property
     def config_digests(self) -> dict[Path, str]:
@@ -169,38 +172,13 @@ def build_generation(
     return Generation(config, loaded, ruleset, warnings, number, digests, time.time_ns())
 
 
-def heard(types: frozenset[EventType], custom_set: Iterable[str]) -> frozenset[EventType]:
-    """The types of event that rules ask for, with those of `base_syscalls.custom_set` added and taken away."""
-    names = frozenset(custom_set)
-    return frozenset(t for t in types | {t for t in EventType if t.value in names} if f"!{t.value}" not in names)
-
-
 def _unheard(ruleset: Ruleset, custom_set: Iterable[str]) -> Iterator[Diagnostic]:
-    for type_ in sorted(ruleset.event_types - heard(ruleset.event_types, custom_set), key=lambda t: t.value):
+    for type_ in sorted(ruleset.needs.types - ruleset.needs.tracing(custom_set).types, key=lambda t: t.value):
         count = sum(type_ in rule.event_types for rule in ruleset.rules)
         yield Diagnostic(
             "not-heard", f"`base_syscalls.custom_set` takes `{type_.value}` away, on which {count} rules can hold",
             hint="they do not fire on it", severity=Severity.WARNING,
         )  # fmt: skip
-
-
-_NAMED = frozenset({"fd.cip.name", "fd.sip.name", "fd.lip.name", "fd.rip.name"})
-
-
-def domains_of(rules: Iterable[Rule]) -> frozenset[str]:
-    """The domain names that rules compare addresses with."""
-    checks = (check for rule in rules for check in checks_of(rule.condition))
-    asked = (c.right for c in checks if isinstance(c.left, FieldRef) and c.left.name in _NAMED)
-    words = (word for right in asked for word in (right if isinstance(right, tuple) else (right,)))
-    return frozenset(word.text for word in words if isinstance(word, Word))
-
-
-_WHERE = frozenset({"fd.realpath", "fd.is_elsewhere"})
-
-
-def asks_where(rules: Iterable[Rule]) -> bool:
-    """Whether a rule asks where an opened file lies: it costs each open a walk up its folders."""
-    return not _WHERE.isdisjoint(fields_asked(rules))
 
 
 def files_of(config: Config) -> Iterator[Path]:

@@ -34,10 +34,9 @@ from appliance.daemon.ledger import Ledger, Snapshot
 from appliance.daemon.pen import Pen, is_waiting
 from appliance.daemon.recorder import Recorder
 from appliance.daemon.shortcut import Shortcut
-from appliance.engine.asked import types_asking
 from appliance.engine.ruleset import Ruleset
 from appliance.engine.state import State
-from appliance.engine.timing import TIMED, Stopwatch
+from appliance.engine.timing import Stopwatch
 from appliance.host.faults import Faults
 from appliance.kernel.loader import Books
 from appliance.model.alert import Alert, Priority
@@ -50,7 +49,6 @@ _DOCUMENTS = 256  # of other sources, between two looks at the ring
 _DOCUMENTS_AT_ONCE = 16
 _WORK_NS = 50_000_000  # of work at most, before the loop turns to what else there is to do
 _LAST_ROUNDS = 10_000  # of actions that post actions, at the end
-HASHED = frozenset({"proc.exe_sha256"})  # fields for which events wait until a file was read
 _HASH_WAIT_NS = 1_000_000_000
 _BOOKKEEPING_NS = 500_000_000
 _RECENT = 64  # alerts kept for those who look
@@ -252,8 +250,8 @@ class Loop:
     def _look_for(self, ruleset: Ruleset) -> None:
         """What the rules ask beyond their events."""
         ruleset.world.look = self._state.usage
-        self._hashed = frozenset() if self._digests is None else types_asking(ruleset.rules, HASHED)
-        self._times = not TIMED.isdisjoint(ruleset.fields)
+        self._hashed = frozenset() if self._digests is None else ruleset.needs.digest_types
+        self._times = ruleset.needs.times
 
     def stop(self) -> None:
         """Ask `run` to return: once what waits was judged or the drain is over; asked again, at once. Safe to call from

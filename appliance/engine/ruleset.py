@@ -19,7 +19,7 @@ from appliance.catalog.values import World
 from appliance.codegen.output import output_code
 from appliance.codegen.pushdown import of_an_open, over
 from appliance.codegen.python import NAMES, Code, judge_code
-from appliance.engine.asked import fields_asked
+from appliance.engine.needs import needs_of
 from appliance.model.alert import Alert, FieldValue, Priority
 from appliance.model.diagnostic import worth_a_line
 from appliance.model.event import Event, EventType
@@ -59,7 +59,7 @@ class Ruleset:
         self._writers = tuple(writers)
         self._first = first
         self.world = world
-        self.fields = fields_asked(self.rules)
+        self.needs = needs_of(self.rules)
         self._new_id = new_id
         self._by_name = {rule.name: rule for rule in self.rules}
         self._alone: dict[EventType, tuple[tuple[int, Judge], ...]] = {}  # of the types whose joint function has failed

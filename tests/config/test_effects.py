@@ -23,7 +23,7 @@ from appliance.cli.main import main
 from appliance.config.load import load_config
 from appliance.config.settings import Metrics, Webserver
 from appliance.daemon.assemble import engines_of
-from appliance.daemon.generation import build_generation, heard
+from appliance.daemon.generation import build_generation
 from appliance.daemon.metrics import HookCost, snapshot
 from appliance.daemon.snapshots import Snapshots
 from appliance.daemon.web import WebServer
@@ -345,7 +345,7 @@ def test_calls_that_are_taken_away_are_told_of(files: Path) -> None:
     assert [w.message for w in generation.warnings if w.name == "not-heard"] == [
         "`base_syscalls.custom_set` takes `fork` away, on which 2 rules can hold"
     ]
-    found = heard(generation.ruleset.event_types, generation.config.base_syscalls.custom_set)
+    found = generation.needs.types
     assert found == {EventType.PTRACE}
     with pytest.raises(ConfigError, match=r"(?s)no system call `ptrase`.*did you mean `ptrace`"):
         load_config(None, overrides=["base_syscalls.custom_set=[ptrase]"])

@@ -38,7 +38,7 @@ def event(type_: EventType, path: str, ppid: int) -> Event:
 
 
 def test_both_of_its_events_must_come_and_those_of_others_are_not_its_own() -> None:
-    canary = Canary(CanarySettings(interval_s=600, patience_s=600), late=lambda seconds: None)
+    canary = Canary(CanarySettings(interval_s=600, patience_s=600))
     canary.start()
     wait_until(lambda: canary._path is not None, "the act")
     path = canary._path
@@ -58,8 +58,8 @@ def test_both_of_its_events_must_come_and_those_of_others_are_not_its_own() -> N
 
 def test_one_that_does_not_come_is_late_and_in_the_end_a_trouble() -> None:
     late: list[float] = []
-    canary = Canary(CanarySettings(interval_s=0.1, patience_s=0.1), late.append)
-    canary.start()
+    canary = Canary(CanarySettings(interval_s=0.1, patience_s=0.1))
+    canary.start(late.append)
     wait_until(lambda: len(late) > 1 and canary.health().trouble is not None, "two late ones")
     canary.stop()
     assert canary.health().late >= 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.engine.asked import asks_environment
+from appliance.engine.needs import needs_of
 from appliance.kernel.program import Extras
 from appliance.lang.load import load_rules
 from appliance.model.event import Event, EventType
@@ -52,7 +52,7 @@ def rules(file: Path, condition: str, output: str) -> Path:
     ],
 )
 def test_which_rules_ask(condition: str, output: str, asks: bool, tmp_path: Path) -> None:
-    assert asks_environment(load_rules([rules(tmp_path / "rules.yaml", condition, output)]).rules) is asks
+    assert needs_of(load_rules([rules(tmp_path / "rules.yaml", condition, output)]).rules).environments is asks
 
 
 def told(event: Event) -> tuple[object, object]:

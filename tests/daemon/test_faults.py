@@ -260,9 +260,9 @@ def test_a_child_that_hangs_does_not_end_the_canary(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\nexec sleep 100\n")
     program.chmod(0o755)
     late: list[float] = []
-    canary = Canary(CanarySettings(interval_s=0.05, patience_s=0.05), late.append)
+    canary = Canary(CanarySettings(interval_s=0.05, patience_s=0.05))
     canary._program = str(program)
-    canary.start()
+    canary.start(late.append)
     wait_until(lambda: len(late) > 1, "it is told, and the next one too", 30)
     assert canary.health().late > 1
     canary.stop()
@@ -271,8 +271,8 @@ def test_a_child_that_hangs_does_not_end_the_canary(tmp_path: Path) -> None:
 
 def test_an_error_of_the_canary_is_a_trouble_that_passes() -> None:
     faults = Faults()
-    canary = Canary(CanarySettings(interval_s=0.05, patience_s=0.05), Poison(), faults=faults)
-    canary.start()
+    canary = Canary(CanarySettings(interval_s=0.05, patience_s=0.05), faults=faults)
+    canary.start(Poison())
     wait_until(lambda: faults.counts.get("canary") == 1, "the error")
     wait_until(lambda: canary.health().late > 1, "the next act", 30)
     canary.stop()

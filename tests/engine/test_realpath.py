@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.daemon.generation import asks_where
+from appliance.engine.needs import needs_of
 from appliance.lang.load import load_rules
 from appliance.model.event import Event, EventType
 from tests.support.capture import Capture
@@ -62,4 +62,4 @@ def test_which_rules_ask(condition: str, output: str, asks: bool, tmp_path: Path
     file = tmp_path / "rules.yaml"
     rule = {"rule": "r", "desc": "d", "condition": condition, "output": output, "priority": "INFO"}
     file.write_text(json.dumps([rule]))
-    assert asks_where(load_rules([file]).rules) is asks
+    assert needs_of(load_rules([file]).rules).real_paths is asks

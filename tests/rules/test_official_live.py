@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 import yaml
 
-from appliance.daemon.generation import domains_of
+from appliance.engine.needs import needs_of
 from appliance.lang.load import load_rules
 from tests.support.daemon import Daemon
 from tests.support.docker import DockerEngine
@@ -413,7 +413,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, docker_engine: DockerEngine,
             subprocess.run(["nsenter", f"--net=/proc/{pid}/ns/net", "ip", *words], check=True)
         files = [shared_falco() / "rules" / f"{name}.yaml" for name in FILES]
         hosts = folder / "hosts"
-        names = sorted(domains_of(load_rules(files).rules))
+        names = sorted(needs_of(load_rules(files).rules).domains)
         hosts.write_text("".join(f"{SERVICE} {name}\n" for name in names) + "127.0.0.1 localhost\n")
         own_names = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts)]
         with Daemon(folder, config, rules=files, prefix=own_names) as daemon:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.daemon.generation import domains_of
+from appliance.engine.needs import needs_of
 from appliance.lang.load import load_rules
 from appliance.sources.domains import Domains, resolve
 from tests.support.events import event, inet_fd
@@ -67,7 +67,7 @@ def test_the_names_are_those_of_the_rules(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     file.write_text(RULE)
     rules = load_rules([file]).rules
-    assert domains_of(rules) == {"pool.example", "other.example", "home.example"}
+    assert needs_of(rules).domains == {"pool.example", "other.example", "home.example"}
 
 
 @pytest.mark.parametrize(
