@@ -105,7 +105,7 @@ def propose(settings: HubSettings, id_: str, fields: Sequence[str], stream: Text
             print(f"error: there is no alert `{printable(id_)}`", file=stream)
             return 1
         now_ns = time.time_ns()
-        span = Span(max(0, now_ns - 30 * DAY_NS), now_ns)
+        span = Span.of(max(0, now_ns - 30 * DAY_NS), now_ns)
         found = tune.candidates(store, alert, span)
         values = {c.name: c.value for c in found if (c.name in fields if fields else c.chosen)}
         for one in found:

@@ -32,6 +32,11 @@ class Span:
     from_ns: int
     to_ns: int
 
+    @classmethod
+    def of(cls, from_ns: int, to_ns: int) -> Span:
+        """The range widened to whole milliseconds, which an index knows without a look at the alerts."""
+        return cls(max(0, from_ns) // 1_000_000 * 1_000_000, -(-to_ns // 1_000_000) * 1_000_000)
+
     @property
     def length_ns(self) -> int:
         """How long it is; 0 where it ends before it starts."""
@@ -133,8 +138,13 @@ class Store(Protocol):
         limit: int = 50,
         offset: int = 0,
         bins: int = 24,
+        details: bool = True,
     ) -> Groups:
-        """Groups of what matches, ordered by `last`, `first`, `count` or `priority`."""
+        """Groups of what matches, ordered by `last`, `first`, `count` or `priority`; without `details` their `top`,
+        `distinct` and `spark` are empty, and it costs less."""
+
+    def details(self, tree: Expr, span: Span, groups: Sequence[Group], *, bins: int = 24) -> Sequence[Group]:
+        """The same groups with `top`, `distinct` and `spark`. All have the same keys."""
 
     def patch(self, id_: str, fields: Mapping[str, JsonValue]) -> bool:
         """Replace output fields of one alert; False where there is none of that id."""

@@ -159,6 +159,8 @@ class Segment:
         self.db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0, check_same_thread=False)
         self.db.execute("PRAGMA mmap_size = 268435456")
         self.db.execute("PRAGMA temp_store = MEMORY")
+        self.hits: tuple[str, int, int, int] | None = None
+        """The search whose matches stand in `temp.hits`: a page asks for several figures of the same one."""
         self._names = Names()
         self._dicts: dict[int, zstandard.ZstdDecompressor] = {0: zstandard.ZstdDecompressor()}
         if create:

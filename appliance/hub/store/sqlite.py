@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import shutil
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -365,15 +365,14 @@ class SqliteStore:
         limit: int = 50,
         offset: int = 0,
         bins: int = 24,
+        details: bool = True,
     ) -> Groups:
         """See `base.Store`."""
         tree, span = _narrowed(tree, span)
         span = self.within(span)
         columns = ", ".join(f"n.{COLUMNS[key]}" for key in keys)
         merged: dict[tuple[str | None, ...], list[int]] = {}
-        numbers: dict[tuple[str | None, ...], dict[str, tuple[int, ...]]] = defaultdict(dict)
-        asked_of = list(self._asked(tree, span))
-        for segment, asked in asked_of:
+        for segment, asked in self._asked(tree, span):
             source, bound = asked.source()
             read = [_reader(segment, key, whole=True) for key in keys]
             for *raw, n, first, last, worst in segment.db.execute(
@@ -382,28 +381,41 @@ class SqliteStore:
                 bound,
             ):
                 key = tuple(of(number)[0] for of, number in zip(read, raw, strict=True))
-                numbers[key][segment.path.name] = tuple(raw)
                 known = merged.get(key)
                 if known is None:
                     merged[key] = [n, first, last, worst]
                 else:
                     merged[key] = [known[0] + n, min(known[1], first), max(known[2], last), min(known[3], worst)]
         ranked = sorted(merged.items(), key=_ORDERS[order])[offset : offset + limit]
-        shown = {key: _Details(bins) for key, _ in ranked}
-        for segment, asked in asked_of:
-            here = {numbers[key][segment.path.name]: key for key in shown if segment.path.name in numbers[key]}
-            if here:
-                self._detail(segment, asked, keys, here, shown, span, bins)
-        groups = [
-            Group(
-                dict(zip(keys, key, strict=True)), n, _time_of(first), _time_of(last), worst,
-                {name: c.most_common(3) for name, c in shown[key].tops.items()},
-                {name: len(c) for name, c in shown[key].tops.items()},
-                shown[key].spark,
-            )
+        groups: Sequence[Group] = [
+            Group(dict(zip(keys, key, strict=True)), n, _time_of(first), _time_of(last), worst, {}, {}, [0] * bins)
             for key, (n, first, last, worst) in ranked
-        ]  # fmt: skip
+        ]
+        if details:
+            groups = self.details(tree, span, groups, bins=bins)
         return Groups(groups, len(merged), sum(n for n, *_ in merged.values()))
+
+    def details(self, tree: Expr, span: Span, groups: Sequence[Group], *, bins: int = 24) -> Sequence[Group]:
+        """See `base.Store`."""
+        if not groups:
+            return []
+        tree, span = _narrowed(tree, span)
+        span = self.within(span)
+        keys = tuple(groups[0].keys)
+        found = {tuple(group.keys.values()): _Details(bins) for group in groups}
+        for segment, asked in self._asked(tree, span):
+            here = _known_there(segment, keys, found)
+            if here:
+                self._detail(segment, asked, keys, here, found, span, bins)
+        return [
+            replace(
+                group,
+                top={name: c.most_common(3) for name, c in of.tops.items()},
+                distinct={name: len(c) for name, c in of.tops.items()},
+                spark=of.spark,
+            )
+            for group, of in zip(groups, found.values(), strict=True)
+        ]
 
     def _detail(
         self,
@@ -411,35 +423,35 @@ class SqliteStore:
         asked: _Asked,
         keys: Sequence[str],
         here: Mapping[tuple[int, ...], tuple[str | None, ...]],
-        shown: Mapping[tuple[str | None, ...], _Details],
+        found: Mapping[tuple[str | None, ...], _Details],
         span: Span,
         bins: int,
     ) -> None:
-        """Sparklines and the most frequent values of the groups shown."""
+        """Sparklines and the most frequent values of some groups."""
         db = segment.db
         db.execute("DROP TABLE IF EXISTS temp.shown")
         names = ", ".join(f"k{i} INTEGER" for i in range(len(keys)))
         primary = ", ".join(f"k{i}" for i in range(len(keys)))
-        db.execute(f"CREATE TEMP TABLE shown({names}, PRIMARY KEY({primary})) WITHOUT ROWID")
-        db.executemany(f"INSERT INTO temp.shown VALUES ({', '.join('?' * len(keys))})", list(here))
+        db.execute(f"CREATE TEMP TABLE shown({names}, g INTEGER, PRIMARY KEY({primary})) WITHOUT ROWID")
+        marks = ", ".join("?" * (len(keys) + 1))
+        db.executemany(f"INSERT INTO temp.shown VALUES ({marks})", [(*raw, n) for n, raw in enumerate(here)])
+        order = [found[key] for key in here.values()]
         joined = " AND ".join(f"n.{COLUMNS[key]} = g.k{i}" for i, key in enumerate(keys))
         source, bound = asked.source()
         source = source.replace(" WHERE ", f" JOIN temp.shown g ON {joined} WHERE ", 1)
-        columns = ", ".join(f"g.k{i}" for i in range(len(keys)))
         step_ms = max(1, -(-span.length_ns // 1_000_000 // bins))
-        reads = [_reader(segment, name) for name in _GROUP_TOPS]
-        tops = ", ".join(f"n.{COLUMNS[name]}" for name in _GROUP_TOPS)
-        places = ", ".join(str(i + 1) for i in range(len(keys) + 1 + len(_GROUP_TOPS)))
-        for *raw, n in db.execute(
-            f"SELECT {columns}, ((n.row >> {SHIFT}) - ?) / ?, {tops}, count(*) FROM {source} GROUP BY {places}",
+        for g, at, n in db.execute(
+            f"SELECT g.g, ((n.row >> {SHIFT}) - ?) / ?, count(*) FROM {source} GROUP BY 1, 2",
             (span.from_ns // 1_000_000, step_ms, *bound),
         ):
-            details = shown[here[tuple(raw[: len(keys)])]]
-            details.spark[min(max(0, raw[len(keys)]), bins - 1)] += n
-            for name, read, number in zip(_GROUP_TOPS, reads, raw[len(keys) + 1 :], strict=True):
+            order[g].spark[min(max(0, at), bins - 1)] += n
+        reads = [_reader(segment, name) for name in _GROUP_TOPS]
+        tops = ", ".join(f"n.{COLUMNS[name]}" for name in _GROUP_TOPS)
+        for g, *numbers, n in db.execute(f"SELECT g.g, {tops}, count(*) FROM {source} GROUP BY 1, 2, 3, 4", bound):
+            for name, read, number in zip(_GROUP_TOPS, reads, numbers, strict=True):
                 for value in read(number):
                     if value is not None:
-                        details.tops[name][value] += n
+                        order[g].tops[name][value] += n
 
     def health(self) -> StoreHealth:
         """See `base.Store`."""
@@ -520,11 +532,17 @@ class SqliteStore:
                 yield segment, _Asked(query.text, low, high, tree == TRUE, False)
                 continue
             db = segment.db
+            asked_for = (str(tree), low, high, segment.meta("alerts"))
+            if segment.hits == asked_for:
+                yield segment, _Asked("", low, high, False, True)
+                continue
+            segment.hits = None
             db.execute("DROP TABLE IF EXISTS temp.hits")
             db.execute("CREATE TEMP TABLE hits(row INTEGER PRIMARY KEY)")
             rows = self._rows(segment, tree, span, newest_first=False)
             while batch := [(row,) for row, _ in zip(rows, range(_BATCH), strict=False)]:
                 db.executemany("INSERT INTO temp.hits VALUES (?)", batch)
+            segment.hits = asked_for
             yield segment, _Asked("", low, high, False, True)
 
     def _rows(self, segment: Segment, tree: Expr, span: Span, *, newest_first: bool) -> Iterator[int]:
@@ -608,6 +626,27 @@ class _writing:
 
     def __exit__(self, *exc: object) -> None:
         self._segment.close()
+
+
+def _known_there(
+    segment: Segment, keys: Sequence[str], wanted: Mapping[tuple[str | None, ...], _Details]
+) -> dict[tuple[int, ...], tuple[str | None, ...]]:
+    """The numbers by which a segment knows groups, of those that it does know."""
+    numbers: list[Mapping[str | None, int]] = []
+    for place, key in enumerate(keys):
+        values = {wanted_key[place] for wanted_key in wanted}
+        if key == "priority":
+            numbers.append({p.label: p.value for p in Priority})
+            continue
+        read = _reader(segment, key, whole=True)
+        names = segment.names().values[key]
+        numbers.append({text: number for number in names if (text := read(number)[0]) in values})
+    found = {}
+    for group in wanted:
+        raw = tuple(known.get(part, -1) for known, part in zip(numbers, group, strict=True))
+        if -1 not in raw:
+            found[raw] = group
+    return found
 
 
 _Ranked = tuple[tuple[str | None, ...], list[int]]

@@ -183,7 +183,7 @@ def tuning(hub: Hub, ask: Ask) -> Response:
     alert = hub.store.get(ask.params["id"])
     if alert is None:
         raise Refused(404, "there is no alert of this id")
-    span = Span(max(0, ask.now_ns - 30 * changes.DAY_NS), ask.now_ns + 1_000_000_000)
+    span = Span.of(max(0, ask.now_ns - 30 * changes.DAY_NS), ask.now_ns + 1_000_000_000)
     found = tune.candidates(hub.store, shown(hub, ask, alert), span)
     wanted = [name for name in ask.query.get("fields", "").split(",") if name]
     values = {c.name: c.value for c in found if (c.name in wanted if wanted else c.chosen)}

@@ -150,7 +150,7 @@ def _snoozed(
     hub: Hub, ask: Ask, keys: Mapping[str, str | None], decision: Decision, until: str, total: int
 ) -> Decision:
     if until == "escalating":
-        span = Span(ask.now_ns - DAY_NS, ask.now_ns)
+        span = Span.of(ask.now_ns - DAY_NS, ask.now_ns)
         found = hub.store.count(_tree(keys), span)
         return replace(decision, rate=found / 24, reason=decision.reason or "until it escalates")
     if until.startswith("+"):
@@ -212,7 +212,7 @@ def propose(hub: Hub, ask: Ask) -> Response:
     alert = hub.store.get(ask.params["id"])
     if alert is None:
         raise Refused(404, "there is no alert of this id")
-    span = Span(max(0, ask.now_ns - 30 * DAY_NS), ask.now_ns + 1_000_000_000)
+    span = Span.of(max(0, ask.now_ns - 30 * DAY_NS), ask.now_ns + 1_000_000_000)
     found = tune.candidates(hub.store, shown(hub, ask, alert), span)
     names = ask.lists.get("field") or [c.name for c in found if c.chosen]
     if ask.query.get("field"):

@@ -50,7 +50,7 @@ def _asked(ask: Ask) -> tuple[Expr, Span]:
         )
     since = ask.query.get("since", "")
     from_ns = ask.now_ns - read_span(since) if since and since != "null" else 0
-    return conjunction(*parts), Span(max(0, from_ns) // 1_000_000 * 1_000_000, 2**62)
+    return conjunction(*parts), Span.of(max(0, from_ns) // 1_000_000 * 1_000_000, 2**62)
 
 
 def _priorities(values: list[str]) -> Expr:

@@ -169,7 +169,7 @@ def read_view(query: Mapping[str, str], now_ns: int, zone: str = "UTC") -> View:
         int(page) if page.isdigit() and 0 < int(page[:6]) < 10_000 else 1,
         query.get("cursor", ""),
         read_filter(text, now_ns),
-        Span(from_ns // MS * MS, _ceil(to_ns, MS)),
+        Span.of(from_ns // MS * MS, _ceil(to_ns, MS)),
         zone,
     )
 

@@ -74,23 +74,34 @@ def row_of(
 
 def listed(hub: Hub, view: View, visited_ns: int, now_ns: int) -> GroupList:
     """The rows of a view."""
-    found = hub.store.groups(view.tree, view.span, view.keys, order=view.order, limit=MOST)
+    found = hub.store.groups(view.tree, view.span, view.keys, order=view.order, limit=MOST, details=False)
     ids = [group_id(group.keys) for group in found.groups]
     decisions = hub.triage.decisions(ids)
     lifetimes = hub.lifetimes.get(ids) if view.keys == GROUP_KEYS else {}
-    span = hub.store.within(view.span)
-    bin_ns = max(1, span.length_ns // 24)
-    rows = [
-        row_of(hub, group, decisions.get(id_, OPEN), lifetimes.get(id_), bin_ns, visited_ns, now_ns)
-        for id_, group in zip(ids, found.groups, strict=True)
-    ]
+    bin_ns = max(1, hub.store.within(view.span).length_ns // 24)
+    groups = dict(zip(ids, found.groups, strict=True))
+    rated = [id_ for id_ in ids if id_ in decisions and decisions[id_].state is State.SNOOZED]
+    groups |= _detailed(hub, view, {id_: groups[id_] for id_ in rated})
+
+    def row(id_: str) -> GroupRow:
+        decision = decisions.get(id_, OPEN)
+        return row_of(hub, groups[id_], decision, lifetimes.get(id_), bin_ns, visited_ns, now_ns)
+
+    rows = [row(id_) for id_ in ids]
     by_state = {"open": 0, "snoozed": 0, "closed": 0, "all": len(rows)}
-    for row in rows:
-        by_state[_tab(row)] += 1
-    kept = [row for row in rows if view.state in ("all", _tab(row))]
+    for one in rows:
+        by_state[_tab(one)] += 1
+    kept = [one.id for one in rows if view.state in ("all", _tab(one))]
     start = (view.page - 1) * PER_PAGE
+    shown = kept[start : start + PER_PAGE]
+    groups |= _detailed(hub, view, {id_: groups[id_] for id_ in shown})
     pages = max(1, -(-len(kept) // PER_PAGE))
-    return GroupList(kept[start : start + PER_PAGE], by_state, found.alerts, pages, max(0, found.total - len(rows)))
+    return GroupList([row(id_) for id_ in shown], by_state, found.alerts, pages, max(0, found.total - len(rows)))
+
+
+def _detailed(hub: Hub, view: View, groups: Mapping[str, Group]) -> dict[str, Group]:
+    made = hub.store.details(view.tree, view.span, list(groups.values()))
+    return dict(zip(groups, made, strict=True))
 
 
 def _tab(row: GroupRow) -> str:

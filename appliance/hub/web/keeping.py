@@ -44,7 +44,7 @@ def keep(hub: Hub) -> int:
     for rule in page.keep:
         tree = check("priority", Operator.EQ, rule.priority.label)
         if rule.days:
-            dropped += hub.store.remove(tree, Span(0, now_ns - int(rule.days * DAY_NS)))
+            dropped += hub.store.remove(tree, Span.of(0, now_ns - int(rule.days * DAY_NS)))
         if rule.gib:
             dropped += _shrink(hub, tree, rule.gib, now_ns)
     while page.keep_gib and hub.store.health().size_bytes > page.keep_gib * GIB:
@@ -60,12 +60,12 @@ def keep(hub: Hub) -> int:
 def _shrink(hub: Hub, tree: Expr, gib: float, now_ns: int) -> int:
     """Delete the oldest of a priority until its share of the index is small enough."""
     health = hub.store.health()
-    total = max(1, hub.store.count(TRUE, Span(0, 2**62)))
-    mine = hub.store.count(tree, Span(0, 2**62))
+    total = max(1, hub.store.count(TRUE, Span.of(0, 2**62)))
+    mine = hub.store.count(tree, Span.of(0, 2**62))
     too_many = int(mine - gib * GIB * total / max(1, health.size_bytes))
     if too_many <= 0:
         return 0
-    for n, alert in enumerate(hub.store.scan(tree, Span(0, now_ns), newest_first=False), 1):
+    for n, alert in enumerate(hub.store.scan(tree, Span.of(0, now_ns), newest_first=False), 1):
         if n >= too_many:
-            return hub.store.remove(tree, Span(0, alert.ts_ns))
+            return hub.store.remove(tree, Span.of(0, alert.ts_ns))
     return 0

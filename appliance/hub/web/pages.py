@@ -201,7 +201,7 @@ def alert(hub: Hub, ask: Ask) -> Response:
     keys = keys_of(found)
     id_ = group_id(keys)
     decision = hub.triage.decisions([id_]).get(id_, OPEN)
-    near = Span(found.ts_ns - 5 * MINUTE_NS, found.ts_ns + 5 * MINUTE_NS)
+    near = Span.of(found.ts_ns - 5 * MINUTE_NS, found.ts_ns + 5 * MINUTE_NS)
     around = (
         hub.store.search(check("hostname", Operator.EQ, found.hostname), near, limit=60).alerts
         if found.hostname
@@ -209,7 +209,7 @@ def alert(hub: Hub, ask: Ask) -> Response:
     )
     container = found.fields.get("container.name")
     hidden_one = shown(hub, ask, found)
-    day = Span(found.ts_ns - 24 * 60 * MINUTE_NS, found.ts_ns + 60 * MINUTE_NS)
+    day = Span.of(found.ts_ns - 24 * 60 * MINUTE_NS, found.ts_ns + 60 * MINUTE_NS)
     also = []
     for title, name in (("this user", "user.name"), ("this program", "proc.name")):
         value = found.fields.get(name)
@@ -333,7 +333,7 @@ def hosts(hub: Hub, ask: Ask) -> Response:
 
 def host_rows(hub: Hub, ask: Ask) -> list[HostRow]:
     """Hosts that send heartbeats, those known by their alerts, and those that only the index knows; the ill first."""
-    day = Span(ask.now_ns - 24 * 60 * MINUTE_NS, ask.now_ns + MINUTE_NS)
+    day = Span.of(ask.now_ns - 24 * 60 * MINUTE_NS, ask.now_ns + MINUTE_NS)
     counts = {name or "": n for name, n in hub.store.top(TRUE, day, "hostname", 10_000)}
     rows = []
     for host in fleet(hub):
@@ -500,8 +500,8 @@ def exceptions(hub: Hub, ask: Ask) -> Response:
         number, name, rule, entry, text, owner, reason, made_ns, ends_ns, state = row
         tree = read_filter(str(text))
         made, ends = int(made_ns or 0), int(ends_ns or 0)
-        before = hub.store.count(tree, Span(made - month, made))
-        since = hub.store.count(tree, Span(made, ask.now_ns + MINUTE_NS))
+        before = hub.store.count(tree, Span.of(made - month, made))
+        since = hub.store.count(tree, Span.of(made, ask.now_ns + MINUTE_NS))
         rows.append(
             {
                 "number": number,
@@ -571,7 +571,7 @@ def audit_log(hub: Hub, ask: Ask) -> Response:
 
 def retention(hub: Hub, ask: Ask) -> Response:
     """What is kept, for how long, and what is held."""
-    ever = Span(0, ask.now_ns + MINUTE_NS)
+    ever = Span.of(0, ask.now_ns + MINUTE_NS)
     by_priority = dict(hub.store.top(TRUE, ever, "priority", 8))
     row = hub.db.one("SELECT value FROM facts WHERE name = 'hold'")
     return page(
