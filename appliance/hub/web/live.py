@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 
 from starlette.concurrency import run_in_threadpool
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.05
 AT_ONCE = 200
 WAITING = 300
+KEPT_ROWS = 1000
 SKIP_BEYOND = 2000
 HEARTBEAT_S = 15.0
 
@@ -56,7 +58,19 @@ class Live:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self.viewers: set[Viewer] = set()
+        self._rows: OrderedDict[tuple[object, ...], str] = OrderedDict()
         self._at = -1
+
+    def row(self, ask: Ask, alert: HubAlert, zone: str) -> str:
+        """A row, drawn once for all viewers whom it shows the same."""
+        role = ask.session.user.role if ask.session else None
+        key = (alert.seq, alert.id, role, zone, ask.base)
+        known = self._rows.get(key)
+        if known is None:
+            known = self._rows[key] = json.dumps(row_html(self._hub, ask, alert, zone))
+            if len(self._rows) > KEPT_ROWS:
+                self._rows.popitem(last=False)
+        return known
 
     async def run(self) -> None:
         """Follow the journal while anybody watches."""
@@ -116,9 +130,9 @@ def stream(live: Live) -> Streaming:
                 while not await request.is_disconnected():
                     rows = await _waited(viewer)
                     if rows or viewer.missed:
-                        html = [row_html(hub, ask, alert, zone) for alert in rows]
+                        html = ", ".join([live.row(ask, alert, zone) for alert in rows])
                         missed, viewer.missed = viewer.missed, 0
-                        yield b"data: " + json.dumps({"rows": html, "missed": missed}).encode() + b"\n\n"
+                        yield f'data: {{"rows": [{html}], "missed": {missed}}}\n\n'.encode()
                     else:
                         yield b": still here\n\n"
             finally:
