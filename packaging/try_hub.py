@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--demo", action="store_true", help="a day of a fictitious fleet instead of this host's agent")
     parser.add_argument("--page-port", type=int, default=2802)
     parser.add_argument("--collector-port", type=int, default=2801)
+    parser.add_argument("--alerts", type=int, default=33_000, help="for --demo: how many")
     parser.add_argument("--folder", type=Path, default=None)
     args = parser.parse_args()
     folder = args.folder or ROOT / "build" / ("hub-demo" if args.demo else "hub")
@@ -34,7 +35,7 @@ def main() -> int:
     )
     hub = [*TERCEL, "hub"]
     if args.demo:
-        subprocess.run([*hub, "demo", "-c", str(config)], cwd=ROOT, check=True)
+        subprocess.run([*hub, "demo", "--limit", str(args.alerts), "-c", str(config)], cwd=ROOT, check=True)
     password = one_time(hub, config)
     children = [subprocess.Popen([*hub, "run", "-c", str(config)], cwd=ROOT)]
     address = f"http://127.0.0.1:{args.page_port}/"

@@ -31,9 +31,16 @@ RUN_BY = {
         "20:51:27": HERE,
         "tercel run ": HERE,
         "pip install 'tercel[hub]'": "tests/hub/test_hub.py",
+        "make demo": "tests/hub/web/test_first_steps.py",
         "- rule: Unauthorized process": HERE,
     },
-    "docs/hub.md": {"pip install 'tercel[hub]'": "tests/hub/test_hub.py", "hub:": "tests/hub/test_live.py"},
+    "docs/hub.md": {
+        "pip install 'tercel[hub]'": "tests/hub/test_hub.py",
+        "hub:": "tests/hub/test_live.py",
+        "make demo": "tests/hub/web/test_first_steps.py",
+        "tercel hub user add": "tests/hub/web/test_first_steps.py",
+        "curl -H": "tests/hub/web/test_first_steps.py",
+    },
     "docs/fleet.md": {
         "make setup-test": "tests/packaging/conftest.py",  # `make dist`; who runs tests has done the rest
         "# fleet/": "tests/roles/test_roles.py",
