@@ -24,9 +24,9 @@ from typing import Any
 
 from appliance.daemon.generation import file_digests
 from appliance.host.faults import Faults
+from appliance.host.files import put_aside
 from appliance.model.alert import FieldValue, Priority
 from appliance.model.text import why
-from appliance.sinks.disk import put_aside
 
 log = logging.getLogger(__name__)
 

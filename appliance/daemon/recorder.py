@@ -22,10 +22,10 @@ from pathlib import Path
 
 from appliance.config.settings import Capture
 from appliance.host.faults import Faults
+from appliance.host.files import put_aside
 from appliance.model.event import Event
 from appliance.model.rule import Rule
 from appliance.model.text import why
-from appliance.sinks.disk import put_aside
 from appliance.sources.replay import recording_head, write_event
 
 log = logging.getLogger(__name__)

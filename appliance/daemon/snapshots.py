@@ -20,10 +20,9 @@ from appliance.config.settings import Metrics
 from appliance.daemon.metrics import HookCost, snapshot
 from appliance.daemon.status import Status
 from appliance.host.faults import Faults
-from appliance.host.files import open_own
+from appliance.host.files import open_own, put_aside
 from appliance.model.alert import FieldValue
 from appliance.model.text import json_safe, why
-from appliance.sinks.disk import put_aside
 
 log = logging.getLogger(__name__)
 

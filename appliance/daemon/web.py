@@ -23,8 +23,8 @@ from http import HTTPStatus
 from pathlib import Path
 
 from appliance.config.settings import Webserver
+from appliance.host.listening import BoundedHandler, BoundedServer, CertificateError, Listener, tls_context
 from appliance.model.diagnostic import TercelError
-from appliance.sources.listening import BoundedHandler, BoundedServer, CertificateError, Listener, tls_context
 
 log = logging.getLogger(__name__)
 

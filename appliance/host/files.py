@@ -1,15 +1,18 @@
-"""Files that others may have prepared a trap at.
+"""Files that others may have prepared a trap at, or that root left in the service's way.
 
-Comes in: paths that the operator has configured. Goes out: open descriptors. Never: a symbolic link of another user
-followed. `fs.protected_symlinks` does this in sticky folders such as /tmp, where it is on; this does it everywhere.
-"""
+Comes in: paths that the operator has configured. Goes out: open descriptors, files renamed. Never: a symbolic link of
+another user followed. `fs.protected_symlinks` does this in sticky folders such as /tmp, where it is on; this does it
+everywhere."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _LINKS_MAX = 8
 
@@ -41,3 +44,26 @@ def _target(link: Path) -> str:
         return os.readlink("", dir_fd=fd)
     finally:
         os.close(fd)
+
+
+def put_aside(path: Path) -> bool:
+    """Rename what root made in a folder that is ours and not root's: `alerts.json` becomes `alerts.json.of-0`. A run by
+    hand with the configuration of the service leaves it, and it keeps the service from its own place.
+
+    True where there was such a thing; the log tells where it is now. Raises OSError.
+    """
+    try:
+        there, above = path.lstat(), path.parent.stat()
+    except OSError:
+        return False
+    if there.st_uid != 0 or above.st_uid != os.geteuid() or above.st_uid == 0:
+        return False
+    names = (f"{path.name}.of-0{more}" for more in ("", *(f".{n}" for n in range(1, 100))))
+    aside = next((place for name in names if not os.path.lexists(place := path.with_name(name))), None)
+    if aside is None:
+        return False
+    path.rename(aside)
+    log.error(
+        "%s was owned by root and blocked the service; renamed to %s, please check its contents", path, aside.name
+    )
+    return True

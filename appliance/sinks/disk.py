@@ -1,4 +1,4 @@
-"""The file-system calls of the spool, below one folder that is ours alone; and what root left in a folder of ours.
+"""The file-system calls of the spool, below one folder that is ours alone.
 
 Comes in: names, bytes. Goes out: the kernel's answers, `OSError` where it refuses. Never: a symbolic link followed, a
 file that others may read, or two processes in one folder.
@@ -11,37 +11,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import logging
 import os
 import stat
 from pathlib import Path
 
+from appliance.host.files import put_aside
 from appliance.model.diagnostic import ConfigError, Diagnostic
 
-log = logging.getLogger(__name__)
-
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
-
-
-def put_aside(path: Path) -> bool:
-    """Rename what root made in a folder that is ours and not root's: `alerts.json` becomes `alerts.json.of-0`. A run by
-    hand with the configuration of the service leaves it, and it keeps the service from its own place.
-
-    True where there was such a thing; the log tells where it is now. Raises OSError.
-    """
-    try:
-        there, above = path.lstat(), path.parent.stat()
-    except OSError:
-        return False
-    if there.st_uid != 0 or above.st_uid != os.geteuid() or above.st_uid == 0:
-        return False
-    names = (f"{path.name}.of-0{more}" for more in ("", *(f".{n}" for n in range(1, 100))))
-    aside = next((place for name in names if not os.path.lexists(place := path.with_name(name))), None)
-    if aside is None:
-        return False
-    path.rename(aside)
-    log.error("%s was root's and in the way, and was put aside as %s: see what it holds", path, aside.name)
-    return True
 
 
 def refuse_unsafe(folder: Path) -> None:

@@ -18,13 +18,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from appliance.config.settings import FileOutput
-from appliance.host.files import open_own
+from appliance.host.files import open_own, put_aside
 from appliance.model.alert import Alert
 from appliance.model.diagnostic import DeliveryError
 from appliance.model.text import why
 from appliance.model.wire import Format, line
 from appliance.sinks.base import Sink
-from appliance.sinks.disk import put_aside
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from appliance.host.bounded import read_up_to
 from appliance.host.patience import Patience
 from appliance.model.event import Account, Container
-from appliance.sources.bounded import read_up_to
 
 _SIZE_MAX = 1024 * 1024
 _LOOK_NS = 1_000_000_000  # the host's files are looked at again at most this often

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Callable
 
-from appliance.sources.bounded import read_below
+from appliance.host.bounded import read_below
 
 _AGAIN_NS = 1_000_000_000  # a network namespace's tables are read again after this long
 _NAMESPACES_MAX = 64

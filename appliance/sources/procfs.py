@@ -19,9 +19,9 @@ from pathlib import Path
 
 from appliance.catalog.events import EVENTS
 from appliance.catalog.params import EXE_FLAGS
+from appliance.host.bounded import read_below
 from appliance.host.patience import Patience
 from appliance.model.event import EventType, ParamValue, RawEvent, Usage
-from appliance.sources.bounded import read_below
 from appliance.sources.descriptors import Descriptors
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")

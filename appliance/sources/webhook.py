@@ -20,9 +20,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+from appliance.host.listening import BoundedHandler, BoundedServer, CertificateError, Listener, tls_context
 from appliance.model.diagnostic import KernelError
 from appliance.sources.k8saudit import AuditError, Batch, read_body
-from appliance.sources.listening import BoundedHandler, BoundedServer, CertificateError, Listener, tls_context
 
 log = logging.getLogger(__name__)
 

@@ -70,7 +70,7 @@ def test_what_root_made_is_put_aside(
         asides = ["made.of-0", "made.of-0.1"][: n + 1]
         assert sorted(path.name for path in of_nobody.iterdir()) == ["made", *asides]
         assert {(of_nobody / name).stat().st_uid for name in asides} == {0}
-        assert f"was put aside as {asides[-1]}" in caplog.text
+        assert f"renamed to {asides[-1]}" in caplog.text
         if n == 0:
             (of_nobody / "made").rename(of_nobody.parent / "elsewhere")
 

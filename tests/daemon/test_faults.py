@@ -28,12 +28,12 @@ from appliance.daemon.snapshots import Snapshots
 from appliance.daemon.status import to_json
 from appliance.daemon.watch import Watcher
 from appliance.host.faults import Faults
+from appliance.host.listening import BoundedServer, Listener
 from appliance.model.event import Container
 from appliance.sources.container import ContainerSource
 from appliance.sources.digests import Digests
 from appliance.sources.domains import Domains
 from appliance.sources.k8saudit import UNREADABLE, AuditQueue, read_body
-from appliance.sources.listening import BoundedServer, Listener
 from tests.support.events import event, process
 from tests.support.loop import Batches, loop_of, make_alert
 from tests.support.receivers import wait_until

@@ -26,11 +26,11 @@ from appliance.config.plugins import K8sAudit, k8s_audit
 from appliance.config.settings import Config
 from appliance.daemon.reload import needs_restart
 from appliance.engine.ruleset import Ruleset, compile_value
+from appliance.host.listening import BoundedHandler, BoundedServer
 from appliance.lang.load import load_rules, load_texts
 from appliance.lang.parser import parse_operand
 from appliance.model.diagnostic import ConfigError
 from appliance.sources.k8saudit import AuditError, AuditQueue, Batch, audit_event, read_body, read_log
-from appliance.sources.listening import BoundedHandler, BoundedServer
 from appliance.sources.replay import read_event, write_event
 from appliance.sources.webhook import Webhook, WebhookError
 from tests.support.audit import BINDING, EXEC, POD, QUIET, ROLE
