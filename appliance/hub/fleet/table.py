@@ -26,6 +26,8 @@ from appliance.model.moment import iso_time
 
 log = logging.getLogger(__name__)
 
+HUB_HOST = "tercel-hub"
+"""The host name of alerts that are about the hub itself."""
 _HOSTS_MAX = 50_000
 _TEXT_MAX = 300
 _DAY_NS = 86_400 * 1_000_000_000
@@ -105,18 +107,18 @@ class Fleet:
         # while the hub was down nobody could be heard: silence counts from its start
         self._began_ns = time.time_ns() if now_ns is None else now_ns
 
-    def seen(self, alert: HubAlert) -> None:
-        """A host has sent an alert."""
-        if not alert.hostname or (alert.source == "internal" and alert.hostname == "tercel-hub"):
+    def seen(self, hostname: str, *, received_ns: int, alerts: int = 1) -> None:
+        """A host has sent alerts."""
+        if not hostname or hostname == HUB_HOST:
             return
-        host = self._host(alert.hostname)
+        host = self._host(hostname)
         if host is None:
             return
-        host.alerts += 1
-        host.last_alert_ns = max(host.last_alert_ns, alert.received_ns)
+        host.alerts += alerts
+        host.last_alert_ns = max(host.last_alert_ns, received_ns)
         if host.kind == "falco":
             host.last_seen_ns = host.last_alert_ns
-        self._changed.add(alert.hostname)
+        self._changed.add(hostname)
 
     def _host(self, hostname: str) -> Host | None:
         host = self.hosts.get(hostname)

@@ -257,10 +257,11 @@ class Collect:
         books.duplicates += duplicates
         if sender.name:
             books.senders[sender.name] += len(alerts)
-        for alert, position in zip(alerts, positions, strict=True):
-            if position:
-                books.count(alert)
-                self._fleet.seen(alert)
+        stored = alerts if not duplicates else [a for a, n in zip(alerts, positions, strict=True) if n]
+        for alert in stored:
+            books.count(alert)
+        for hostname, count in Counter(alert.hostname for alert in stored).items():
+            self._fleet.seen(hostname, received_ns=stored[0].received_ns, alerts=count)
         return duplicates
 
     async def _answer(

@@ -19,6 +19,7 @@ from appliance.model.alert import Priority
 
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,18}))?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority} | {"info": Priority.INFORMATIONAL}
+_AS_FALCO_WRITES = {priority.label: priority for priority in Priority}
 _MAX_NS = 1 << 63
 _ID_MAX = 256
 _SECONDS_MAX = 10_000
@@ -34,8 +35,9 @@ def alert_of(event: Event, received_ns: int, id_: str | None, *, may_be_empty: b
     rule, fields = event.rule, event.output_fields
     if not rule:
         raise Refused("`rule` is missing")
-    priority = _PRIORITIES.get(event.priority or "") or _PRIORITIES.get((event.priority or "").lower())
-    if priority is None:
+    told = event.priority or ""
+    priority = _AS_FALCO_WRITES.get(told)
+    if priority is None and (priority := _PRIORITIES.get(told.lower())) is None:
         raise Refused("`priority` is missing or is none of the eight")
     if not event.time:
         raise Refused("`time` is missing")

@@ -46,7 +46,6 @@ class BadBody(Exception):
 _decode = msgspec.json.Decoder(Event).decode
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _KEYS = frozenset(Event.__struct_fields__)
-_NESTING = (dict, list)
 _TOO_DEEP = f"nested deeper than {DEPTH_MAX} levels"
 Found = Event | str
 
@@ -131,9 +130,8 @@ def _quick(line: bytes, largest: int) -> Event | None:
     fields = event.output_fields
     if not event.rule or not event.priority or not event.time or fields is None:
         return None
-    for value in fields.values():
-        if type(value) in _NESTING and _depth(value) >= DEPTH_MAX:
-            return None
+    if line.count(b"[") + line.count(b"{") >= DEPTH_MAX and _depth(fields) > DEPTH_MAX:
+        return None
     return event
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Callable
 
@@ -27,6 +28,8 @@ def deliver(settings: HubSettings, alive: Callable[[], None] = lambda: None) -> 
     except JournalError as error:
         log.error("%s", error)
         return 1
+    # names are looked up in libuv's pool of threads: name servers that hang must not take all of them
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "256")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_deliver(settings, journal, alive))

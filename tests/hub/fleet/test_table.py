@@ -14,7 +14,6 @@ from appliance.hub.fleet.table import BadHeartbeat, Fleet, read_hosts
 from appliance.hub.settings import Fleet as FleetSettings
 from appliance.model.alert import Priority
 from tests.hub.running import running, until
-from tests.hub.support import alert
 from tests.support.status import full_status
 
 S = 1_000_000_000
@@ -108,7 +107,7 @@ def test_drift_within_a_group_after_the_time_of_a_roll_out(fleet: Fleet) -> None
 
 def test_hosts_of_falco_are_known_by_their_alerts(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, FleetSettings(falco_silent_s=1000), now_ns=NOW)
-    fleet.seen(alert(hostname="falco1", received_ns=NOW))
+    fleet.seen("falco1", received_ns=NOW)
     assert fleet.hosts["falco1"].kind == "falco"
     assert fleet.judge(NOW + 999 * S) == []
     assert kinds(fleet.judge(NOW + 1001 * S)) == [("falco1", "silent")]

@@ -317,7 +317,7 @@ def test_killed_parts_are_started_again_and_nothing_acknowledged_is_lost(tmp_pat
         threads = [threading.Thread(target=send, args=(f"s{k}",)) for k in range(4)]
         for one in threads:
             one.start()
-        for _ in range(3):
+        for _ in range(2):
             count = len(acknowledged)
             until(lambda count=count: len(acknowledged) > count + 50, "alerts")  # type: ignore[misc]
             before = made.parts()["collect"]
@@ -325,7 +325,7 @@ def test_killed_parts_are_started_again_and_nothing_acknowledged_is_lost(tmp_pat
             until(lambda before=before: before not in made.parts().values(), "its end")  # type: ignore[misc]
         os.kill(made.process.pid, signal.SIGHUP)
         count = len(acknowledged)
-        until(lambda: len(acknowledged) > count + 200, "alerts after a reload")
+        until(lambda: len(acknowledged) > count + 50, "alerts after a reload")
         stop.set()
         for one in threads:
             one.join()
