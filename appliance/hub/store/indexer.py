@@ -15,7 +15,9 @@ from appliance.hub.journal.base import Journal
 from appliance.hub.store.lifetimes import Lifetimes
 from appliance.hub.store.sqlite import SqliteStore
 
-CURSOR = "index"
+CURSOR = "@index"
+"""Its name among the journal's readers; `@` marks those that are no outputs."""
+
 BATCH = 2000
 POLL_S = 0.03
 _ADVANCE_EVERY_S = 1.0

@@ -72,6 +72,15 @@ class Live:
                 self._rows.popitem(last=False)
         return known
 
+    async def join(self, viewer: Viewer, since: int) -> None:
+        """Add a viewer who wants all that came after the position `since`: none of it may fall between two looks."""
+        self.viewers.add(viewer)
+        if self._at < 0:
+            self._at = since
+        elif self._at > since:
+            for alert in await run_in_threadpool(self._hub.journal.read, since, min(AT_ONCE, self._at - since)):
+                viewer.offer(alert)
+
     async def run(self) -> None:
         """Follow the journal while anybody watches."""
         while True:
@@ -89,7 +98,7 @@ class Live:
             return
         last = await run_in_threadpool(self._hub.journal.last)
         if self._at < 0:
-            self._at = last
+            return
         if last - self._at > SKIP_BEYOND:
             for viewer in self.viewers:
                 viewer.missed += last - SKIP_BEYOND - self._at
@@ -122,10 +131,11 @@ def stream(live: Live) -> Streaming:
         zone = ask.session.user.zone if ask.session else "UTC"
         view = await run_in_threadpool(read_view, {"q": ask.query.get("q", "")}, ask.now_ns, zone)
         viewer = Viewer(predicate(view.tree))
+        since = await run_in_threadpool(hub.journal.last)
 
         async def events() -> AsyncIterator[bytes]:
-            live.viewers.add(viewer)
             try:
+                await live.join(viewer, since)
                 yield b": open\n\n"
                 while not await request.is_disconnected():
                     rows = await _waited(viewer)

@@ -429,6 +429,8 @@ def banner(hub: Hub, ask: Ask) -> list[tuple[str, str]]:
     behind = hub.journal.last() - hub.store.watermark()
     if behind > 5000:
         found.append((f"the index is {behind:,} alerts behind the journal", "/pipeline"))
+    if behind < 0:
+        found.append(("the index is ahead of the journal: make it again by `tercel hub reindex`", "/pipeline"))
     trouble = hub.journal.health().trouble
     if trouble:
         found.append((f"journal: {trouble}", "/pipeline"))

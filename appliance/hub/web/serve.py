@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import ssl
 import threading
@@ -95,6 +96,8 @@ class _Beside(threading.Thread):
 def main(settings: HubSettings, alive: Callable[[], None] = lambda: None) -> int:
     """Serve the page until SIGTERM or SIGINT; 0 at a clean end. `alive` is called every few seconds."""
     signal.signal(signal.SIGTERM, _leave)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each thread has each file of the index open
     page = settings.page
     beside = _Beside(settings)
     beside.start()

@@ -18,6 +18,7 @@ from tests.hub.alerts import hub_alert
 from tests.hub.web.conftest import PASSWORD, Running
 
 CHROMIUM = "/usr/bin/chromium"
+expect.set_options(timeout=30_000)  # on machines that do much else, too
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

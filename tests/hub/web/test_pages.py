@@ -231,11 +231,15 @@ async def test_the_reader_follows_only_while_somebody_watches(make_page: Callabl
     task = asyncio.create_task(live.run())
     page.journal.append([hub_alert(1)])
     await asyncio.sleep(0.15)
-    viewer = Viewer(lambda alert: True)
-    live.viewers.add(viewer)
-    await asyncio.sleep(0.15)
+    first, second = Viewer(lambda alert: True), Viewer(lambda alert: True)
+    await live.join(first, page.journal.last())
     page.journal.append([hub_alert(2)])
-    assert (await asyncio.wait_for(viewer.queue.get(), 5)).id == "web1:boot:2"
-    assert viewer.queue.empty()
+    assert (await asyncio.wait_for(first.queue.get(), 5)).id == "web1:boot:2"
+    assert first.queue.empty()
+    since = page.journal.last()
+    page.journal.append([hub_alert(3)])
+    assert (await asyncio.wait_for(first.queue.get(), 5)).id == "web1:boot:3"
+    await live.join(second, since)  # the reader is past it already
+    assert (await asyncio.wait_for(second.queue.get(), 5)).id == "web1:boot:3"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
