@@ -65,7 +65,8 @@ _FIELDS = """\
 # Fields, operators, events
 
 What conditions and outputs can ask for, as this version has it. An absent value prints as `<NA>`, and every check on it
-is false, `!=` included.
+is false, `!=` included. Users and groups without a name are the text `<NA>` instead: the table in
+docs/falco-differences.md has the fields.
 
 """
 

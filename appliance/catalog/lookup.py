@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from appliance.catalog import elsewhere
+from appliance.catalog.events import EVENTS
 from appliance.catalog.fields import FIELDS
 from appliance.catalog.operators import ORDER, convert
+from appliance.catalog.params import ParamType
 from appliance.catalog.transformers import TRANSFORMERS
 from appliance.model.expr import Call, Check, FieldRef, Operand, Word
 from appliance.model.field import ArgKind, Field, FieldType, Operator
@@ -95,6 +97,21 @@ def fields_of_check(check: Check) -> Iterator[FieldRef]:
     for side in (check.left, *(check.right if isinstance(check.right, tuple) else (check.right,))):
         if isinstance(side, FieldRef | Call):
             yield from fields_of(side)
+
+
+UNKNOWN_PROCESS = frozenset({"proc.name", "proc.exe"})
+_OF_ACCOUNTS = frozenset({"user.name", "user.homedir", "user.shell", "user.loginname", "group.name"})
+_ARGUMENTS = {p.name for spec in EVENTS.values() for p in spec.params if p.type in (ParamType.UID, ParamType.RES_UID)}
+
+
+def is_text_where_unresolved(operand: Operand) -> bool:
+    """Whether a number without a name gives the text `<NA>`, as in Falco, where other fields are absent."""
+    if isinstance(operand, Call):
+        return any(is_text_where_unresolved(arg) for arg in operand.args if isinstance(arg, FieldRef | Call))
+    found = find_field(operand)
+    if found is not None and found[0].name == "evt.arg":
+        return found[1] in _ARGUMENTS or isinstance(found[1], int)
+    return found is not None and found[0].name in _OF_ACCOUNTS
 
 
 def value_type(row: Field, op: Operator, text: str) -> FieldType:

@@ -32,6 +32,8 @@ from appliance.model.alert import FieldValue
 from appliance.model.event import (
     NO_PROCESS,
     NO_USAGE,
+    UNRESOLVED,
+    Account,
     Event,
     Fd,
     Labels,
@@ -74,6 +76,7 @@ def _value(e: Event, param: Param) -> ParamValue:
     return e.res
 
 
+NOBODY = "<NONE>"  # as Falco calls the user and the group of number -1
 _DERIVED: dict[str, Callable[[Event, Mapping[str, ParamValue]], ParamValue]] = {}
 
 
@@ -126,7 +129,8 @@ def _texts(e: Event, param: Param) -> tuple[str | None, str | None]:
     plain = str(value)
     match param.type:
         case ParamType.UID | ParamType.RES_UID:
-            return (None, None) if value in (-1, 0xFFFFFFFF) else (plain, _account_name(e, param.name, value))
+            nobody = value in (-1, 0xFFFFFFFF)
+            return ("-1", NOBODY) if nobody else (plain, _account_name(e, param.name, value))
         case ParamType.RES | ParamType.RES_FD if value < 0:
             return plain, errno.errorcode.get(-value)
         case ParamType.FD if value == CWD:
@@ -145,10 +149,35 @@ def _texts(e: Event, param: Param) -> tuple[str | None, str | None]:
             return plain, None
 
 
-def _account_name(e: Event, name: str, value: int) -> str | None:
-    """The name of a user or group as Falco shows it, where the event knows it."""
+def _account_name(e: Event, name: str, value: int) -> str:
+    """The name of a user or group as Falco shows it."""
     known = (e.process.group,) if "gid" in name else (e.process.user, e.process.login)
-    return next((a.name for a in known if a is not None and a.id == value and a.name is not None), None)
+    return name_of(next((a for a in known if a is not None and a.id == value), None), value) or UNRESOLVED
+
+
+def name_of(account: Account | None, number: int | None) -> str | None:
+    """The name of an account; `<NA>` for a number that has none, but `root` for 0. None for a process not known."""
+    if account is None:
+        return None if number is None else _of_number(number, "root")
+    return _of_number(account.id, "root") if account.name is None else account.name
+
+
+def home_of(user: Account | None, uid: int | None) -> str | None:
+    """The home directory of a user, as `name_of`."""
+    if user is None:
+        return None if uid is None else _of_number(uid, "/root")
+    return _of_number(user.id, "/root") if user.homedir is None else user.homedir
+
+
+def shell_of(user: Account | None, uid: int | None) -> str | None:
+    """The login shell of a user, as `name_of`; nobody can know root's."""
+    if user is None:
+        return None if uid is None else UNRESOLVED
+    return UNRESOLVED if user.shell is None else user.shell
+
+
+def _of_number(number: int, of_root: str) -> str:
+    return of_root if number == 0 else UNRESOLVED
 
 
 _FLAGS_PLACE = {t: EVENTS[t].index["flags"] for t in OPEN_LIKE if "flags" in EVENTS[t].index}
@@ -618,7 +647,8 @@ NAMES: Mapping[str, object] = MappingProxyType(
     {
         f.__name__: f
         for f in (
-            result_name, raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
+            result_name, name_of, home_of, shell_of,
+            raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
             is_type, io_way, is_wait, is_syslog, io_buffer, io_length, failed_about,
             above, above_arguments, above_environments, names_line,
             capabilities, iso_time, clock_time, date_time, leader, since, exe_is,

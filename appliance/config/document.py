@@ -28,7 +28,8 @@ _SIZE_MAX = 1 << 20
 _NODES_MAX = 20_000
 _DEPTH_MAX = 20
 _VARIABLE = re.compile(r"(?P<literal>\$)?\$\{(?P<name>[^}:]*)(?::-(?P<default>[^}]*))?\}")
-_STEP = re.compile(r"(?P<dot>\.)?(?P<name>[^.\[\]=]+)|\[(?P<index>\d{0,4})\]")
+_STEP = re.compile(r"(?P<dot>\.)?(?P<name>(?:\\[.\[\]\\]|[^.\[\]=\\])+)|\[(?P<index>\d{0,4})\]")
+_ESCAPED = re.compile(r"\\(.)")
 
 Key = tuple[str | int, ...]
 
@@ -302,14 +303,15 @@ def set_option(root: Node, text: str) -> Diagnostic | None:
 
 
 def _steps(key: str) -> Iterator[str | int]:
-    """`a.b[1].c[]` -> a, b, 1, c, -1; nothing where it is not of that form."""
+    """`a.b[1].c[]` -> a, b, 1, c, -1; nothing where it is not of that form. A `\\.` is a dot within a name."""
     found: list[str | int] = []
     at = 0
     while at < len(key):
         match = _STEP.match(key, at)
         if match is None or (match["name"] and bool(found) != bool(match["dot"])) or (not match["name"] and not found):
             return
-        found.append(match["name"] or (int(match["index"]) if match["index"] else -1))
+        name = _ESCAPED.sub(r"\1", match["name"]) if match["name"] else ""
+        found.append(name or (int(match["index"]) if match["index"] else -1))
         at = match.end()
     yield from found
 

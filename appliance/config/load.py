@@ -112,8 +112,9 @@ def load_config(
             text = f"{', '.join(map(str, missing))}: not there, and passed over as Falco passes it over"
             notes.append(Note(("rules_files",), text, None))
             config = replace(config, rules_files=tuple(f for f in config.rules_files if f not in missing))
-            if not config.rules_files:
-                notes.append(Note(("rules_files",), "none of them is there: no event is judged. Name rules with -r"))
+        if not config.rules_files:
+            what = "none of them is there" if missing else "none are named"
+            notes.append(Note(("rules_files",), f"{what}: no event is judged. Name rules with -r"))
     problems = list(_inconsistencies(config, document, awaited))
     if problems:
         raise ConfigError(problems)
@@ -295,7 +296,9 @@ def _translate(root: Node) -> None:
         root.value.setdefault("output_timeout_ms", timeout)
     for old in ("rules_file", "rule_files"):
         if old in root.value:
-            root.value.setdefault("rules_files", root.value[old])
+            named = root.value[old]
+            one = [Node(named.value, named.place, named.key)] if isinstance(named.value, str) else None
+            root.value.setdefault("rules_files", named if one is None else Node(one, named.place, named.key))
     if given("outputs_queue", "capacity") == 0:
         del root.value["outputs_queue"].value["capacity"]
 

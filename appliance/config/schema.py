@@ -101,7 +101,8 @@ def _kind(value: object) -> str:
 
 def _wanted(type_: object) -> str:
     names = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "a text",
-             "array": "a list", "object": "a map of keys", "string or array": "a text or a list"}  # fmt: skip
+             "array": "a list", "object": "a map of keys", "string or array": "a text or a list",
+             "['array', 'string']": "a list or a text"}  # fmt: skip
     return names.get(str(type_), "a map of keys")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from appliance.catalog.elsewhere import FIELDS as ELSEWHERE
-from appliance.catalog.lookup import find_field
+from appliance.catalog.lookup import fields_of, find_field
 from appliance.codegen.runtime import globber
 from appliance.config.settings import AppendOutput, Config, RuleSwitch
 from appliance.engine.needs import Needs
@@ -87,7 +87,7 @@ _SUGGESTED = (
     "container_id=%container.id container_name=%container.name container_image_repository=%container.image.repository"
     " container_image_tag=%container.image.tag k8s_pod_name=%k8s.pod.name k8s_ns_name=%k8s.ns.name"
 )
-"""What `suggested_output` adds: the fields that Falco's container plugin suggests, in its order."""
+"""What `suggested_output` adds to rules on system calls: the fields that Falco's container plugin suggests."""
 
 
 def appended(rules: Iterable[Rule], entries: Iterable[AppendOutput]) -> tuple[Rule, ...]:
@@ -96,7 +96,44 @@ def appended(rules: Iterable[Rule], entries: Iterable[AppendOutput]) -> tuple[Ru
     made = [(entry, *_additions(entry, problems)) for entry in entries]
     if problems:
         raise ConfigError(problems)
-    return tuple(_with_additions(rule, [(m, f) for entry, m, f in made if _concerns(entry, rule)]) for rule in rules)
+    return tuple(_with_additions(rule, [_for(entry, rule, m, f) for entry, m, f in made]) for rule in rules)
+
+
+def passed_over(rules: Iterable[Rule], entries: Iterable[AppendOutput]) -> Iterator[Diagnostic]:
+    """Warnings of what `append_output` does not add to some rules: their events have no such field."""
+    for entry in entries:
+        missing: dict[str, tuple[FieldRef, int]] = {}
+        for rule in rules:
+            strange = _strange(rule.source, [entry.extra_output, *(text for _, text in entry.extra_fields)])
+            if strange is not None and _concerns(entry, rule):
+                missing[rule.source] = strange, missing.get(rule.source, (strange, 0))[1] + 1
+        for source, (named, count) in missing.items():
+            yield Diagnostic(
+                "append-other-source", f"{source} events have no `{named}`: what `append_output` says by it is left"
+                f" out of {count} rules", entry.span, "say of which rules it is: `match: {source: syscall}`",
+                Severity.WARNING,
+            )  # fmt: skip
+
+
+def _strange(source: str, texts: Iterable[str]) -> FieldRef | None:
+    """The first field of these templates that events of a source do not have."""
+    for text in texts:
+        for part in parse_output(text):
+            for named in () if isinstance(part, str) else fields_of(part):
+                found = find_field(named)
+                if found is not None and source not in found[0].sources:
+                    return named
+    return None
+
+
+def _for(entry: AppendOutput, rule: Rule, message: str, fields: _Fields) -> tuple[str, _Fields]:
+    """What an entry adds to the alerts of one rule: nothing of other sources' fields."""
+    if not _concerns(entry, rule):
+        return "", ()
+    texts = (message, entry.extra_output) if entry.suggested_output else (message,)
+    fitting = next((text for text in texts if _strange(rule.source, [text]) is None), "")
+    named = dict(entry.extra_fields)
+    return fitting, tuple(field for field in fields if _strange(rule.source, [named[field[0]]]) is None)
 
 
 _Parts = tuple[str | Operand, ...]
@@ -167,9 +204,18 @@ def build_generation(
         rest=rest,
     )
     warnings = loaded.diagnostics + tuple(_unheard(ruleset, config.base_syscalls.custom_set))
+    warnings += tuple(passed_over(loaded.rules, config.append_output))
+    if not ruleset.rules:
+        warnings += (_NOTHING_JUDGED,)
     if config.rule_matching == "first":
         warnings += tuple(shadowed(ruleset.rules))
     return Generation(config, loaded, ruleset, warnings, number, digests, time.time_ns())
+
+
+_NOTHING_JUDGED = Diagnostic(
+    "no-rules", "no rule is loaded and switched on: nothing will be judged",
+    hint="name files of rules in `rules_files`, or with -r", severity=Severity.WARNING,
+)  # fmt: skip
 
 
 def _unheard(ruleset: Ruleset, custom_set: Iterable[str]) -> Iterator[Diagnostic]:

@@ -39,6 +39,7 @@ from appliance.model.event import (
     HOST,
     NO_FD,
     NO_USAGE,
+    UNRESOLVED,
     VIA,
     Account,
     Container,
@@ -56,7 +57,7 @@ from appliance.model.event import (
 
 Handler = Callable[[RawEvent], Event | None]
 
-_NOBODY = Account(-1, "<NA>")
+_NOBODY = Account(-1, UNRESOLVED)
 
 _CREDENTIAL_EVENTS = frozenset(
     {
@@ -667,8 +668,10 @@ class State:
         return Entry(process, place, exact=False)
 
     def _minimal(self, raw: RawEvent) -> Process:
+        """A process that had ended before it could be read: as in Falco, its name is the text `<NA>`."""
         process = Process(
-            pid=raw.pid, start_ns=raw.start_ns, uid=raw.uid, gid=raw.gid, euid=raw.uid, egid=raw.gid,
+            pid=raw.pid, start_ns=raw.start_ns, name=UNRESOLVED, exe=UNRESOLVED,
+            uid=raw.uid, gid=raw.gid, euid=raw.uid, egid=raw.gid,
             started_ns=raw.start_ns + self._boot_offset_ns,
         )  # fmt: skip
         return self._with_accounts(process, HOST)
@@ -686,7 +689,7 @@ class State:
         argv = cast("tuple[str, ...]", value["args"] or ())
         size = cast("int | None", value["args_size"]) or 0
         cwd = cast("str | None", value["cwd"])
-        exepath = cast("str | None", value["trusted_exepath"])
+        exepath = _file_or_memory(cast("str | None", value["trusted_exepath"]), cast("int | None", value["flags"]))
         pidns_start_ns = cast("int | None", value["pidns_init_start_ts"])
         if not cwd and exepath:  # a process that has ended and was not waited for has neither
             self._missing["working directory not readable"] += 1
@@ -787,6 +790,13 @@ class State:
 def _comm(name: str) -> str:
     """A name as the kernel keeps it: 15 bytes at most."""
     return name.encode("utf-8", "surrogateescape")[:15].decode("utf-8", "surrogateescape")
+
+
+def _file_or_memory(path: str | None, flags: int | None) -> str | None:
+    """The path of a running file; `memfd:NAME` for memory, which is in no folder."""
+    if path is None or not (flags or 0) & EXE_FLAGS["EXE_FROM_MEMFD"]:
+        return path
+    return path.removeprefix("/").removesuffix(" (deleted)")
 
 
 def _folder(path: str) -> str:

@@ -9,9 +9,18 @@ from __future__ import annotations
 from appliance.catalog import elsewhere
 from appliance.catalog.events import PARAM_NAMES
 from appliance.catalog.fields import FIELDS
-from appliance.catalog.lookup import find_field, value_of, value_type, words_of
+from appliance.catalog.lookup import (
+    UNKNOWN_PROCESS,
+    find_field,
+    is_text_where_unresolved,
+    value_of,
+    value_type,
+    words_of,
+)
 from appliance.catalog.operators import LISTS, ORDER, TEXTS, WITH_FIELD, comparable, convert, operators_of
 from appliance.catalog.transformers import TRANSFORMERS
+from appliance.lang.lexer import Unreadable
+from appliance.lang.parser import parse_operand
 from appliance.lang.source import Report
 from appliance.model.diagnostic import Severity, Span
 from appliance.model.event import EventType
@@ -181,7 +190,9 @@ class Checker:
         try:
             convert(value_type(row, check.op, word.text), check.op, word.text)
         except ValueError as error:
-            return self._fail("bad-value", f"{error} (for `{check.left}`)", word.span)
+            other = None if word.quoted else _field_named(word.text)
+            hint = _other_field(check, word.text) if other is not None and comparable(row.type, other.type) else None
+            return self._fail("bad-value", f"{error} (for `{check.left}`)", word.span, hint)
         if row.name == "evt.type" and word.text in elsewhere.EVENT_NAMES:
             self._report.warn(
                 "event-not-seen", f"`{word.text}` events are not seen by this version", word.span,
@@ -193,12 +204,51 @@ class Checker:
                 self._report.near(word.text, _TYPES | elsewhere.EVENT_NAMES) or "docs/fields.md lists all event types"
             )
             return self._fail("unknown-event", f"no event type is called `{word.text}`", word.span, hint)
-        if word.text == "<NA>":
+        if word.text == "<NA>" and not is_text_where_unresolved(check.left):
+            meant = f"{check.left} exists" if check.op is Operator.NE else f"not {check.left} exists"
+            joined = ", joined by `or`," if isinstance(check.right, tuple) and len(check.right) > 1 else ""
+            name = str(check.left)
+            never = f"`{name}` never is the text `<NA>`: where it has no value, it is absent"
+            if name in UNKNOWN_PROCESS:
+                never = f"`{name}` is the text `<NA>` only for a process that had ended before it could be read"
             self._report.warn(
-                "unsafe-na", "an absent value never equals `<NA>`", word.span, f"write `{check.left} exists`",
-                "LOAD_UNSAFE_NA_CHECK",
+                "unsafe-na", never, word.span,
+                f"for an absent value write `{meant}`{joined} in place of this check", "LOAD_UNSAFE_NA_CHECK",
+            )  # fmt: skip
+        elif not word.quoted and _field_named(word.text) is not None:
+            self._report.warn(
+                "field-as-text", f"`{word.text}` is a field's name, and here it is a text like any other", word.span,
+                _other_field(check, word.text), "LOAD_COMPILE_CONDITION",
+            )  # fmt: skip
+        if row.name == "evt.dir" and check.op in (Operator.EQ, Operator.NE) and word.text in ("<", ">"):
+            always = (word.text == "<") is (check.op is Operator.EQ)
+            self._report.warn(
+                "evt-dir", f"`{check}` is {'always' if always else 'never'} true: each event is the end of a call, `<`",
+                check.span, "take it out" if always else "take it out: what it is joined to by `and` never holds",
+                "LOAD_DEPRECATED_ITEM",
             )  # fmt: skip
         return True
+
+
+def _field_named(text: str) -> Field | None:
+    """The field whose name a text is, with a `%` before it or without."""
+    try:
+        operand = parse_operand(text.removeprefix("%")) if "." in text else None
+    except Unreadable:
+        return None
+    found = find_field(operand) if isinstance(operand, FieldRef) else None
+    return None if found is None else found[0]
+
+
+def _other_field(check: Check, text: str) -> str:
+    """A hint: how a check against another field is written."""
+    op = {Operator.IN: Operator.EQ, Operator.INTERSECTS: Operator.EQ}.get(check.op, check.op)
+    name = text.removeprefix("%")
+    if op not in WITH_FIELD:
+        return f"`{op.value}` takes no field on its right; quote it if the text `{text}` is meant"
+    alone = not isinstance(check.right, tuple) or len(check.right) == 1
+    joined = "" if alone else ", joined by `or`,"
+    return f"for the field's value write `{check.left} {op.value} val({name})`{joined}; quote it if the text is meant"
 
 
 _TYPES = {t.value for t in EventType}

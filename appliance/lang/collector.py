@@ -44,6 +44,10 @@ def collect(items: Iterable[Item], report: Report) -> RuleBook:
                 _check_name("macro", item, report)
                 book.macros[item.name.value] = item
             case RuleDef():
+                known = book.rules.get(item.name.value)
+                if known is not None and known.source != item.source:
+                    _other_source(item.name, known.source, item.source, report)
+                    continue
                 book.rules[item.name.value] = item
             case Change():
                 _change(book, item, report)
@@ -82,7 +86,18 @@ def _change(book: RuleBook, change: Change, report: Report) -> None:
             appended = change.operations.get("condition") == "append"
             book.macros[name] = replace(macro, condition=_joined(macro.condition, condition) if appended else condition)
         case RuleDef():
-            book.rules[name] = _changed(book.rules[name], change.part, change, report)
+            rule = book.rules[name]
+            if change.source is not None and change.source.value != rule.source:
+                _other_source(change.source, rule.source, change.source.value, report)
+                return
+            book.rules[name] = _changed(rule, change.part, change, report)
+
+
+def _other_source(at: Placed, before: str, now: str, report: Report) -> None:
+    report.add(
+        "other-source", f"this rule is one for {before} events; it cannot become one for {now}", at.span(),
+        f"write `source: {before}`, or give the rule another name", code="LOAD_ERR_VALIDATE",
+    )  # fmt: skip
 
 
 def _changed(rule: RuleDef, part: RuleDef, change: Change, report: Report) -> RuleDef:
@@ -124,12 +139,17 @@ def _with_exceptions(
     before: tuple[ExceptionDef, ...], added: tuple[ExceptionDef, ...], report: Report
 ) -> tuple[ExceptionDef, ...]:
     """Values are added to an exception of the same name; another name is a new exception."""
-    found = {e.name.value: e for e in before}
-    for new in added:
-        known = found.get(new.name.value)
-        if known is None:
-            found[new.name.value] = new
+    found = [*before]
+    for n, new in enumerate(added):
+        at = next((i for i, e in enumerate(found) if e.name.value == new.name.value), None)
+        twice = new.fields is not None and any(e.name.value == new.name.value for e in added[:n])
+        if at is not None and found[at].fields is None and new.fields is not None:  # named before, and now defined
+            found[at] = replace(new, values=_more(found[at], new) or None)
             continue
+        if at is None or twice:
+            found.append(new)
+            continue
+        known = found[at]
         if new.values is None:
             report.warn(
                 "no-values", f"nothing is appended to the exception `{new.name.value}`: it has no values",
@@ -144,8 +164,8 @@ def _with_exceptions(
                 new.name.span(), "leave `fields` and `comps` out to append values", code="LOAD_ERR_VALIDATE",
             )  # fmt: skip
             continue
-        found[new.name.value] = replace(known, values=_more(known, new))
-    return tuple(found.values())
+        found[at] = replace(known, values=_more(known, new))
+    return tuple(found)
 
 
 def _more(known: ExceptionDef, new: ExceptionDef) -> tuple[tuple[Placed | tuple[Placed, ...], ...], ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from appliance.catalog.narrow import ORDINARY, event_types
 from appliance.lang.check import Checker
 from appliance.lang.collector import RuleBook, collect
-from appliance.lang.exceptions import excused
+from appliance.lang.exceptions import excused, operands_of
 from appliance.lang.lexer import Unreadable
 from appliance.lang.lint import lint
 from appliance.lang.parser import parse_output
@@ -219,6 +219,9 @@ class _Compiler:
         errors = self._report.error_count
         for exception in rule.exceptions:
             group = excused(exception, self._report)
+            if not exception.values:  # nothing is expanded, and its fields must be known all the same
+                for operand in operands_of(exception):
+                    self._checkers[rule.source].operand(operand, "LOAD_ERR_VALIDATE")
             expanded = None if group is None else resolver.expand(group)
             if expanded is not None:
                 parts.append(expanded)

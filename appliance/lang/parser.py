@@ -70,6 +70,11 @@ def parse_operand(text: str, placed: Placed | None = None) -> Operand:
     return _Parser(text, placed).operand_alone()
 
 
+def parse_words(text: str, placed: Placed | None = None) -> tuple[Word, ...]:
+    """The items of a list that stands alone, with its brackets or without."""
+    return _Parser(text, placed).words_alone()
+
+
 class _Parser:
     def __init__(self, text: str, placed: Placed | None, at: int = 0) -> None:
         self._lexer = Lexer(text)
@@ -101,6 +106,21 @@ class _Parser:
             found = self._lexer.rest()
             raise Unreadable(f"expected the end of the field, found `{found.value}`", found.start, found.end)
         return operand
+
+    def words_alone(self) -> tuple[Word, ...]:
+        lexer = self._lexer
+        words = self._words(Operator.IN) if lexer.peek() == "(" else ()
+        while not words and not lexer.ended:
+            words = (self._word(Operator.IN),)
+            while lexer.char(",") is not None:
+                words = (*words, self._word(Operator.IN))
+        if not lexer.ended:
+            found = lexer.rest()
+            raise Unreadable(
+                f"expected `,` or the end of the list, found `{found.value}`", found.start, found.end,
+                "items are separated by commas; an item with blanks needs quotes",
+            )  # fmt: skip
+        return words
 
     def _unexpected(self) -> None:
         """A whole expression was read and something else stands behind it."""
@@ -306,8 +326,16 @@ class _Parser:
             token = lexer.keyword(*_QUANTIFIERS)
             if token is not None and lexer.peek() == "(":
                 return _QUANTIFIERS[token.value], self._words(op)
+            if token is not None and (listed := self._list_name()) is not None:
+                return _QUANTIFIERS[token.value], (listed,)
             lexer.at = save
         return None, self._other_field() or self._word(op)
+
+    def _list_name(self) -> Word | None:
+        """The name of a list behind `oneof`; nothing where `oneof` is the value itself."""
+        if self._lexer.ended or self._lexer.peek() == ")" or self._lexer.keyword("and", "or") is not None:
+            return None
+        return self._word()
 
     def _other_field(self) -> Operand | None:
         """`val(field)` or a transformer, where a value could stand."""

@@ -67,6 +67,7 @@ class Change:
     name: Text
     operations: Table[str, str]
     part: ListDef | MacroDef | RuleDef
+    source: Text | None = None  # the source that the item gives, which a change cannot make another
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ def read_items(documents: tuple[Node, ...], report: Report) -> list[Item]:
             )  # fmt: skip
             continue
         for node in document.items:
+            if isinstance(node, Text) and not node.value and node.plain:
+                continue  # a `-` with nothing behind it
             item = _Reader(report).item(node)
             if item is not None:
                 items.append(item)
@@ -155,7 +158,9 @@ class _Reader:
             part = MacroDef(head, self._text(node, "condition", head))
         else:
             part = self._rule(node, head)
-        made = part if operations is None else Change(kind, head, operations, part)
+        source = node.get("source")
+        told = source if isinstance(source, Text) else None
+        made = part if operations is None else Change(kind, head, operations, part, told)
         return Broken(kind, head) if self._failed else made
 
     def _operations(self, kind: str, node: Mapping, head: Text) -> dict[str, str] | None:
@@ -314,17 +319,18 @@ class _Reader:
         if not isinstance(value, Sequence):
             self._fail("wrong-type", "`exceptions` must be a sequence", value, "start each by `- name: ...`")
             return ()
-        found: dict[str, ExceptionDef] = {}
+        found: list[ExceptionDef] = []
         for entry in value.items:
             made = self._exception(entry)
-            if made is not None and made.name.value in found:
+            if made is None:
+                continue
+            if any(made.name.value == other.name.value for other in found):
                 self._report.warn(
-                    "exception-twice", f"the exception `{made.name.value}` is given twice", made.name.span(), None,
-                    "LOAD_EXCEPTION_NAME_NOT_UNIQUE",
+                    "exception-twice", f"the exception `{made.name.value}` is given twice; both count",
+                    made.name.span(), "give one of them another name", "LOAD_EXCEPTION_NAME_NOT_UNIQUE",
                 )  # fmt: skip
-            if made is not None:
-                found[made.name.value] = made
-        return tuple(found.values())
+            found.append(made)
+        return tuple(found)
 
     def _exception(self, entry: Node) -> ExceptionDef | None:
         name = entry.get("name") if isinstance(entry, Mapping) else None

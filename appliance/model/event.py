@@ -553,6 +553,10 @@ class Fd(NamedTuple):
 NO_FD = Fd()
 
 
+UNRESOLVED = "<NA>"
+"""The name of what is known by its number alone: a text that compares equal, as in Falco, and not an absent value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """A user or a group by number, with what a passwd or group file says of it. None: the file has no such entry."""

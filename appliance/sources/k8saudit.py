@@ -65,11 +65,14 @@ def read_body(data: bytes, *, now_ns: int, max_event_bytes: int = MAX_EVENT_BYTE
 
 
 def is_audit(document: object) -> bool:
-    """Whether a JSON value calls itself an audit event, or a list of them."""
-    if not isinstance(document, dict):
+    """Whether a JSON value calls itself an audit event, or a list of them: by `kind`, as the webhook goes by."""
+    if isinstance(document, list):
+        return all(map(is_audit, document))
+    if not isinstance(document, dict) or "type" in document:
         return False
     version = document.get("apiVersion")
-    return isinstance(version, str) and version.startswith(_API)
+    by_version = isinstance(version, str) and version.startswith(_API)
+    return by_version or document.get("kind") in ("Event", "EventList") or ("auditID" in document)
 
 
 def audit_documents(document: object) -> Iterator[Mapping[str, Any]]:

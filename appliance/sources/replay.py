@@ -32,7 +32,7 @@ from appliance.model.event import (
     Pod,
     Process,
 )
-from appliance.sources.k8saudit import AuditError, audit_documents, audit_event, is_audit
+from appliance.sources.k8saudit import MAX_BODY_BYTES, AuditError, audit_documents, audit_event, is_audit
 
 _CLASSES = (Process, Container, Account, Mount, Pod)
 _PATHS = ("path", "path_raw", "source_path", "source_path_raw", "target_path", "target_path_raw")
@@ -71,12 +71,16 @@ def read_head(line: str) -> dict[str, Any]:
 
 
 def read_events(lines: Iterable[str], name: str) -> Iterator[Event]:
-    """The events of JSON Lines; empty lines and those that begin with `#` are passed over. Raises `ReplayError`."""
-    for number, line in enumerate(lines, 1):
+    """The events of JSON Lines; empty lines and those that begin with `#` are passed over. Raises `ReplayError`.
+
+    Kubernetes audit events may come as arrays and lists, and printed over several lines.
+    """
+    numbered = iter(enumerate(lines, 1))
+    for number, line in numbered:
         if not line.strip() or line.startswith("#"):
             continue
         try:
-            document = json.loads(line)
+            document = _document(line, numbered)
         except (ValueError, RecursionError) as error:
             raise ReplayError(f"{name}:{number}: not JSON: {error}") from error
         if is_audit(document):
@@ -86,6 +90,22 @@ def read_events(lines: Iterable[str], name: str) -> Iterator[Event]:
                 raise ReplayError(f"{name}:{number}: {error}") from error
             continue
         yield read_event(document, f"{name}:{number}", number)
+
+
+def _document(line: str, more: Iterator[tuple[int, str]]) -> object:
+    """The JSON value of a line; one that opens a bracket and ends goes on in the next lines, up to its last bracket."""
+    if line.strip() not in ("{", "["):
+        return json.loads(line)
+    text = [line]
+    size = 0
+    for _, inner in more:
+        text.append(inner)
+        size += len(inner)
+        if inner.rstrip() in ("}", "]") and inner[:1] in ("}", "]"):  # a pretty printer puts the last one in column 1
+            break
+        if size > MAX_BODY_BYTES:
+            raise ValueError(f"more than {MAX_BODY_BYTES} characters")
+    return json.loads("".join(text))
 
 
 def read_event(document: object, place: str, number: int = 1) -> Event:

@@ -94,6 +94,7 @@ def test_append_output(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "  - {match: {source: k8s_audit}, extra_output: never}\n",
     )  # fmt: skip
     assert a["output"].endswith("said cat pid 7")
+    assert a["output_fields"].pop("evt.time") == b["output_fields"].pop("evt.time")
     assert a["output_fields"] == {"proc.name": "cat", "proc.pid": 7, "evt.type": "fork", "mine": "xcat"}
     assert (b["output"].endswith("other"), b["output_fields"]) == (True, {})
     (a,) = alerts(files, capsys, "rule_matching: first\nappend_output: [{suggested_output: true}]\n")

@@ -152,7 +152,7 @@ def test_a_process_that_nobody_announced_is_read_and_counted(make: Make) -> None
 def test_one_that_is_gone_has_what_the_event_carries(make: Make) -> None:
     state = make()
     event = apply(state, opened(77))
-    assert (event.process.pid, event.process.name, event.process.cmdline) == (77, None, None)
+    assert (event.process.pid, event.process.name, event.process.cmdline) == (77, "<NA>", "<NA>")
     assert event.process.user == Account(0, "user0")
     assert event.ancestor(1).pid == -1
     assert state.missing == {"process not known, ended before it could be read": 1}
@@ -161,7 +161,7 @@ def test_one_that_is_gone_has_what_the_event_carries(make: Make) -> None:
 def test_another_process_in_proc_is_not_taken_for_it(make: Make) -> None:
     """The pid was used again before it could be read."""
     state = make(read=lambda pid: known(pid, BOOT + 10**9, comm="other"))
-    assert apply(state, opened(77)).process.name is None
+    assert apply(state, opened(77)).process.name == "<NA>"
 
 
 def test_an_exit_that_was_lost(make: Make) -> None:

@@ -34,8 +34,6 @@ DIFFERENCES = {
     "num_op_on_string": Differs(("order-of-texts",), refused=False),
     # Falco refuses it before it loads rules, without a code
     "req_plugin_missing": Differs(("unknown-plugin",), refused=True),
-    # `evt.dir` is deprecated there because there are no enter events any more; it is always `<` here too
-    "dir_gt": Differs((), refused=False),
 }
 
 
