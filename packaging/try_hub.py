@@ -42,8 +42,11 @@ def main() -> int:
     if not answers(f"{address}healthz", children[0]):
         return 1
     if not args.demo and os.geteuid() == 0:
-        url = f"hub.url=http://127.0.0.1:{args.collector_port}/"
-        children.append(subprocess.Popen([*TERCEL, "run", "-o", url], cwd=ROOT, stdout=subprocess.DEVNULL))
+        url = f"http://127.0.0.1:{args.collector_port}/"
+        # the shipped tercel.yaml switches http_output off, and what it says goes before the hub's defaults
+        options = [f"hub.url={url}", "http_output.enabled=true", f"http_output.url={url}"]
+        argv = [*TERCEL, "run", *(word for option in options for word in ("-o", option))]
+        children.append(subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL))
     elif not args.demo:
         print("not root: the agent of this host is not started", file=sys.stderr)
     print(f"\n  {address}\n  user: admin\n  {password}\n\n  Ctrl-C ends it.\n", flush=True)

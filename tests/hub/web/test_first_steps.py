@@ -106,3 +106,32 @@ def test_the_index_is_made_again_by_one_command(tmp_path: Path) -> None:
     hub(tmp_path, "demo", "--limit", "2000")
     assert "2,000 alerts indexed" in hub(tmp_path, "reindex")
     assert "left as it is" in hub(tmp_path, "demo", "--limit", "10")
+
+
+@pytest.mark.kernel
+def test_this_host_is_attached(tmp_path: Path) -> None:
+    """`make hub`: an act on this host is an alert in the hub."""
+    recipe = subprocess.run(["make", "-n", "hub"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "packaging/try_hub.py" in recipe
+    ports = ["--page-port", str(free_port()), "--collector-port", str(free_port())]
+    argv = [sys.executable, "packaging/try_hub.py", "--folder", str(tmp_path), *ports]
+    process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        ends = time.monotonic() + 90
+        while "Read of a sensitive file" not in (said := exported(tmp_path)):
+            assert time.monotonic() < ends, said
+            assert process.poll() is None
+            subprocess.run(["cat", "/etc/shadow"], stdout=subprocess.DEVNULL, check=True)
+            time.sleep(1)
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(40) == 0
+
+
+def exported(folder: Path) -> str:
+    """What the hub has of this host; nothing before it has started."""
+    config = folder / "tercel-hub.yaml"
+    if not config.exists():
+        return ""
+    argv = [*TERCEL, "export", "-c", str(config)]
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False).stdout
