@@ -140,7 +140,7 @@ class EventSpec:
     has_fd: bool = False  # the event is about a descriptor: `fd.*` fields have values
     doc: str = ""
     fd_arg: int | None = None  # the argument that is this descriptor, or RESULT, where `kernel.plan` takes its facts
-    told: bool = True  # its arguments are told, not only name and result
+    told: bool = True  # its arguments are reported, not only name and result
     bulk: bool = False  # so frequent that only a rule that names it is judged on it
     vector: int | None = None  # the argument that is a struct iovec (its VEC and VEC_SIZE)
     message: int | None = None  # the argument that is a struct msghdr (VEC to CONTROL_SIZE)
@@ -1208,7 +1208,7 @@ _ROWS = (
         _sockaddr(NAME, NAME_SIZE),
         message=1,
         several=True,
-        doc="several messages at once: the first is told, the result is their number",
+        doc="several messages at once: the arguments are those of the first, the result is their number",
     ),
     _about_fd(
         _E.RECVMMSG,
@@ -1225,7 +1225,7 @@ _ROWS = (
         _sockaddr(NAME, NAME_SIZE),
         message=1,
         several=True,
-        doc="several messages at once: the first is told, the result is their number",
+        doc="several messages at once: the arguments are those of the first, the result is their number",
     ),
     EventSpec(_E.GETSOCKNAME, _C.NET, ()),
     EventSpec(_E.GETPEERNAME, _C.NET, ()),

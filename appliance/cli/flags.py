@@ -50,12 +50,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     prints.add_argument("--markdown", action="store_true", help="with --list, --list-events: a table in Markdown")
     prints.add_argument("--config-schema", action="store_true", help="print the schema of the configuration")
     prints.add_argument("--support", action="store_true",
-                        help="print what a report of a fault needs, as JSON; secrets are left out")  # fmt: skip
+                        help="print diagnostic information for a bug report as JSON, without secrets")  # fmt: skip
     prints.add_argument("--page-size", action="store_true", help="print the size of a page of memory")
     prints.add_argument("--dry-run", action="store_true", help="check configuration and rules as a start would")
     sources = parser.add_mutually_exclusive_group()
     sources.add_argument("--disable-source", action="append", default=[], metavar="SOURCE",
-                         help="do without this source of events: k8s_audit, as syscall must remain")  # fmt: skip
+                         help="disable an event source (only k8s_audit can be disabled)")  # fmt: skip
     sources.add_argument("--enable-source", action="append", default=[], metavar="SOURCE",
                          help="do without the other sources")  # fmt: skip
     parser.add_argument("-t", dest="only_tags", action="append", default=[], metavar="TAG",

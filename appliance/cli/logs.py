@@ -54,7 +54,7 @@ class BackgroundHandler(logging.Handler):
             try:
                 if self._left_out and self._lines.empty():
                     count, self._left_out = self._left_out, 0
-                    told = {"msg": "lines of the log found no room: %d", "args": (count,), "levelno": logging.WARNING}
+                    told = {"msg": "%d log lines dropped: log queue full", "args": (count,), "levelno": logging.WARNING}
                     line += "\n" + self.format(logging.makeLogRecord(told | {"levelname": "WARNING"}))
                 print(line, file=sys.stderr, flush=True)
             except Exception:  # whatever it is: there is no other thread to write, and nowhere to say so

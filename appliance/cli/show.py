@@ -51,7 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def find_rule(rules: Iterable[Rule], name: str) -> Rule | None:
-    """The rule of that name; where there is none, that is told with the nearest."""
+    """The rule of that name; where there is none, the nearest is named."""
     by_name = {rule.name: rule for rule in rules}
     if name not in by_name:
         say(f"error: no rule is called `{printable(name)}`")

@@ -44,7 +44,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="A live view of the running appliance. q ends it, p pauses it, + and - change the interval.",
     )
     add_socket_options(parser)
-    parser.add_argument("-d", "--interval", type=float, default=2.0, metavar="SECONDS", help="between two looks (2)")
+    parser.add_argument(
+        "-d", "--interval", type=float, default=2.0, metavar="SECONDS", help="refresh interval in seconds (default: 2)"
+    )
     parser.set_defaults(verb=run)
 
 

@@ -89,7 +89,7 @@ class Document:
     unset: dict[str, Place] = field(default_factory=dict)  # variables that are not set
 
     def diagnose(self, name: str, message: str, at: Key, hint: str | None, *, key: bool = False) -> Diagnostic:
-        """A diagnostic at a key or at its value; at the nearest above it where it stands nowhere itself."""
+        """A diagnostic at a key or at its value; or at the nearest enclosing key that has a position."""
         shown = ".".join(map(str, at)) not in self.secret
         place: Place | None = None
         while True:

@@ -213,7 +213,7 @@ def engines_of(containers: ContainerEngines) -> list[Engine | CriEngine]:
 
 
 def canary_alert(make_alert: Callable[..., Alert], waited_s: float) -> Alert:
-    """What is told of a canary that has not come."""
+    """The alert about a canary that has not come through in time."""
     return make_alert(
         LATE_RULE,
         Priority.CRITICAL,

@@ -79,7 +79,7 @@ class ControlServer:
             self._faults.thread("control", partial(self._accept, listener), self._over).start()
         except RuntimeError as error:
             self.stop()
-            raise ControlError(f"cannot listen on {self.path}: no thread to be had") from error
+            raise ControlError(f"cannot listen on {self.path}: cannot start a thread") from error
 
     def stop(self) -> None:
         """Listen no more, and take the socket's file away if it is still ours."""
@@ -112,7 +112,7 @@ class ControlServer:
                 threading.Thread(target=self._serve, args=(connection,), name="control client", daemon=True).start()
             except RuntimeError:
                 self._room.release()
-                _refuse(connection, "no thread to be had")
+                _refuse(connection, "cannot start a thread")
 
     def _serve(self, connection: socket.socket) -> None:
         try:

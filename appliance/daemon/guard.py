@@ -194,7 +194,7 @@ class Trace:
                     raise
                 fd = os.open(self._path, _FLAGS, 0o600)
         except OSError as error:
-            log.warning("no trace of this run can be left at %s: %s", self._path, why(error))
+            log.warning("cannot write the run-state file %s: %s", self._path, why(error))
             return None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -209,7 +209,7 @@ class Trace:
             os.ftruncate(fd, 0)
             os.pwrite(fd, text.encode(), 0)
         except OSError as error:
-            log.warning("no trace of this run can be left at %s: %s", self._path, why(error))
+            log.warning("cannot write the run-state file %s: %s", self._path, why(error))
         return earlier
 
     def _earlier(self) -> dict[str, Any] | None:

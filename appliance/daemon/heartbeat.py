@@ -90,7 +90,7 @@ def heartbeat_url(url: str) -> str:
 
 
 def in_short(status: Status, group: str) -> dict[str, Any]:
-    """What the hub is told: `docs/hub.md` lists the keys."""
+    """What the hub receives: `docs/hub.md` lists the keys."""
     generation, glance = status.generation, status.glance
     lost = sum(sink.lost for sink in status.sinks) + (glance.books.lost if glance is not None else 0)
     canary = glance.canary if glance is not None else None

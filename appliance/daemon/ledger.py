@@ -1,15 +1,14 @@
 """The books: what the kernel made, what became of it, and when to say that something was lost.
 
 Comes in: the kernel's own counts, what the loop judged. Goes out: `Ledger` values for those who look, alerts of our own
-for losses. Never: a loss that is not counted, or one that is told twice.
+for losses. Never: a loss that is not counted, or one that is reported twice.
 
 For each class of event `produced = judged + filtered + lost + in flight`; with empty rings nothing is in flight.
 What the kernel made is counted in the kernel, by our own C, for each class and processor (`bpf/ring.h`).
 
-A loss is told as Falco's `syscall_event_drops` configures it: a share of the last second's events from which on it is
-told (`threshold`), what to do (`actions`), and a bucket of tokens (`rate`, `max_burst`). What finds no token waits for
-the next one and is told then; what is left at the end is told at the end.
-"""
+A loss is reported as Falco's `syscall_event_drops` configures it: a share of the last second's events from which on it
+is told (`threshold`), what to do (`actions`), and a bucket of tokens (`rate`, `max_burst`). What finds no token waits
+for the next one and is reported then; what is left at the end is reported at the end."""
 
 from __future__ import annotations
 
@@ -149,7 +148,7 @@ class Ledger:
         if not self._waiting:
             return []
         if not last and self._waiting.total() <= settings.threshold * made:
-            return []  # waits: it may become much yet, and is told at the end whatever it was
+            return []  # waits: it may grow, and is reported at the end in any case
         if not self._token(now_ns) and not last:
             return []
         told, self._waiting = self._waiting, Counter()

@@ -106,9 +106,11 @@ def _base(status: Status) -> Iterator[Metric]:
     generation = status.generation
     yield _info(f"{_FALCO}_version_info", "Version of Tercel.", version=__version__)
     yield _info(f"{_FALCO}_kernel_release_info", "Release of the kernel.", kernel_release=platform.release())
-    yield _info(f"{_SCAP}_engine_name_info", "How events are had.", engine_name=_ENGINE, evt_source="syscall")
+    yield _info(f"{_SCAP}_engine_name_info", "Event capture engine in use.", engine_name=_ENGINE, evt_source="syscall")
     yield _info(
-        f"{_OURS}_hooks_info", "Where ends of calls are heard (`capture.hooks`, if allowed).", hooks=status.hooked
+        f"{_OURS}_hooks_info",
+        "Where system-call exits are traced (`capture.hooks`, if the kernel allows it).",
+        hooks=status.hooked,
     )
     yield _info("falcosecurity_evt_hostname_info", "Name of the host.", hostname=status.hostname)
     for what, digests in (("rules", generation.rules_digests), ("config", generation.config_digests)):
@@ -260,7 +262,7 @@ def _state(glance: Glance) -> Iterator[Metric]:
     yield Metric(
         f"{_OURS}_facts_missing_total",
         "counter",
-        "Facts that were absent, by reason.",
+        "Missing context, by reason.",
         tuple(({"reason": reason}, count) for reason, count in sorted(glance.missing.items())),
     )
 
@@ -268,7 +270,12 @@ def _state(glance: Glance) -> Iterator[Metric]:
 def _kernel(glance: Glance) -> Iterator[Metric]:
     books = glance.books
     yield _one(f"{_SCAP}_n_evts_total", "counter", "Events that the kernel's programs made.", glance.produced)
-    yield _one(f"{_OURS}_events_filtered_total", "counter", "Events that nobody had asked for.", books.filtered)
+    yield _one(
+        f"{_OURS}_events_filtered_total",
+        "counter",
+        "Events discarded in the kernel because no rule uses them.",
+        books.filtered,
+    )
     yield _one(f"{_SCAP}_n_drops_total", "counter", "Events lost before they could be judged.", books.lost)
     drops = drop_classes({t: book.lost for t, book in books.by_type.items()})
     yield Metric(
@@ -277,7 +284,12 @@ def _kernel(glance: Glance) -> Iterator[Metric]:
         "Events for which the ring had no room, by class.",
         tuple(({"dir": "exit", "drop": name}, count) for name, count in drops.items()),
     )
-    yield _one(f"{_SCAP}_n_drops_scratch_map_total", "counter", "Events that found no record free.", books.busy)
+    yield _one(
+        f"{_SCAP}_n_drops_scratch_map_total",
+        "counter",
+        "Events lost because the per-CPU scratch record was in use.",
+        books.busy,
+    )
     yield _one(f"{_SCAP}_n_drops_bug_total", "counter", "Records that could not be decoded.", glance.undecodable)
     yield _one(f"{_OURS}_events_judged_total", "counter", "Events that were judged.", glance.counts.judged)
     yield _one(f"{_OURS}_events_in_flight", "gauge", "Events made and not yet judged.", glance.in_flight)

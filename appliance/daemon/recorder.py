@@ -91,7 +91,7 @@ class Recorder:
             try:
                 self._writer = _Writer(path, rule.name, facts, self.settings, self._done, self._faults)
             except RuntimeError:
-                self._done(Recorded(path, rule.name, 0, error="no thread to be had"))
+                self._done(Recorded(path, rule.name, 0, error="cannot start a thread"))
                 return
             for before in self._recent:
                 self._writer.put(before)

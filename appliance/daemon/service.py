@@ -1,7 +1,7 @@
 """The appliance as operators meet it: signals, the control socket, file watching, around a loop that runs.
 
 Comes in: an armed `Appliance` and its generation. Goes out: reloads, answers, alerts about the appliance itself. Never:
-an end of the watching because one of these fails: what cannot be had is logged, and the loop goes on.
+an end of the watching because one of these fails: what is missing is logged, and the loop goes on.
 """
 
 from __future__ import annotations
@@ -384,7 +384,7 @@ class Service:
                 self._snapshots.start()
             except RuntimeError:
                 self._snapshots = None
-                log.error("no snapshots of metrics until their settings change, or a restart: no thread to be had")
+                log.error("no snapshots of metrics until their settings change, or a restart: cannot start a thread")
 
     def _tell_snapshot(self, fields: Mapping[str, FieldValue]) -> None:
         if self.reloader.current.config.priority < Priority.INFORMATIONAL:

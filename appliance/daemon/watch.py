@@ -71,7 +71,7 @@ class Watcher:
             thread.start()
         except RuntimeError as error:
             self.stop()
-            raise OSError(errno.EAGAIN, "no thread to be had") from error
+            raise OSError(errno.EAGAIN, "cannot start a thread") from error
         self._thread = thread
 
     def poke(self) -> None:

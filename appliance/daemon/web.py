@@ -35,10 +35,10 @@ _TOKEN_LEAST = 16
 
 
 class WebError(TercelError):
-    """The web server cannot be had: the port is taken, the certificate is not one."""
+    """The web server cannot start: the port is taken, or the certificate is not one."""
 
 
-# What a page says: status, type, text. It is told what the client accepts, and whether it may see details.
+# What a page says: status, type, text. It gets what the client accepts, and whether it may see details.
 Page = Callable[[str, bool], tuple[HTTPStatus, str, str]]
 
 
@@ -134,7 +134,11 @@ class _Handler(BoundedHandler):
         if page is None:
             status, kind, text = HTTPStatus.NOT_FOUND, JSON, error_text("there is no such page")
         elif not allowed and path not in self.server.open_pages:
-            status, kind, text = HTTPStatus.UNAUTHORIZED, JSON, error_text("a token is wanted")
+            status, kind, text = (
+                HTTPStatus.UNAUTHORIZED,
+                JSON,
+                error_text("authentication required: send `Authorization: Bearer TOKEN`"),
+            )
             extra["WWW-Authenticate"] = "Bearer"
         else:
             try:

@@ -77,7 +77,8 @@ class Clause:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Of one rule: how many checks there are, and those not seen both ways. No firing or no quiet case is told too."""
+    """Of one rule: how many checks there are, and those not seen both ways. A rule without a firing or without a quiet
+    case is reported, too."""
 
     rule: str
     checks: int

@@ -1,7 +1,7 @@
 """The containers that processes are in: from the path of a cgroup to what is known of its container.
 
 Comes in: paths of cgroups, facts that an engine told. Goes out: `Place`s, which the processes of a container share, so
-that what is told late is known of all of them. Never: a question that waits; an engine is asked by the seam given.
+that what arrives late is known of all of them. Never: a question that waits; an engine is asked by the seam given.
 """
 
 from __future__ import annotations

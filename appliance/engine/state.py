@@ -145,7 +145,8 @@ class State:
         return self._handlers[raw.type](raw)
 
     def knows(self, pid: int, start_ns: int) -> bool:
-        """True for a living process whose start is known to the nanosecond: another open of it teaches nothing."""
+        """True for a living process whose start is known to the nanosecond: its start time is exact, so further opens
+        add no information."""
         entry = self._live.get(pid)
         return entry is not None and entry.start_ns == start_ns
 
@@ -579,7 +580,7 @@ class State:
         return self._make(raw, entry)
 
     def _asked(self, raw: RawEvent) -> Event | None:
-        """Keep what was asked of an io_uring until its end is told, by the request's address in place of a result."""
+        """Keep what was asked of an io_uring until its end comes, by the request's address in place of a result."""
         if raw.res == 0:  # its success will not be told
             return self._handlers[raw.type](raw)
         request = raw.res & 0xFFFFFFFFFFFFFFFF

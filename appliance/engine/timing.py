@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from appliance.model.event import Event
 
 TIMED = frozenset(f"evt.{name}{part}" for name in ("reltime", "deltatime") for part in ("", ".s", ".ns"))
-"""The fields that are told by it."""
+"""The fields that it yields."""
 
 
 class Stopwatch:

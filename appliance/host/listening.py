@@ -44,7 +44,7 @@ def tls_context(certificate: str, client_ca: str | None = None) -> ssl.SSLContex
     try:
         context.load_cert_chain(certificate)
     except (OSError, ssl.SSLError) as error:
-        raise CertificateError(f"{certificate} is no certificate with its key: {error}") from error
+        raise CertificateError(f"{certificate} must contain a PEM certificate and its private key: {error}") from error
     if client_ca is not None:
         try:
             context.load_verify_locations(cadata=Path(client_ca).read_text("ascii"))
@@ -104,7 +104,7 @@ class BoundedServer(ThreadingHTTPServer):
             return
         try:
             super().process_request(request, client_address)
-        except RuntimeError:  # no thread to be had
+        except RuntimeError:  # no thread can be started
             self.room.release()
             self.shutdown_request(request)
 
@@ -164,7 +164,7 @@ class Listener:
             self._thread.start()
         except RuntimeError as error:
             self._bound.server_close()
-            raise OSError(errno.EAGAIN, "no thread to be had") from error
+            raise OSError(errno.EAGAIN, "cannot start a thread") from error
 
     def stop(self) -> None:
         """Listen no more. Requests that are being answered end on their own, in the time that they have at most."""

@@ -1,4 +1,4 @@
-"""What the service manager is told: ready, alive, ending, and one line of how it goes.
+"""Notifications to the service manager: ready, alive, ending, and one line of status.
 
 Comes in: `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` (sd_notify(3), sd_watchdog_enabled(3)). Goes out: datagrams. Never: a wait;
 where the manager does not read, a message is not sent.

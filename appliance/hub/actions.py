@@ -41,7 +41,7 @@ def load(path: Path | None, overrides: Sequence[str], *, sidekick: bool) -> tupl
 
 
 def run_hub(settings: HubSettings, load_again: Callable[[], HubSettings]) -> int:
-    """Run it until it is told to end."""
+    """Run it until it is asked to end."""
     return run(settings, load_again)
 
 

@@ -129,7 +129,7 @@ _X86_64 = Arch(
     number="orig_ax",
     args=("di", "si", "dx", "r10", "r8", "r9"),
     numbers=X86_64,
-    # a call without arguments is one function with several names and can be hooked by one only: types are told of
+    # a call without arguments is one function with several names and can be hooked by one only: types are reported
     # `__do_sys_*` on each kernel, on some of another as well
     functions=("__do_sys_*", "__x64_sys_*"),
     compat_functions=(

@@ -3,10 +3,9 @@
 Comes in: the kernel's types, the architecture. Goes out: doors by slot, the calls that have none, why this kernel does
 not let us hook them. Never: a choice; coverage and cost differ, and `capture.hooks` says which counts.
 
-A call by a door is told when its function returns. What ends before it gets there (seccomp, a tracer that cancels the
-call, a number that this kernel has no function for) is not told, and neither is a call that was under way when its door
-was hooked: a program at the end of a function runs only where its begin was hooked, too (fexit).
-"""
+A call by a door becomes an event when its function returns. What ends before it gets there (seccomp, a tracer that
+cancels the call, a number that this kernel has no function for) is not told, and neither is a call that was under way
+when its door was hooked: a program at the end of a function runs only where its begin was hooked, too (fexit)."""
 
 from __future__ import annotations
 

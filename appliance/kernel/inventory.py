@@ -1,7 +1,7 @@
 """What is ours in the kernel, and whether it is still as we left it.
 
 Comes in: descriptors, and what was written to tables. Goes out: differences, as sentences. Never: a guess; a difference
-is told when the same question to the kernel has another answer than before.
+is reported when the same question to the kernel has another answer than before.
 
 Whoever has root and CAP_BPF can open our maps by their id and write to them (bpf(2), BPF_MAP_GET_FD_BY_ID), or reach
 into this process and close what holds a hook. Tables that never change after the start are frozen against that; the

@@ -164,7 +164,7 @@ class Program:
         return len(self._doors)
 
     def attach(self) -> None:
-        """Begin to hear. Raises `KernelError` where a hook cannot be had."""
+        """Begin to trace. Raises `KernelError` where a hook cannot be attached."""
         with self._changing:
             for name, function in self.spec.attached.items():
                 try:
@@ -220,7 +220,7 @@ class Program:
 
         Takes effect at once, call by call; nothing is detached, and what stays wanted is heard throughout.
         Of types that are neither in `whole` nor keep state true, calls that failed are not asked for.
-        `extras` are told as well. A function that is hooked stays so to the end, as letting go of one takes a fifth of
+        `extras` come as well. A function that is hooked stays so to the end, as letting go of one takes a fifth of
         a second; its calls are not told where nobody asks. Raises `KernelError`, and nothing has changed, where a
         function cannot be hooked.
         """
@@ -393,7 +393,7 @@ def load_first(specs: Sequence[ProgramSpec], *, own_pid: int, kept: Kept | None 
         try:
             return load(spec, own_pid=own_pid, kept=kept)
         except VerifierError as error:
-            _log.warning("the kernel refuses the program `%s`, the next best text is used", error.program)
+            _log.warning("the verifier rejected program `%s`; falling back to the next variant", error.program)
             _log.debug("what the verifier said: %s", error.log)
     return load(specs[-1], own_pid=own_pid, kept=kept)
 

@@ -75,7 +75,7 @@ class Buffers:
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What costs the host something and is told where a rule asks: with `real` opens tell where the opened file lies,
+    """What costs the host something and is added where a rule asks: with `real` opens say where the opened file lies,
     with `environment` programs that start what environment they were given."""
 
     real: bool = False

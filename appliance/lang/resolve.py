@@ -27,7 +27,7 @@ MAX_ITEMS = 200_000
 class Resolver:
     """Expands the texts of one book. `check` is called once for every check as written, lists in place.
 
-    `parsed` are the macros' trees of another resolver of the same book: what is wrong with a text is told once.
+    `parsed` are the macros' trees of another resolver of the same book: what is wrong with a text is reported once.
     """
 
     def __init__(

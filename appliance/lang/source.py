@@ -86,7 +86,7 @@ class Report:
         code: str | None = None,
         severity: Severity = Severity.ERROR,
     ) -> None:
-        """One thing that is wrong; the same thing at the same place is told once."""
+        """One thing that is wrong; the same thing at the same place is reported once."""
         line = None if span is None or self._counts[severity] >= MAX_TOLD else self._line(span)
         diagnostic = Diagnostic(name, message, span, hint, severity, line, code)
         if diagnostic in self._found:
@@ -272,7 +272,7 @@ def read_documents(source: Source, report: Report) -> tuple[Node, ...]:
         if not _report_tabs(source, report, error):
             _report_syntax(source, report, error)
             return ()
-        return _read_without_tabs(source, report)  # so that what else is wrong is told at once
+        return _read_without_tabs(source, report)  # so that what else is wrong is reported at once
     except yaml.reader.ReaderError as error:
         at = min(int(error.position), max(0, len(source.text) - 1))
         report.add(

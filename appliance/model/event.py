@@ -584,7 +584,7 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """The Kubernetes pod of a container. `uid` and `qos` stand in its cgroup, the others are told by the engine.
+    """The Kubernetes pod of a container. `uid` and `qos` stand in its cgroup, the others come from the engine.
 
     `qos` is `guaranteed`, `burstable` or `besteffort`. `sandbox_id` is the whole id of the pod's sandbox. `cni` is what
     the network plugin said, as JSON.

@@ -16,7 +16,7 @@ from appliance.model.alert import Alert
 log = logging.getLogger(__name__)
 
 QUEUE_FULL = "queue full"
-NO_THREAD = "no thread to be had"
+NO_THREAD = "cannot start a thread"
 AT_END = "not delivered when the appliance ended"
 
 

@@ -1,7 +1,7 @@
 """Settings -> sinks, and what stands before them.
 
 Comes in: a checked `Config`. Goes out: the sinks that it enables, none of them connected yet, and their dispatcher.
-Never: an error for a place that cannot be reached: that is told when an alert goes there.
+Never: an error for a place that cannot be reached: that is reported when an alert goes there.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Worker(Protocol):
     name: str
 
     def start(self) -> None:
-        """Begin to deliver, once. Raises RuntimeError where no thread is to be had; it may be called again then."""
+        """Begin to deliver, once. Raises RuntimeError where no thread can be started; it may be called again then."""
 
     def submit(self, alert: Alert) -> None:
         """Take an alert, without waiting."""
@@ -168,9 +168,9 @@ class Dispatcher:
                 except RuntimeError:
                     late.append(one)
             if late and not self._late:
-                log.error("no thread to be had: some outputs wait for one, and alerts before them")
+                log.error("cannot start a thread: some outputs are paused and their alerts are queued")
             elif self._late and not late:
-                log.info("all outputs have their threads")
+                log.info("all outputs are running again")
             self._late = late
 
     def _retired(self, retirement: _Retirement, stats: SinkStats) -> None:
@@ -276,7 +276,7 @@ class _Retirement:
         self._over = over
 
     def start(self) -> None:
-        """On a thread of its own. Raises RuntimeError where there is none to be had."""
+        """On a thread of its own. Raises RuntimeError where none can be started."""
         threading.Thread(target=self.run, name=f"{self.worker.name}, leaving", daemon=True).start()
 
     def run(self, deadline: float | None = None) -> None:

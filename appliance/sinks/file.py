@@ -174,5 +174,5 @@ class FileSink(Sink):
             self._fd = -1
 
     def describe(self) -> str:
-        """As for the banner."""
+        """One line for the start-up banner."""
         return f"file {self._path}"

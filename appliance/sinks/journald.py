@@ -63,7 +63,7 @@ class JournaldSink(Sink):
         """The library holds the socket."""
 
     def describe(self) -> str:
-        """As for the banner."""
+        """One line for the start-up banner."""
         return "journal"
 
 

@@ -152,5 +152,5 @@ class ProgramSink(Sink):
         self._end(self._timeout_s)
 
     def describe(self) -> str:
-        """As for the banner."""
+        """One line for the start-up banner."""
         return f"program {' '.join(self._argv)}"

@@ -105,7 +105,7 @@ class Spool:
         on_commit: Callable[[Sequence[Alert]], None] | None = None,
         after: Callable[[], None] | None = None,
     ) -> None:
-        """`capacity`: alerts that may wait in memory for the disk. `on_commit` is told of acknowledged alerts.
+        """`capacity`: alerts that may wait in memory for the disk. `on_commit` gets the acknowledged alerts.
 
         `after` is run, on the spool's own thread, before the folder is touched: until then another one may use it.
         Without it the folder is looked at here: raises `ConfigError` where it is not safe, or in use. A disk that does
@@ -157,7 +157,7 @@ class Spool:
         self._deliverer = threading.Thread(target=self._deliver_until_end, name=sink.name, daemon=True)
 
     def start(self) -> None:
-        """Begin to write and to deliver. Raises RuntimeError where no thread is to be had; call it again then."""
+        """Begin to write and to deliver. Raises RuntimeError where no thread can be started; call it again then."""
         for thread in (self._writer, self._deliverer):
             if thread.ident is None:
                 thread.start()

@@ -53,5 +53,5 @@ class StdoutSink(Sink):
         """The stream belongs to the process and stays open."""
 
     def describe(self) -> str:
-        """As for the banner."""
+        """One line for the start-up banner."""
         return "stdout"

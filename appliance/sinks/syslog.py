@@ -78,5 +78,5 @@ class SyslogSink(Sink):
             self._socket = None
 
     def describe(self) -> str:
-        """As for the banner."""
+        """One line for the start-up banner."""
         return f"syslog {self._path}"

@@ -5,7 +5,7 @@ caller's thread, or an answer of one user's engine about a container that is not
 
 For each engine one thread listens to its events and one asks for the facts of the containers that they name; one more
 answers questions. A container's facts are known when it is created, before its first process runs, where the engine
-tells of creations; what the event itself says of it (Docker and podman: name, image, labels) is told at once and stays
+tells of creations; what the event itself says of it (Docker and podman: name, image, labels) comes at once and stays
 true of a container that is gone before it can be asked about. Engines that users start in
 their own sessions are looked for below /run/user while we run; they have an answering thread of their own, for one that
 hangs must not hold up the answers about root's containers.
@@ -244,7 +244,7 @@ class ContainerSource:
                     self._users = running
                     continue
                 thread = threading.Thread(target=self._listen, args=(engine,), name=engine.runtime, daemon=True)
-                with contextlib.suppress(RuntimeError):  # no thread to be had: the next look finds it again
+                with contextlib.suppress(RuntimeError):  # cannot start a thread: the next look finds it again
                     thread.start()
                     running[engine] = thread
                 self._users = running
@@ -273,7 +273,7 @@ class ContainerSource:
             try:
                 learner.start()
             except RuntimeError as error:
-                raise OSError(errno.EAGAIN, "no thread to be had") from error
+                raise OSError(errno.EAGAIN, "cannot start a thread") from error
             for container in listening.news():
                 if not container.full_id or self._stopping.is_set():
                     continue

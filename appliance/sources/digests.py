@@ -165,7 +165,7 @@ class Digests:
         self._busy = {thread: since for thread, since in self._busy.items() if thread.is_alive()}
         if len(self._threads) <= hanging and len(self._threads) < _THREADS_MAX:
             thread = threading.Thread(target=self._work, name="digests", daemon=True)
-            with contextlib.suppress(RuntimeError):  # no thread to be had: the next event asks again
+            with contextlib.suppress(RuntimeError):  # cannot start a thread: the next event asks again
                 thread.start()
                 self._threads.append(thread)
 

@@ -194,7 +194,7 @@ class DockerEvents:
         self._sock: socket.socket = sock
 
     def news(self) -> Iterator[Container]:
-        """The running containers are told after the listening began: one that starts in between is told twice, not
+        """The running containers are listed after the listening began: one that starts in between comes twice, not
         missed. Raises `EngineError`, OSError, `http.client.HTTPException`."""
         if self._engine.runtime == "podman":  # it answers only with its first event
             yield from self._running()

@@ -91,7 +91,7 @@ class Domains:
                 try:
                     thread.start()
                 except RuntimeError:
-                    log.error("no thread to be had: names of rules are looked up after the next reload")
+                    log.error("cannot start a thread: names in rules are looked up after the next reload")
                 else:
                     self._thread = thread
             self._lock.notify_all()

@@ -166,7 +166,7 @@ class SyscallSource:
     def hear(self, types: Iterable[EventType], extras: Extras = BARE) -> None:
         """Hear these events from now on, and those that keep state true; no others. Any thread, but one at a time.
 
-        `extras` are told as well. Raises `KernelError` where a call's function cannot be hooked; what was heard before
+        `extras` come as well. Raises `KernelError` where a call's function cannot be hooked; what was heard before
         is heard still.
         """
         self._asked = frozenset(types)
@@ -195,7 +195,7 @@ class SyscallSource:
 
     def read(self, limit: int) -> list[RawEvent]:
         """The oldest records, at most `limit`, without waiting. The time from one call to the next, without a `wait` in
-        between, is the work that records make: by it the kernel is told how much may wait."""
+        between, is the work that records make: from it the kernel learns how much may wait."""
         if self._pace.worked(time.monotonic_ns(), self._ring.read_bytes, self._ring.waiting_bytes):
             self._program.set_pace(self._pace.size)
         before = self._ring.skipped

@@ -36,7 +36,7 @@ _LINES_AT_END = 100
 
 
 class WebhookError(KernelError):
-    """The webhook cannot be had: the port is taken, the certificate is not one."""
+    """The webhook cannot start: the port is taken, or the certificate is not one."""
 
 
 class _Refused(Exception):
@@ -199,7 +199,7 @@ class _Handler(BoundedHandler):
         if len(codings) != 1 or codings[0].strip().lower() != "chunked":
             raise _Refused(HTTPStatus.NOT_IMPLEMENTED, "the only transfer coding is chunked")
         if "Content-Length" in self.headers or self.request_version == "HTTP/1.0":
-            raise _Refused(HTTPStatus.BAD_REQUEST, "where the body ends is said in two ways")
+            raise _Refused(HTTPStatus.BAD_REQUEST, "both Content-Length and Transfer-Encoding were given")
         parts: list[bytes] = []
         while size := self._chunk_size():
             parts += self._read(size, taken)

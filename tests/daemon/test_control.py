@@ -153,7 +153,7 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 
 def test_without_a_thread_it_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     server = ControlServer(tmp_path / "s", {})
-    with no_threads(), pytest.raises(ControlError, match="no thread to be had"):
+    with no_threads(), pytest.raises(ControlError, match="cannot start a thread"):
         server.start()
     assert not (tmp_path / "s").exists()
 

@@ -72,7 +72,7 @@ def test_a_recording_for_which_there_is_no_thread(tmp_path: Path, done: list[Rec
     with no_threads():
         made.saw(event(1))
         made.fired(event(1), rule(), {})
-    assert [(r.rule, r.events, r.error) for r in done] == [("R", 0, "no thread to be had")]
+    assert [(r.rule, r.events, r.error) for r in done] == [("R", 0, "cannot start a thread")]
     assert made.end() is None, "nobody to wait for"
     made.fired(event(2, at_s=1), rule(), {})
     made.end()

@@ -133,7 +133,7 @@ def test_tls_and_a_client_that_does_not_speak_it(tmp_path: Path) -> None:
     finally:
         server.stop()
     pem.write_text("nonsense")
-    with pytest.raises(WebError, match="no certificate"):
+    with pytest.raises(WebError, match="must contain a PEM certificate"):
         serve(ssl_enabled=True, ssl_certificate=pem)
 
 

@@ -78,7 +78,7 @@ def test_where_the_typed_program_is_refused_the_raw_one_hears_the_same(caplog: p
     spec, refused = put(), replace(put(typed=True), typed={"sys_exit": 1})
     program = load_first([refused, spec], own_pid=1)
     assert program.spec is spec and spec.typed == {}
-    assert "the next best text is used" in caplog.text
+    assert "falling back to the next variant" in caplog.text
     try:
         program.hear({EventType.OPENAT})
         program.attach()

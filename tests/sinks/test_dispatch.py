@@ -120,14 +120,14 @@ def test_a_reload_without_a_thread_loses_nothing(again: bool, caplog: pytest.Log
             dispatcher.submit(alert(1))
         dispatcher.replace({"file_output", "other"}, [new], capacity=1000)
         dispatcher.submit(alert(2))
-        assert [s.trouble for s in dispatcher.stats() if s.name == "file_output"] == ["no thread to be had"]
+        assert [s.trouble for s in dispatcher.stats() if s.name == "file_output"] == ["cannot start a thread"]
     wait_until(lambda: len(new.alerts) == 1, "the new sink")
     wait_until(lambda: old.closed and leaves.closed, "the end of the old ones")
     stats = {s.name: s for s in dispatcher.close(timeout_s=30)}
     file = stats["file_output"]
     assert (file.submitted, file.delivered, file.lost) == (2 + again, 2 + again, 0)
     assert (stats["other"].delivered, stats["other"].lost) == (1 + again, 0)
-    assert "no thread to be had" in caplog.text
+    assert "cannot start a thread" in caplog.text
 
 
 def test_who_leaves_while_all_ends_is_in_the_account() -> None:

@@ -55,7 +55,7 @@ def test_a_machine_without_threads_looks_up_after_the_next_reload(caplog: pytest
         with no_threads():
             domains.watch({"home"})
         assert [r.getMessage() for r in caplog.records] == [
-            "no thread to be had: names of rules are looked up after the next reload"
+            "cannot start a thread: names in rules are looked up after the next reload"
         ]
         domains.watch({"home"})
         wait_until(lambda: domains.names == {"10.0.0.1": ("home",)}, "the name")

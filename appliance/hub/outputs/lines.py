@@ -64,7 +64,7 @@ class SyslogOptions(TlsOptions):
     )
     facility: str = option("daemon", "Facility.", choices=tuple(_FACILITIES))
     framing: str = option(
-        "octet-counted", "How messages are told apart on a stream (RFC 6587).", choices=("octet-counted", "newline")
+        "octet-counted", "How messages are separated on a stream (RFC 6587).", choices=("octet-counted", "newline")
     )
 
 

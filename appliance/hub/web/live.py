@@ -1,7 +1,7 @@
 """Alerts as they come: one reader of the journal for all viewers, each with a filter and a bounded queue.
 
 Comes in: the journal, polled. Goes out: server-sent events with rows as the page draws them. A viewer that is too slow
-is told how many rows it missed. Never: a viewer that slows another, or the journal."""
+sees how many rows it missed. Never: a viewer that slows another, or the journal."""
 
 from __future__ import annotations
 

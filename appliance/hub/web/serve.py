@@ -1,4 +1,4 @@
-"""The page as a process: opens the stores, starts the indexer beside it, serves until it is told to stop.
+"""The page as a process: opens the stores, starts the indexer beside it, serves until it is asked to stop.
 
 Comes in: settings. Goes out: an exit status. Never: a listener beyond the loopback without TLS unless the settings
 insist."""
