@@ -19,6 +19,7 @@ from appliance.cli import completion, manual
 from appliance.cli.main import make_parser
 from appliance.cli.manual import sections_last
 from appliance.config.keys import ROWS
+from appliance.config.older import OLDER
 from appliance.config.settings import Metrics
 from appliance.daemon.cost import RuleCost
 from appliance.daemon.metrics import HOST_DOCS, collect
@@ -61,6 +62,17 @@ _FALCO = """\
 |---|---|---|
 """
 
+_OLDER = """
+## Keys of older Falcos
+
+Back to Falco 0.20. What is off is passed over with a note; what is on and cannot be done is an error.
+
+| key | last in | what becomes of it | where it is on |
+|---|---|---|---|
+| `rules_file` | still there | an older name of `rules_files`; a text is one file | works |
+| `outputs.rate`, `outputs.max_burst` | 0.36 | hold alerts back, but never critical ones | works |
+"""
+
 _FIELDS = """\
 # Fields, operators, events
 
@@ -74,7 +86,12 @@ docs/falco-differences.md has the fields.
 def configuration() -> str:
     schema = json.loads((ROOT / "schemas/config.schema.json").read_text())
     rows = [f"| `{row.key}` | {row.state.value} | {row.note.replace('|', '/')} |" for row in ROWS]
-    return _CONFIGURATION + "\n".join(_keys(schema, schema["properties"], "", 2)) + _FALCO + "\n".join(rows) + "\n"
+    older = [
+        f"| `{row.key}` | {row.until} | {row.note} | {row.instead or ('works' if row.moved else 'passed over')} |"
+        for row in sorted(OLDER, key=lambda row: row.until, reverse=True)
+    ]
+    written = _CONFIGURATION + "\n".join(_keys(schema, schema["properties"], "", 2))
+    return written + _FALCO + "\n".join(rows) + "\n" + _OLDER + "\n".join(older) + "\n"
 
 
 def _keys(schema: dict[str, Any], properties: dict[str, Any], above: str, level: int) -> Iterator[str]:

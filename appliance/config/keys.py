@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from appliance.config.document import Key, Node
+from appliance.config.older import OLDER
 from appliance.model.diagnostic import Span
 
 
@@ -22,6 +23,7 @@ class State(Enum):
     IMPLEMENTED = "implemented"  # it does what it does in Falco, or what the note says
     ACCEPTED = "accepted"  # it has no effect, for the reason that the note gives
     REFUSED = "refused"  # a file with it is not accepted
+    OLDER = "older"  # of an older Falco: passed over where it is off, renamed where it has another name, else refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +147,8 @@ ROWS: tuple[Row, ...] = (
                    "thread_table_auto_purging_thread_timeout_s")),
     Row("falco_libs.snaplen", _TAKEN, "buffers are kept as far as the events' own bounds"),
     # what older versions had
-    *_rows(_NO, "Falco has given up gRPC, and there was none here: use `http_output`", "grpc", "grpc_output"),
-    Row("engine.gvisor", _NO, "gVisor's events cannot be read here"),
-    Row("engine.ebpf", _NO, "Falco's older probe; write `engine.modern_ebpf`"),
-    Row("syscall_buf_size_preset", _NO, "write `engine.modern_ebpf.buf_size_preset`"),
-    Row("syscall_drop_failed_exit", _NO, "write `engine.modern_ebpf.drop_failed_exit`"),
-    Row("modern_bpf", _NO, "write `engine.modern_ebpf`"),
-    Row("metadata_download", _NO, "no metadata of Kubernetes is downloaded: it comes from the container engine"),
+    *(Row(row.key, State.OLDER, row.note + (f"; where it is on: {row.instead}" if row.instead else ""))
+      for row in OLDER),
 )  # fmt: skip
 
 BY_KEY: Mapping[str, Row] = {row.key: row for row in ROWS}

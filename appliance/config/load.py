@@ -23,6 +23,8 @@ from appliance.config import keys
 from appliance.config.document import Document, Key, Node, merge, read, set_option
 from appliance.config.files import schema_file
 from appliance.config.keys import Note, State
+from appliance.config.older import BY_KEY as OLDER_BY_KEY
+from appliance.config.older import retire
 from appliance.config.plugins import k8s_audit
 from appliance.config.schema import against_schema
 from appliance.config.settings import AppendOutput, Config, Plugin, RuleSwitch, Secret, SyslogOutput
@@ -73,6 +75,8 @@ def load_config(
     problems += _set(document, first)
     included, folders, told = _include(document, path, environment, problems)
     problems += _set(document, [text for text in overrides if text not in first])
+    for key, text, node in retire(document.root):
+        told.append(Note((key,), text if text.startswith("is ") else f"off, and not here: {text}", _span(node.key)))
     if not problems:
         _drop_unset(document.root, load_schema())
     problems += _against_schema(document)
@@ -324,6 +328,9 @@ def _against_schema(document: Document) -> list[Diagnostic]:
 def _refusal(at: Key) -> tuple[str, str] | None:
     """A key of Falco's that cannot be used here and why; None for one that is not refused."""
     row = keys.BY_KEY.get(keys.spelled(at))
+    if row is not None and row.state is State.OLDER:
+        older = OLDER_BY_KEY[row.key]
+        return row.key, f"{older.note}: {older.instead or 'take it out'}"
     return (row.key, row.note) if row is not None and row.state is State.REFUSED else None
 
 
