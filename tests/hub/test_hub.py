@@ -301,11 +301,14 @@ def test_the_commands_of_the_pages_start_it(tmp_path: Path, page: str) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "appliance.cli.main", *where, "-o", "collector.port=0", "-o", "page.port=0"],
             stderr=stream,
+            start_new_session=True,
         )
     try:
         until(lambda: b"ready" in log.read_bytes(), "the hub")
-        process.send_signal(signal.SIGTERM)
+        until(lambda: b"page" in log.read_bytes(), "the page")
+        os.killpg(process.pid, signal.SIGTERM)  # as systemd does: all processes of the unit at once
         assert process.wait(30) == 0, log.read_text()
+        assert "ERROR" not in log.read_text()
     finally:
         process.kill()
 

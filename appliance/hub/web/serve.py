@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -81,16 +82,33 @@ class _Beside(threading.Thread):
             )
             self._process.start()
             self._process.join()
-            if not self._ended.is_set():
+            # systemd signals the whole control group, so the indexer may end before this process learns that it should
+            if not self._ended.wait(RESTART_S):
                 log.error("the indexer ended with status %s and is started again", self._process.exitcode)
-                self._ended.wait(RESTART_S)
+
+    def expect_end(self) -> None:
+        """From now on the end of the indexer is no fault."""
+        self._ended.set()
 
     def stop(self) -> None:
         """End it."""
-        self._ended.set()
+        self.expect_end()
         if self._process is not None and self._process.is_alive():
             self._process.terminate()
         self.join(5.0)
+
+
+class _Server(uvicorn.Server):
+    """Calls `leaving` when a signal asks it to end, before it waits for open requests."""
+
+    def __init__(self, config: uvicorn.Config, leaving: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._leaving = leaving
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Of SIGTERM and SIGINT."""
+        self._leaving()
+        super().handle_exit(sig, frame)
 
 
 def main(settings: HubSettings, alive: Callable[[], None] = lambda: None) -> int:
@@ -118,7 +136,7 @@ def main(settings: HubSettings, alive: Callable[[], None] = lambda: None) -> int
         ssl_cert_reqs=ssl.CERT_REQUIRED if page.tls.client_ca else ssl.CERT_NONE,
     )
     log.info("page: %s:%d%s", page.address, page.port, page.base_path)
-    server = uvicorn.Server(config)
+    server = _Server(config, beside.expect_end)
     signal.signal(signal.SIGTERM, _nothing)  # the server's own handler follows, and raises the signal again at its end
     try:
         server.run()
