@@ -285,7 +285,8 @@ class Segment:
         """No more alerts come: put the log of SQLite into the file."""
         self.db.execute("UPDATE meta SET value = 1 WHERE key = 'sealed'")
         self.db.execute("INSERT INTO words(words) VALUES ('optimize')")
-        self.db.execute("PRAGMA incremental_vacuum").fetchall()
+        # by `executescript`: it steps to the end a statement that yields no row, `execute` frees one page
+        self.db.executescript("PRAGMA incremental_vacuum")
         self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def remove(self, rows: Sequence[int]) -> int:

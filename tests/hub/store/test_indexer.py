@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -109,3 +110,15 @@ def test_it_can_be_made_again_from_the_journal(tmp_path: Path) -> None:
     assert store.count(TRUE, EVER) == 700
     store.close()
     journal.close()
+
+
+def test_a_closed_file_holds_no_empty_pages(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, segment_rows=3000)
+    alerts = list(fleet_alerts(3500, start_ns=START_NS))
+    for start in range(0, 3500, 100):
+        store.append(alerts[start : start + 100])
+    store.close()
+    first = sqlite3.connect(tmp_path / "segment-000001.db")
+    assert first.execute("PRAGMA freelist_count").fetchone() == (0,)
+    assert first.execute("SELECT value FROM meta WHERE key = 'sealed'").fetchone() == (1,)
+    first.close()
