@@ -18,6 +18,7 @@ from appliance.model.expr import Expr
 
 DIMENSIONS = (
     "rule", "hostname", "source", "tags", "proc.name", "user.name", "container.name", "container.image.repository",
+    "proc.exepath", "proc.pname",
 )  # fmt: skip
 """What facets, groups and top lists count by, beside `priority`. An absent value is None."""
 

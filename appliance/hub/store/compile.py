@@ -23,7 +23,7 @@ from appliance.model.field import Operator
 EVERY = MARK + "z"
 """The token that every alert has. Tokens of facets start with a character that no text has."""
 
-LETTERS = dict(zip(DIMENSIONS, "rhstxuki", strict=True))
+LETTERS = dict(zip(DIMENSIONS, "rhstxukien", strict=True))
 """The letter of a facet's token: `r12` is the value with number 12 of the dimension `rule`."""
 
 _MOST_TOKENS = 2_000
