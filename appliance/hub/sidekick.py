@@ -33,7 +33,8 @@ OURS = frozenset({"data_dir", "collector", "page", "journal", "outputs", "enrich
 class Section:
     """One output of Falcosidekick's: where its keys stand, which type it is here, and keys that are called otherwise.
 
-    `on` is the key whose value switches it on. `shared` is the section above it whose keys it has, too.
+    `on` is the key whose value switches it on. `shared` is the section above it whose keys it has, too. `gone` says why
+    there is no such output here.
     """
 
     path: tuple[str, ...]
@@ -41,7 +42,7 @@ class Section:
     on: str
     renames: Mapping[str, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
-    ignored: Mapping[str, str] = field(default_factory=dict)
+    gone: str = ""
 
 
 def _row(path: str, on: str, type_: str = "", shared: tuple[str, ...] = (), **renames: str) -> Section:
@@ -50,6 +51,7 @@ def _row(path: str, on: str, type_: str = "", shared: tuple[str, ...] = (), **re
 
 
 _AWS = ("accesskeyid", "secretaccesskey", "region", "rolearn", "externalid")
+_FILES: Mapping[str, str] = {"certfile": "client_cert", "keyfile": "client_key", "cacertfile": "ca_file"}
 SECTIONS: Sequence[Section] = (
     *(_row(name, "webhookurl") for name in ("slack", "rocketchat", "mattermost", "teams", "discord", "googlechat",
                                             "cliq", "webex", "grafanaoncall")),
@@ -77,7 +79,7 @@ SECTIONS: Sequence[Section] = (
     _row("zincsearch", "hostport", hostport="url"),
     _row("openobserve", "hostport", hostport="url"),
     _row("sumologic", "receiverurl"),
-    _row("logstash", "address"),
+    Section(("logstash",), "logstash", "address", _FILES),
     _row("splunk", "host", host="url"),
     _row("aws.cloudwatchlogs", "loggroup", shared=_AWS),
     _row("aws.s3", "bucket", shared=_AWS),
@@ -89,9 +91,9 @@ SECTIONS: Sequence[Section] = (
     _row("gcp.storage", "bucket", shared=("credentials",)),
     _row("gcp.pubsub", "topic", shared=("credentials",)),
     _row("gcp.cloudfunctions", "name", shared=("credentials",)),
-    _row("gcp.cloudrun", "endpoint", shared=("credentials",)),
+    _row("gcp.cloudrun", "endpoint"),
     _row("gcp.chronicle", "customerid", shared=("credentials",)),
-    _row("azure.eventhub", "name", name="eventhub"),
+    _row("azure.eventhub", "name"),
     _row("yandex.s3", "bucket", shared=("accesskeyid", "secretaccesskey", "region")),
     _row("yandex.datastreams", "streamname", shared=("accesskeyid", "secretaccesskey", "region")),
     _row("fission", "function"),
@@ -100,14 +102,15 @@ SECTIONS: Sequence[Section] = (
     _row("tekton", "eventlistener", eventlistener="url"),
     _row("cloudevents", "address"),
     _row("nats", "hostport"),
-    _row("stan", "hostport"),
+    Section(("stan",), "stan", "hostport",
+            gone="NATS Streaming reached its end of life in June 2023; use `nats`, which publishes to JetStream"),
     _row("kafka", "hostport"),
     _row("kafkarest", "address"),
     _row("rabbitmq", "url"),
     _row("mqtt", "broker"),
     _row("gotify", "hostport"),
     Section(("smtp",), "smtp", "hostport", {"from": "sender"}),
-    _row("redis", "address"),
+    Section(("redis",), "redis", "address", _FILES),
     _row("webhook", "address", address="url"),
     _row("nodered", "address", address="url"),
     _row("n8n", "address", address="url"),
@@ -223,7 +226,7 @@ def _paths(kinds: Mapping[str, Kind]) -> Iterator[tuple[str, ...]]:
     for section in SECTIONS:
         kind = kinds.get(section.type)
         own = [f.name for f in fields(kind.options)] if kind is not None else []
-        for name in dict.fromkeys([*own, *section.renames, section.on, *_COMMON]):
+        for name in dict.fromkeys([*own, *section.renames, section.on, *_SPENT.get(section.type, ()), *_COMMON]):
             yield (*section.path, name)
         for name in section.shared:
             yield (section.path[0], name)
@@ -307,13 +310,16 @@ def _output(
     if on is None or on.plain() in (None, "", False):
         return None
     if kind is None:
-        notes.append(f"`{name}` has no effect: there is no such output here")
+        notes.append(f"`{name}` has no effect: {section.gone or 'there is no such output here'}")
         return None
     described = hints(kind.options)
+    choices = {f.name: f.metadata["choices"] for f in fields(kind.options) if f.metadata}
     made: dict[str, Any] = {"type": kind.name}
     entries = dict(node.value)
     if above is not None:
         entries = {key: above.value[key] for key in section.shared if key in above.value} | entries
+    if section.type in _REWRITES:
+        entries = _REWRITES[section.type](entries)
     for key, below in entries.items():
         value = below.plain()
         if value in (None, "", {}, []):
@@ -326,15 +332,15 @@ def _output(
             case "mutualtls":
                 if value:
                     made |= {one: tls[one] for one in ("client_cert", "client_key", "ca_file") if one in described}
-            case "customheaders" if "headers" in described:
-                made["headers"] = _texts(below)
+            case "customheaders" | "headers" if "headers" in described:
+                made["headers"] = _fitting(Mapping[str, str], below)
             case "batching" if isinstance(value, dict):
                 _batching(value, made, notes, name)
             case _:
                 ours = section.renames.get(key, key)
                 if ours in described:
-                    made[ours] = _fitting(described[ours], below)
-                elif key not in ("enabled", "checkcert", section.on):
+                    made[ours] = _chosen(choices[ours], _fitting(described[ours], below))
+                elif key not in ("enabled", "checkcert", section.on, *_SPENT.get(section.type, ())):
                     notes.append(f"`{name}.{key}` has no effect here")
     if "ca_always" in tls and "ca_file" in described:
         made.setdefault("ca_file", tls["ca_always"])
@@ -346,6 +352,91 @@ def _output(
         notes.append(f"`{name}` is off: it has no `{missing[0]}`")
         return None
     return made
+
+
+def _chosen(choices: Sequence[str], node: Node) -> Node:
+    """A value in the spelling of our choices: theirs are in capitals, or have `_` for `-`."""
+    if not choices or not isinstance(node.value, str) or node.value in choices:
+        return node
+    plain = {re.sub(r"[^a-z0-9]", "", choice.lower()): choice for choice in choices}
+    found = plain.get(re.sub(r"[^a-z0-9]", "", node.value.lower()))
+    return node if found is None else Node(found, node.place, node.key)
+
+
+_Entries = dict[str, Node]
+
+
+def _given(entries: _Entries, key: str, default: object) -> str:
+    value = entries[key].plain() if key in entries else None
+    return str(default if value in (None, "") else value)
+
+
+def _with(entries: _Entries, key: str, value: object, like: str) -> _Entries:
+    """`key` beside the others, at the place in the file of the key `like`."""
+    node = entries.get(like, Node(None))
+    return entries | {key: Node(value, node.place, node.key)}
+
+
+def _eventhub(entries: _Entries) -> _Entries:
+    """Its namespace is the server's name, in full or without Azure's domain."""
+    server = _given(entries, "namespace", "")
+    if server and "." not in server:
+        server += ".servicebus.windows.net"
+    if not server:
+        return entries
+    return _with(entries, "eventhub", f"https://{server}/{_given(entries, 'name', '')}", "namespace")
+
+
+def _openfaas(entries: _Entries) -> _Entries:
+    host = f"{_given(entries, 'gatewayservice', 'gateway')}.{_given(entries, 'gatewaynamespace', 'openfaas')}"
+    return _with(entries, "gateway", f"http://{host}:{_given(entries, 'gatewayport', 8080)}", "gatewayservice")
+
+
+def _fission(entries: _Entries) -> _Entries:
+    host = f"{_given(entries, 'routerservice', 'router')}.{_given(entries, 'routernamespace', 'fission')}"
+    return _with(entries, "router", f"http://{host}:{_given(entries, 'routerport', 80)}", "routerservice")
+
+
+def _wavefront(entries: _Entries) -> _Entries:
+    """`direct` is HTTPS to the service, `proxy` HTTP to a proxy's port."""
+    host = _given(entries, "endpointhost", "")
+    if "://" in host:
+        return entries
+    proxy = _given(entries, "endpointtype", "direct").lower() == "proxy"
+    url = f"http://{host}:{_given(entries, 'endpointmetricport', 2878)}" if proxy else f"https://{host}"
+    return _with(entries, "endpointhost", url, "endpointhost")
+
+
+def _smtp(entries: _Entries) -> _Entries:
+    """Its `tls` is STARTTLS, on by default."""
+    off = _given(entries, "tls", True).lower() in ("false", "0", "no")
+    rest = {key: node for key, node in entries.items() if key != "tls"}
+    return _with(rest, "security", "none" if off else "starttls", "hostport")
+
+
+def _mqtt(entries: _Entries) -> _Entries:
+    scheme, mark, rest = _given(entries, "broker", "").partition("://")
+    if not mark:
+        return entries
+    made = _with(entries, "broker", rest.rstrip("/"), "broker")
+    return _with(made, "tls", True, "broker") if scheme in ("ssl", "tls", "mqtts", "tcps") else made
+
+
+def _otlp(entries: _Entries) -> _Entries:
+    """The path of the signal belongs to its endpoint, not to ours."""
+    base = re.sub(r"/v1/(metrics|logs|traces)/?$", "", _given(entries, "endpoint", ""))
+    return _with(entries, "endpoint", base, "endpoint")
+
+
+_REWRITES: Mapping[str, Callable[[_Entries], _Entries]] = {
+    "azureeventhub": _eventhub, "openfaas": _openfaas, "fission": _fission, "wavefront": _wavefront, "smtp": _smtp,
+    "mqtt": _mqtt, "otlpmetrics": _otlp, "otlplogs": _otlp, "otlptraces": _otlp,
+}  # fmt: skip
+_SPENT: Mapping[str, tuple[str, ...]] = {
+    "azureeventhub": ("namespace",), "openfaas": ("gatewayservice", "gatewaynamespace", "gatewayport"),
+    "fission": ("routerservice", "routernamespace", "routerport"),
+    "wavefront": ("endpointtype", "endpointmetricport"),
+}  # fmt: skip
 
 
 def _batching(value: Mapping[str, Any], made: dict[str, Any], notes: list[str], name: str) -> None:
@@ -368,6 +459,9 @@ def _fitting(kind: Any, node: Node) -> Node:
     make: Callable[[Any], Any] | None = None
     if origin is tuple and isinstance(value, str):
         return Node([Node(part.strip()) for part in value.split(",") if part.strip()], node.place, node.key)
+    if origin is Mapping and isinstance(value, str):  # `a:b,c:d` or `a=b,c=d`
+        pairs = (re.match(r"\s*([^:=]+?)\s*[:=]\s*(.*?)\s*$", part) for part in value.split(","))
+        return Node({pair[1]: Node(pair[2]) for pair in pairs if pair is not None}, node.place, node.key)
     if origin is Mapping:
         return _texts(node)
     if origin is None and held in (str, Secret) and isinstance(value, int | float):
