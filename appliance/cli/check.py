@@ -17,7 +17,7 @@ from appliance.cli.terminal import print_diagnostics, print_notes, say
 from appliance.config.files import default_config
 from appliance.config.keys import Note
 from appliance.config.load import load_config
-from appliance.daemon.generation import appended, selected
+from appliance.daemon.generation import NOTHING_JUDGED, appended, selected
 from appliance.lang.lint import shadowed
 from appliance.lang.load import load_rules
 from appliance.model.diagnostic import ConfigError, Diagnostic, Severity
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         if config is not None and config.rule_matching == "first":
             diagnostics += tuple(shadowed(selected(loaded.rules, config.rules)))
         checked.append(f"{len(loaded.rules)} rules of {', '.join(map(str, files))}")
+    elif config is not None:
+        diagnostics += (NOTHING_JUDGED,)
     errors = sum(d.severity is Severity.ERROR for d in diagnostics)
     if args.falco_json:
         print(json.dumps(falco_results(files, diagnostics), indent=2))

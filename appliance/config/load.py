@@ -116,9 +116,8 @@ def load_config(
             text = f"{', '.join(map(str, missing))}: not there, and passed over as Falco passes it over"
             notes.append(Note(("rules_files",), text, None))
             config = replace(config, rules_files=tuple(f for f in config.rules_files if f not in missing))
-        if not config.rules_files:
-            what = "none of them is there" if missing else "none are named"
-            notes.append(Note(("rules_files",), f"{what}: no event is judged. Name rules with -r"))
+            if not config.rules_files:
+                notes.append(Note(("rules_files",), "none of them is there: no event is judged. Name rules with -r"))
     problems = list(_inconsistencies(config, document, awaited))
     if problems:
         raise ConfigError(problems)

@@ -5,7 +5,6 @@ Comes in: a document and a schema. Goes out: diagnostics. Never: the validator's
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import jsonschema
 from appliance.config.document import Document, Key
 from appliance.model.alert import Priority
 from appliance.model.diagnostic import Diagnostic
+from appliance.model.spelling import nearest
 
 
 def against_schema(
@@ -90,8 +90,8 @@ def _explain(
 
 def near(word: str, known: Sequence[str]) -> str | None:
     """A hint: the known word that is closest, else all of them."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
+    close = nearest(word[:100], known)
+    return f"did you mean `{close}`?" if close else f"known here: {', '.join(known)}"
 
 
 def _kind(value: object) -> str:

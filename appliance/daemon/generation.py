@@ -206,13 +206,13 @@ def build_generation(
     warnings = loaded.diagnostics + tuple(_unheard(ruleset, config.base_syscalls.custom_set))
     warnings += tuple(passed_over(loaded.rules, config.append_output))
     if not ruleset.rules:
-        warnings += (_NOTHING_JUDGED,)
+        warnings += (NOTHING_JUDGED,)
     if config.rule_matching == "first":
         warnings += tuple(shadowed(ruleset.rules))
     return Generation(config, loaded, ruleset, warnings, number, digests, time.time_ns())
 
 
-_NOTHING_JUDGED = Diagnostic(
+NOTHING_JUDGED = Diagnostic(
     "no-rules", "no rule is loaded and switched on: nothing will be judged",
     hint="name files of rules in `rules_files`, or with -r", severity=Severity.WARNING,
 )  # fmt: skip

@@ -6,8 +6,12 @@ the place of the word that is wrong.
 
 from __future__ import annotations
 
+import errno
+import re
+from collections.abc import Callable, Collection, Mapping
+
 from appliance.catalog import elsewhere
-from appliance.catalog.events import PARAM_NAMES
+from appliance.catalog.events import EVENTS, PARAM_NAMES, Category
 from appliance.catalog.fields import FIELDS
 from appliance.catalog.lookup import (
     UNKNOWN_PROCESS,
@@ -26,6 +30,7 @@ from appliance.model.diagnostic import Severity, Span
 from appliance.model.event import EventType
 from appliance.model.expr import Call, Check, FieldRef, Operand, Word
 from appliance.model.field import ArgKind, Field, Operator
+from appliance.model.spelling import nearest
 
 _CONDITION = "LOAD_ERR_COMPILE_CONDITION"
 _MAX_INDEX = 255
@@ -41,6 +46,8 @@ class Checker:
     def __init__(self, report: Report, source: str | None = "syscall") -> None:
         self._report = report
         self._source = source
+        self.macros: Collection[str] = ()
+        self.events: frozenset[str] = frozenset()  # that the rule names, for hints
         self.lenient = False  # of a rule with `skip-if-unknown-filter`: it is left out, and that is no error
 
     def _add(self, name: str, message: str, span: Span, hint: str | None = None, *, code: str = _CONDITION) -> None:
@@ -64,7 +71,12 @@ class Checker:
         row, argument = found
         if not self._has(row):
             message = f"`{row.name}` is a field of {' and '.join(row.sources)} events, this rule is for {self._source}"
+            same = _SAME.get(row.name)
             hint = f"`source: {row.sources[0]}` in a rule makes it one for these events"
+            if same is not None:
+                hint = f"{self._source} events have `{same}`"
+            elif self._source != "syscall":
+                hint = f"{self._source} events have the fields `ka.*` and `jevt.*`: docs/fields.md lists them"
             return self._unknown("field-of-other-source", message, span, hint, code)
         if row.name in elsewhere.FIELDS:
             self._report.warn(
@@ -90,13 +102,25 @@ class Checker:
                 "unknown-argument",
                 f"no event has an argument `{argument}`",
                 span,
-                self._report.near(argument, _PARAMS),
+                self._arguments_hint(operand, argument),
                 code=code,
             )
             return False
         if problem:
             self._add("bad-argument", problem, span, code=code)
         return problem is None
+
+    def _arguments_hint(self, operand: FieldRef, argument: str) -> str:
+        """The arguments of the events that the rule names, else a name that is near."""
+        told = []
+        for name in sorted(self.events):
+            params = [p.name for p in EVENTS[EventType(name)].params if not p.internal]
+            told.append(f"`{name}` has {', '.join(f'`{p}`' for p in params) or 'none'}")
+        near = self._report.near(argument, _PARAMS)
+        if near is not None:
+            head, _, tail = str(operand).rpartition(argument)
+            near = near.replace("did you mean `", f"did you mean `{head}").replace("`?", f"{tail}`?")
+        return "; ".join([*([near] if near else []), *told[:3]]) or "docs/fields.md lists those of each event"
 
     def _has(self, row: Field) -> bool:
         return self._source is None or self._source in row.sources
@@ -191,7 +215,9 @@ class Checker:
             convert(value_type(row, check.op, word.text), check.op, word.text)
         except ValueError as error:
             other = None if word.quoted else _field_named(word.text)
-            hint = _other_field(check, word.text) if other is not None and comparable(row.type, other.type) else None
+            hint = None
+            if other is not None and comparable(row.type, other.type) and not isinstance(check.right, tuple):
+                hint = f"for the field's value write `{check.left} {check.op.value} val({word.text.removeprefix('%')})`"
             return self._fail("bad-value", f"{error} (for `{check.left}`)", word.span, hint)
         if row.name == "evt.type" and word.text in elsewhere.EVENT_NAMES:
             self._report.warn(
@@ -203,7 +229,18 @@ class Checker:
             hint = (
                 self._report.near(word.text, _TYPES | elsewhere.EVENT_NAMES) or "docs/fields.md lists all event types"
             )
+            if (macro := nearest(word.text[:100], self.macros)) is not None and "did you mean" not in hint:
+                hint = f"`{macro}` is a macro: write it alone, without `evt.type`"
             return self._fail("unknown-event", f"no event type is called `{word.text}`", word.span, hint)
+        closed = _CLOSED.get(row.name)
+        if closed is not None and check.op in (Operator.EQ, *LISTS) and not closed(word.text):
+            plain = f"`evt.rawres` is the number; `{row.name}` is `SUCCESS` or the name of an error"
+            named = row.name == "evt.res"
+            hint = self._report.near(word.text, _RESULTS if named else _CATEGORIES)
+            self._report.warn(
+                "never-equal", f"`{row.name}` is never `{word.text}`", word.span,
+                hint or (plain if named else f"it is one of {', '.join(sorted(_CATEGORIES))}"),
+            )  # fmt: skip
         if word.text == "<NA>" and not is_text_where_unresolved(check.left):
             meant = f"{check.left} exists" if check.op is Operator.NE else f"not {check.left} exists"
             joined = ", joined by `or`," if isinstance(check.right, tuple) and len(check.right) > 1 else ""
@@ -247,9 +284,23 @@ def _other_field(check: Check, text: str) -> str:
     if op not in WITH_FIELD:
         return f"`{op.value}` takes no field on its right; quote it if the text `{text}` is meant"
     alone = not isinstance(check.right, tuple) or len(check.right) == 1
-    joined = "" if alone else ", joined by `or`,"
+    joined = "" if alone else " and join it by `or`"
     return f"for the field's value write `{check.left} {op.value} val({name})`{joined}; quote it if the text is meant"
 
 
+_SAME = {
+    "k8s.ns.name": "ka.target.namespace", "k8s.pod.name": "ka.target.pod.name", "user.name": "ka.user.name",
+    "container.image": "ka.req.pod.containers.image", "evt.type": "ka.verb", "evt.res": "ka.response.code",
+    "container.image.repository": "ka.req.pod.containers.image.repository",
+    "ka.target.namespace": "k8s.ns.name", "ka.user.name": "user.name",
+}  # fmt: skip
+"""Fields that tell of events of one source what another field tells of the other."""
+_RESULTS = {"SUCCESS", *errno.errorcode.values()}
+_CATEGORIES = {c.value for c in Category}
+_CLOSED: Mapping[str, Callable[[str], bool]] = {
+    "evt.res": lambda text: text in _RESULTS or re.fullmatch(r"-\d+", text) is not None,
+    "evt.category": lambda text: text in _CATEGORIES,
+}
+"""Fields with few values: whether a text is one of them."""
 _TYPES = {t.value for t in EventType}
 _PARAMS = PARAM_NAMES | elsewhere.PARAM_NAMES

@@ -18,6 +18,7 @@ from appliance.model.field import Operator
 from appliance.model.rule import Placed, Rule
 
 _COMM = 15  # bytes of a name that the kernel keeps, TASK_COMM_LEN - 1
+_PATH_OF = {"proc.name": "proc.exepath", "proc.pname": "proc.pexepath", "proc.aname": "proc.aexepath"}
 _COMM_FIELDS = frozenset({"proc.name", "proc.pname", "proc.aname"})
 _EQUAL = frozenset({Operator.EQ, Operator.IN})
 
@@ -87,8 +88,13 @@ def _lint_check(rule: Rule, check: Check, report: Report) -> bool:
             name = word.text.encode("utf-8", "surrogateescape")
             if len(name) > _COMM:
                 kept = name[:_COMM].decode("utf-8", "replace")
+                hint = f"write `{kept}`"
+                if "/" in word.text:
+                    hint = f"`{_PATH_OF[check.left.name]}` is the path of the running file"
+                elif any(other.text == kept for other in _words(check)):
+                    hint = f"take it out: `{kept}`, which is what they are cut to, is there already"
                 report.warn("name-too-long", f"`{check.left}` never equals `{word.text}`: names end at {_COMM} bytes",
-                            word.span, f"write `{kept}`")  # fmt: skip
+                            word.span, hint)  # fmt: skip
     return never
 
 

@@ -23,6 +23,7 @@ from appliance.lang.reader import Item, read_items
 from appliance.lang.resolve import Resolver
 from appliance.lang.source import Report, Source, read_documents
 from appliance.model.diagnostic import Diagnostic, Severity, Span
+from appliance.model.event import EventType
 from appliance.model.expr import And, Expr, FieldRef, Operand
 from appliance.model.field import SOURCES
 from appliance.model.rule import Output, Rule, RuleDef
@@ -30,6 +31,7 @@ from appliance.model.text import why
 
 MAX_BYTES = 4 << 20
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_TYPE_NAMES = frozenset(t.value for t in EventType)
 _FILE = "LOAD_ERR_FILE_READ"
 
 
@@ -128,7 +130,7 @@ def _load(sources: Sequence[Source], names: Sequence[str], report: Report, rest:
                 source.span(at, at + 1), "is this a text file? remove the character", code="LOAD_ERR_YAML_PARSE",
             )  # fmt: skip
             continue
-        items += read_items(read_documents(source, report), report)
+        items += read_items(read_documents(source, report), report, items)
     book = collect(items, report)
     rules = _Compiler(book, report).rules(rest)
     return LoadedRules(rules, report.sorted(names), len(book.macros), len(book.lists))
@@ -146,11 +148,18 @@ def _with_container_info(parts: Iterable[str | Operand]) -> Iterator[str | Opera
             yield part
 
 
+def _named_types(condition: str) -> frozenset[str]:
+    """The types of event that a condition names, as far as its text shows."""
+    return _TYPE_NAMES.intersection(re.findall(r"\w+", condition)) if "evt.type" in condition else frozenset()
+
+
 class _Compiler:
     def __init__(self, book: RuleBook, report: Report) -> None:
         self._book = book
         self._report = report
         self._checkers = {source: Checker(report, source) for source in SOURCES}
+        for checker in self._checkers.values():
+            checker.macros = book.macros.keys()
         self._resolvers: dict[str, Resolver] = {}
         parsed = None
         for source, checker in self._checkers.items():
@@ -197,6 +206,7 @@ class _Compiler:
             return None
         checker = self._checkers[rule.source]
         checker.lenient = rule.skip_if_unknown_filter
+        checker.events = _named_types(rule.condition.value)
         condition = self._condition(rule)
         output = self._output(rule, checker)
         checker.lenient = False

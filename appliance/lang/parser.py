@@ -133,8 +133,16 @@ class _Parser:
 
     def _near_logic(self, found: Token) -> str | None:
         word = found.value.lower()
-        if word in ("and", "or", "not"):
+        before = self._lexer.text[: found.start].split()
+        for glued in ("and", "or"):
+            if before and before[-1].endswith(glued) and before[-1] != glued and not before[-1].endswith(")"):
+                return f"a blank is missing, perhaps: `{before[-1].removesuffix(glued)} {glued}`"
+            if found.value.startswith(glued) and "." in self._lexer.text[found.start :].split()[0]:
+                return f"a blank is missing: `{glued} {found.value.removeprefix(glued)}`"
+        if word in ("and", "or", "not") and word != found.value:
             return f"operators are written in lower case: `{word}`"
+        if word == "not":
+            return "write `and not`"
         double = self._lexer.text[found.start : found.start + 2]
         for sign in (double, found.value):
             if sign in _FOREIGN:

@@ -9,6 +9,7 @@ An item with `append: true` or `override` changes one that was defined before it
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Iterable
 from collections.abc import Mapping as Table
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -81,9 +82,10 @@ class Broken:
 Item = ListDef | MacroDef | RuleDef | Switch | Change | Broken
 
 
-def read_items(documents: tuple[Node, ...], report: Report) -> list[Item]:
-    """All items of a file, in order."""
+def read_items(documents: tuple[Node, ...], report: Report, before: Iterable[Item] = ()) -> list[Item]:
+    """All items of a file, in order; `before` are those of the files before it."""
     items: list[Item] = []
+    rules = {item.name.value for item in before if isinstance(item, RuleDef)}
     for document in documents:
         if isinstance(document, Text) and not document.value and document.plain:
             continue
@@ -97,15 +99,18 @@ def read_items(documents: tuple[Node, ...], report: Report) -> list[Item]:
         for node in document.items:
             if isinstance(node, Text) and not node.value and node.plain:
                 continue  # a `-` with nothing behind it
-            item = _Reader(report).item(node)
+            item = _Reader(report, rules).item(node)
+            if isinstance(item, RuleDef):
+                rules.add(item.name.value)
             if item is not None:
                 items.append(item)
     return items
 
 
 class _Reader:
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, rules: Container[str]) -> None:
         self._report = report
+        self._rules = rules
         self._failed = False
 
     def _fail(self, name: str, message: str, node: Node, hint: str | None = None) -> None:
@@ -118,7 +123,8 @@ class _Reader:
         if self._report.lenient:
             self._report.warn(name, message, node.span(), hint, code)
         else:
-            self._fail(name, message, node, hint)
+            guessed = hint.startswith("did you mean")
+            self._fail(name, message, node, hint if guessed else f"{hint}; `rules_unknown_keys: warn` passes over it")
 
     def item(self, node: Node) -> Item | None:
         if not isinstance(node, Mapping) or not node.pairs:
@@ -147,6 +153,8 @@ class _Reader:
             if kind == "rule" and {key.value for key, _ in node.pairs} == {"rule", "enabled"}:
                 made: Item = Switch(head, self._flag(node, "enabled", True))
                 return Broken(kind, head) if self._failed else made
+            if self._is_change(kind, node, head):
+                return Broken(kind, head)
             for key in _REQUIRED[kind]:
                 if node.get(key) is None and not self._misspelled(node, kind, key):
                     self._fail("missing-key", f"{kind} `{head.value}` has no `{key}`", head,
@@ -163,6 +171,20 @@ class _Reader:
         made = part if operations is None else Change(kind, head, operations, part, told)
         return Broken(kind, head) if self._failed else made
 
+    def _is_change(self, kind: str, node: Mapping, head: Text) -> bool:
+        """Whether an item without `override` is meant to change an earlier one; that is told then."""
+        if kind != "rule" or head.value not in self._rules or node.get("condition") is not None:
+            return False
+        given = [key.value for key, _ in node.pairs if key.value in _CAN_REPLACE[kind]]
+        missing = [key for key in _REQUIRED[kind] if node.get(key) is None and not self._misspelled(node, kind, key)]
+        if not given or len(missing) < 2 or len(given) + 1 != len(node.pairs):
+            return False
+        written = ", ".join(f"{key}: replace" for key in given)
+        names = ", ".join(f"`{key}`" for key in missing)
+        self._fail("missing-key", f"rule `{head.value}` is defined anew here, without {names}", head,
+                   f"to change the earlier one write `override: {{{written}}}`")  # fmt: skip
+        return True
+
     def _operations(self, kind: str, node: Mapping, head: Text) -> dict[str, str] | None:
         """What an item does to each key of an earlier one; None for a definition."""
         override = node.get("override")
@@ -171,11 +193,11 @@ class _Reader:
             return None
         key = next(k for k, _ in node.pairs if k.value == ("append" if override is None else "override"))
         if override is None:
+            found = {k: "append" for k in _APPENDED[kind] if node.get(k) is not None}
             self._report.warn(
                 "deprecated-append", "`append: true` is an older way to write `override`", key.span(),
-                f"write `override: {{{_APPENDED[kind][0]}: append}}`", "LOAD_DEPRECATED_ITEM",
+                self._as_override(kind, node, found), "LOAD_DEPRECATED_ITEM",
             )  # fmt: skip
-            found = {k: "append" for k in _APPENDED[kind] if node.get(k) is not None}
             if not found:
                 self._fail("nothing-to-append", f"{kind} `{head.value}` appends nothing", key,
                            f"give it {' or '.join(f'`{k}`' for k in _APPENDED[kind])}")  # fmt: skip
@@ -183,6 +205,17 @@ class _Reader:
         if appends:
             self._fail("append-and-override", "`append` and `override` do not go together", key, "keep `override`")
         return self._overrides(kind, node, head, override)
+
+    @staticmethod
+    def _as_override(kind: str, node: Mapping, appended: Table[str, str]) -> str:
+        """A hint: what an item with `append: true` is with `override`."""
+        others = [k.value for k, _ in node.pairs if k.value not in (kind, "append", *appended)]
+        operations = dict(appended) or {_APPENDED[kind][0]: "append"}
+        operations |= {key: "replace" for key in others if key in _CAN_REPLACE[kind]}
+        written = ", ".join(f"{key}: {operation}" for key, operation in operations.items())
+        left = [f"`{key}`" for key in others if key in _KEYS[kind] and key not in operations]
+        behind = f", and take {' and '.join(left)} out" if left else ""
+        return f"write `override: {{{written}}}` in its place{behind}"
 
     def _overrides(self, kind: str, node: Mapping, head: Text, override: Node) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -207,8 +240,10 @@ class _Reader:
         for key, _ in () if self._failed else node.pairs:
             listed = override.get(key.value) is not None or key.value in (kind, "override", "append")
             if not listed and key.value in _KEYS[kind]:
-                self._fail("not-overridden", f"`{key.value}` is given and not listed in `override`", key,
-                           f"add `{key.value}: replace` to `override`, or take the line out")  # fmt: skip
+                hint = f"take the line out: the `{key.value}` of a {kind} cannot be changed"
+                if key.value in _CAN_REPLACE[kind]:
+                    hint = f"add `{key.value}: replace` to `override`, or take the line out"
+                self._fail("not-overridden", f"`{key.value}` is given and not listed in `override`", key, hint)
         return found
 
     def _plugins(self, node: Node | None) -> None:

@@ -6,6 +6,7 @@ by all its users. Each text is parsed and reported on once, where it was written
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import assert_never
@@ -19,6 +20,7 @@ from appliance.model.diagnostic import Span
 from appliance.model.expr import And, Check, Const, Expr, Macro, Not, Or, Word
 from appliance.model.rule import MacroDef, Placed
 
+_COMMENT = re.compile(r"(?:^|\s)#")
 MAX_NODES = 50_000
 MAX_DEPTH = 150  # of a tree with its macros in place, and of lists in lists; they are walked by recursion
 MAX_ITEMS = 200_000
@@ -73,10 +75,12 @@ class Resolver:
         try:
             return parse(text.value, text)
         except Unreadable as error:
+            hint = error.hint
+            if _COMMENT.search(text.value, 0, error.start + 1):
+                hint = "a `#` within a condition begins no comment: take it out, with what was to be one"
             self._report.add(
-                error.name, error.message, text.span(error.start, error.end), error.hint,
-                code="LOAD_ERR_COMPILE_CONDITION",
-            )  # fmt: skip
+                error.name, error.message, text.span(error.start, error.end), hint, code="LOAD_ERR_COMPILE_CONDITION"
+            )
             return None
 
     def _sized(self, tree: Expr | None, text: Placed) -> tuple[Expr | None, int]:

@@ -12,16 +12,17 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 import yaml
 
 from appliance.model.diagnostic import Diagnostic, Severity, Span
+from appliance.model.spelling import nearest
 
 _INDENTATION = re.compile(r"^[ \t]*\t[ \t]*", re.MULTILINE)
 MAX_DEPTH = 32
 MAX_TOLD = 1000  # errors, and as many warnings: nobody reads on
+_GUESSED = 100  # characters of a word that are looked at
 MAX_GUESSES = 100_000  # words looked at for a near miss, about 20 microseconds each
 MAX_ALIASES = 200
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -118,8 +119,8 @@ class Report:
         if self._guesses <= 0:
             return None
         self._guesses -= len(known)
-        found = get_close_matches(word, known, 1, 0.6)
-        return f"did you mean `{found[0]}`?" if found else None
+        found = nearest(word[:_GUESSED], known)
+        return f"did you mean `{found}`?" if found else None
 
     def sorted(self, files: Iterable[str]) -> tuple[Diagnostic, ...]:
         """All of them by file (in load order) and place; behind them how many are left out."""

@@ -67,7 +67,7 @@ def read_body(data: bytes, *, now_ns: int, max_event_bytes: int = MAX_EVENT_BYTE
 def is_audit(document: object) -> bool:
     """Whether a JSON value calls itself an audit event, or a list of them: by `kind`, as the webhook goes by."""
     if isinstance(document, list):
-        return all(map(is_audit, document))
+        return bool(document) and all(map(is_audit, document))
     if not isinstance(document, dict) or "type" in document:
         return False
     version = document.get("apiVersion")

@@ -42,7 +42,6 @@ def alerts(folder: Path, capsys: pytest.CaptureFixture[str], events: str, more: 
         (json.dumps(AUDIT), 1),
         (json.dumps(CORE), 1),
         (json.dumps([AUDIT, CORE]), 2),
-        (json.dumps([]), 0),
         (json.dumps({"kind": "EventList", "items": [AUDIT, AUDIT, AUDIT]}), 3),
         (json.dumps(AUDIT, indent=4), 1),
         (json.dumps([AUDIT, CORE], indent=2) + "\n" + json.dumps(AUDIT), 3),
@@ -83,11 +82,9 @@ def test_without_rules_nothing_is_judged(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "t.yaml").write_text("json_output: true\n")
     (tmp_path / "events.json").write_text("")
     assert main(["replay", "-c", str(tmp_path / "t.yaml"), str(tmp_path / "events.json")]) == 0
-    said = capsys.readouterr().err
-    assert "nothing will be judged" in said
-    assert "rules_files: none are named" in said
+    assert "nothing will be judged" in capsys.readouterr().err
     assert main(["check", "-c", str(tmp_path / "t.yaml")]) == 0
-    assert "rules_files: none are named" in capsys.readouterr().err
+    assert "nothing will be judged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["rules_file: rules.yaml", "rule_files: rules.yaml", "rules_file: [rules.yaml]"])

@@ -110,7 +110,7 @@ def test_an_item_with_nothing_in_it() -> None:
     ("check", "told", "hint"),
     [
         ("proc.name = proc.pname", "field-as-text", "`proc.name = val(proc.pname)`"),
-        ("proc.name in (proc.pname, bash)", "field-as-text", "`proc.name = val(proc.pname)`, joined by `or`,"),
+        ("proc.name in (proc.pname, bash)", "field-as-text", "`proc.name = val(proc.pname)` and join it by `or`"),
         ("proc.name startswith %proc.pname", "field-as-text", "`proc.name startswith val(proc.pname)`"),
         ("proc.name = proc.aname[2]", "field-as-text", "val(proc.aname[2])"),
         ("user.uid != user.loginuid", "bad-value", "`user.uid != val(user.loginuid)`"),
