@@ -37,7 +37,7 @@ test: setup-test
 # What a change must pass before it is shown to others, in two minutes: formatter, linter, types, architecture, docs, and
 # the tests that need neither root nor servers.
 check: setup-test
-	exec $(VENV)/bin/python -m pytest -q -n 2 -m "not kernel and not docker and not systemd and not molecule" --ignore=tests/packaging --ignore=tests/roles --ignore=tests/molecule --ignore=tests/daemon --ignore=tests/sources --ignore=tests/sinks --ignore=tests/hub/web --ignore=tests/hub/outputs/test_services.py --ignore=tests/kernel --ignore=tests/test_examples.py $(ARGS)
+	exec $(VENV)/bin/python -m pytest -q -n 2 -m "not kernel and not docker and not systemd and not molecule" --ignore=tests/packaging --ignore=tests/roles --ignore=tests/molecule --ignore=tests/daemon --ignore=tests/sources --ignore=tests/sinks --ignore=tests/hub/web --ignore=tests/hub/outputs/test_services.py --ignore=tests/hub/outputs/test_fuzzed.py --ignore=tests/kernel --ignore=tests/test_examples.py $(ARGS)
 
 # The kernels of Debian 11, 12 and 13, each in a machine of its own: for every night, not for every change.
 test-kernels: setup-test
@@ -62,7 +62,7 @@ nightly: setup-test
 	$(VENV)/bin/python tests/config/fuzz.py --seconds 600
 	TERCEL_FUZZ_S=600 $(VENV)/bin/python -m pytest -q tests/sources/test_k8saudit.py -k no_bytes
 	TERCEL_FLEET=1 $(VENV)/bin/python -m pytest -q tests/roles/test_roles.py
-	TERCEL_NIGHTLY=1 $(VENV)/bin/python -m pytest -q tests/sinks/test_spool.py tests/hub/journal
+	TERCEL_NIGHTLY=1 $(VENV)/bin/python -m pytest -q tests/sinks/test_spool.py tests/hub/journal tests/hub/outputs/test_fuzzed.py
 	$(VENV)/bin/python bench/hub_ingest.py
 	TERCEL_NIGHTLY=1 $(VENV)/bin/python -m pytest -q $$(grep -rl '^@given' tests --include=*.py)
 	$(VENV)/bin/python bench/reload.py

@@ -7,6 +7,7 @@ sent twice is one document. Never: a field name with a dot, which would clash wi
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,7 @@ def build(batch: Sequence[HubAlert], options: ElasticsearchOptions) -> Sequence[
         document["@timestamp"] = document["time"]
         if options.flattenfields:
             document["output_fields"] = flattened(alert.fields)
-        lines.append(to_bytes({"create": {"_index": options.index + stamp, "_id": alert.id[:512]}}))
+        lines.append(to_bytes({"create": {"_index": options.index + stamp, "_id": _document_id(alert.id)}}))
         lines.append(to_bytes(document))
     query = "?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"
     if options.pipeline:
@@ -61,6 +62,12 @@ def build(batch: Sequence[HubAlert], options: ElasticsearchOptions) -> Sequence[
     elif options.apikey:
         headers["Authorization"] = f"ApiKey {options.apikey}"
     return [Request("POST", f"{options.url.rstrip('/')}/_bulk{query}", headers, b"\n".join(lines) + b"\n")]
+
+
+def _document_id(text: str) -> str:
+    """An id has at most 512 bytes; a longer one makes the service refuse the whole request."""
+    data = text.encode(errors="replace")
+    return text if len(data) <= 512 else hashlib.sha256(data).hexdigest()
 
 
 def flattened(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from appliance.hub.alert import HubAlert
 from appliance.hub.options import option
 from appliance.hub.outputs.base import Client, Outcome, Verdict
 from appliance.hub.outputs.event import event, to_bytes
-from appliance.hub.outputs.queues import TlsOptions, done, tls_of
+from appliance.hub.outputs.queues import TlsOptions, tls_of
 from appliance.hub.outputs.table import Kind
 from appliance.hub.outputs.words import cut_bytes, text_of
 from appliance.model.moment import iso_time
@@ -66,6 +66,12 @@ class SyslogOptions(TlsOptions):
     framing: str = option(
         "octet-counted", "How messages are separated on a stream (RFC 6587).", choices=("octet-counted", "newline")
     )
+    maxbytes: int = option(
+        0,
+        "Largest message in bytes; a larger one is refused here and becomes a dead letter, because a syslog server cuts"
+        " or splits it without an answer. 0: no limit.",
+        minimum=0,
+    )
 
 
 def message(alert: HubAlert, options: SyslogOptions) -> bytes:
@@ -93,7 +99,7 @@ def message(alert: HubAlert, options: SyslogOptions) -> bytes:
             data = _element("tercel@32473", about) + (_element("fields@32473", fields) if fields else "")
             text = alert.output
         case _:
-            text = to_bytes(event(alert)).decode()
+            text = to_bytes(event(alert)).decode().replace("\x7f", "\\u007f")  # rsyslog writes `#177` for it
     body = f"{head} {data} \ufeff{text}" if options.format == "text" else f"{head} {data} {text}"
     return body.encode(errors="replace")
 
@@ -162,13 +168,21 @@ def cef(alert: HubAlert) -> str:
     return f"CEF:0|{head}|" + " ".join(f"{key}={_cef_value(text)}" for key, text in pairs if text)
 
 
+_PICTURES = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
+
+
+def _visible(text: str) -> str:
+    """Control characters as their pictures: syslog servers replace or drop them, each in its own way."""
+    return text.translate(_PICTURES)
+
+
 def _cef_head(text: str) -> str:
-    return re.sub(r"[\r\n]+", " ", text).replace("\\", "\\\\").replace("|", "\\|")
+    return _visible(re.sub(r"[\r\n]+", " ", text)).replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _cef_value(text: str) -> str:
     made = text.replace("\\", "\\\\").replace("=", "\\=")
-    return made.replace("\r\n", "\\n").replace("\n", "\\n").replace("\r", "\\r")
+    return _visible(made.replace("\r\n", "\\n").replace("\n", "\\n").replace("\r", "\\r"))
 
 
 def leef(alert: HubAlert) -> str:
@@ -190,28 +204,30 @@ def leef(alert: HubAlert) -> str:
 
 
 def _leef(text: str) -> str:
-    return re.sub(r"[\r\n]+", " ", text).replace("^", " ")
+    return _visible(re.sub(r"[\r\n]+", " ", text).replace("^", " "))
 
 
 class StreamClient(Client):
     """A connection over TCP or TLS that is kept; each batch is written at once and acknowledged by the other
     machine."""
 
-    def __init__(self, host: str, port: int, tls: Any, frame: Callable[[HubAlert], bytes]) -> None:
+    def __init__(self, host: str, port: int, tls: Any, frame: Callable[[HubAlert], bytes], most: int = 0) -> None:
         self._host, self._port, self._tls = host, port, tls
-        self._frame = frame
+        self._frame, self._most = frame, most
         self._writer: asyncio.StreamWriter | None = None
         self._reader: asyncio.StreamReader | None = None
 
     async def send(self, batch: Sequence[HubAlert]) -> Outcome:
         """Write the frames, and wait until the other machine has all of their bytes."""
+        frames = [self._frame(alert) for alert in batch]
+        large = [bool(self._most) and len(frame) > self._most for frame in frames]
         try:
             if self._writer is None or self._reader is None or self._reader.at_eof() or self._writer.is_closing():
                 await self.close()
                 self._reader, self._writer = await asyncio.open_connection(
                     self._host, self._port, ssl=self._tls, server_hostname=self._host if self._tls else None
                 )
-            self._writer.write(b"".join(self._frame(alert) for alert in batch))
+            self._writer.write(b"".join(frame for frame, over in zip(frames, large, strict=True) if not over))
             await self._writer.drain()
             await self._acknowledged(self._writer.get_extra_info("socket"))
             if self._reader.at_eof():
@@ -219,7 +235,8 @@ class StreamClient(Client):
         except BaseException:
             await self.close()
             raise
-        return done(batch)
+        verdicts = tuple(Verdict.NEVER if over else Verdict.DONE for over in large)
+        return Outcome(verdicts, f"larger than `maxbytes`, {self._most}" if any(large) else "")
 
     async def _acknowledged(self, made: socket.socket) -> None:
         pause, waited = 0.0005, 0.0
@@ -276,7 +293,7 @@ def _syslog(options: SyslogOptions) -> Client:
             return data.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
         return b"%d %b" % (len(data), data)
 
-    return StreamClient(options.host, options.port, tls, frame)
+    return StreamClient(options.host, options.port, tls, frame, options.maxbytes)
 
 
 def _with_tls(options: TlsOptions) -> TlsOptions:

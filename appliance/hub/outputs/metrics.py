@@ -7,7 +7,7 @@ values, which would make a series for each command line.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -46,15 +46,30 @@ def line(alert: HubAlert, measurement: str, tags: Sequence[str] = ()) -> bytes:
     text."""
     labels = {"hostname": alert.hostname, "priority": alert.priority.label, "rule": alert.rule, "source": alert.source}
     labels |= {name: text_of(alert.fields.get(name)) for name in tags}
-    values: dict[str, str] = {"value": _quoted(alert.output), "id": _quoted(alert.id)}
-    if alert.tags:
-        values["tags"] = _quoted(",".join(alert.tags))
-    for name, value in alert.fields.items():
-        if value is not None and name not in tags:
-            values[_key(name if name not in values else f"field.{name}")] = _value(value)
+    values = points_of(alert, tags)
     head = ",".join([_measurement(measurement), *(f"{_key(k)}={_tag(v)}" for k, v in sorted(labels.items()) if v)])
-    body = ",".join(f"{name}={text}" for name, text in values.items())
+    body = ",".join(f"{_key(name)}={_value(value)}" for name, value in values.items())
     return f"{head} {body} {alert.ts_ns}".encode(errors="replace")
+
+
+def points_of(alert: HubAlert, tags: Sequence[str] = ()) -> Mapping[str, JsonValue]:
+    """The fields of a point. A name that is taken, or is one of a tag, has `field.` before it; of two names that
+    become one, the second keeps a `_` more. InfluxDB drops a field called `time`."""
+    values: dict[str, JsonValue] = {"value": alert.output, "id": alert.id}
+    if alert.tags:
+        values["tags"] = ",".join(alert.tags)
+    for name, value in alert.fields.items():
+        if value is None or name in tags:
+            continue
+        key = _one_line(name).replace("\\", "/") or "_"
+        key = f"field.{key}" if key in values or key in _TAKEN else key
+        while key in values:
+            key += "_"
+        values[key] = value
+    return values
+
+
+_TAKEN = frozenset({"time", "tags", "hostname", "priority", "rule", "source"})
 
 
 def _measurement(text: str) -> str:

@@ -6,13 +6,13 @@ for an alert that comes again."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from appliance.config.settings import Secret
-from appliance.hub.alert import HubAlert
+from appliance.hub.alert import HubAlert, JsonValue
 from appliance.hub.options import option
 from appliance.hub.outputs.base import Client, Outcome, Verdict
 from appliance.hub.outputs.queues import TlsOptions, done
@@ -113,13 +113,24 @@ def _row(alert: HubAlert) -> tuple[Any, ...]:
     """The columns. PostgreSQL has no U+0000 in texts: it becomes U+2400, its picture."""
     when = _EPOCH + timedelta(microseconds=alert.ts_ns // 1000)
     texts = [alert.id, alert.rule, alert.priority.label, alert.source, alert.hostname]
-    fields = json.dumps(alert.fields, ensure_ascii=False, default=str).replace("\\u0000", "\u2400")
+    fields = json.dumps(_clean_value(alert.fields), ensure_ascii=False, default=str)
     tags = [_clean(tag) for tag in alert.tags]
-    return (when, alert.ts_ns, *map(_clean, texts), tags, _clean(alert.output), _clean(fields))
+    return (when, alert.ts_ns, *map(_clean, texts), tags, _clean(alert.output), fields)
 
 
 def _clean(text: str) -> str:
     return text.replace("\x00", "\u2400").encode(errors="replace").decode()
+
+
+def _clean_value(value: JsonValue) -> JsonValue:
+    """A value of JSON with each text and each name in it clean."""
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, Mapping):
+        return {_clean(name): _clean_value(item) for name, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_clean_value(item) for item in value]
+    return value
 
 
 KINDS = (
