@@ -13,7 +13,7 @@ from typing import Any
 
 from appliance.cli.loading import add_config_option, add_key_option
 from appliance.cli.results import falco_results
-from appliance.cli.terminal import print_diagnostics, print_notes, say
+from appliance.cli.terminal import print_notes, print_some, say
 from appliance.config.files import default_config
 from appliance.config.keys import Note
 from appliance.config.load import load_config
@@ -39,6 +39,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--falco-json",
         action="store_true",
         help="the same in the shape of what `falco -V` prints: a result for each file",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="all warnings, not only those of files named here; of others their number"
     )
     parser.add_argument("rules", nargs="*", type=Path, metavar="RULES", help="rules files or folders, checked together")
     parser.set_defaults(verb=run)
@@ -75,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
         found = {"ok": not errors, "diagnostics": list(map(_plain, diagnostics)), "notes": list(map(_note, notes))}
         print(json.dumps(found, indent=2))
     else:
-        print_diagnostics(diagnostics)
+        named = [*args.rules, *([config.path] if config is not None and config.path is not None else [])]
+        print_some(diagnostics, named, everything=args.all)
         if config is not None:
             print_notes(config.notes)
         verdict = f"{errors} error{'s' * (errors != 1)}, {len(diagnostics) - errors} warnings"

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance.cli.terminal import print_diagnostics, print_notes
+from appliance.cli.terminal import print_diagnostics, print_notes, print_some
 from appliance.config.files import SYSTEM_CONFIG, default_config
 from appliance.config.load import load_config
 from appliance.daemon.generation import Generation, build_generation
@@ -62,7 +62,7 @@ def load_generation(args: argparse.Namespace, *options: str) -> Generation | Non
     except DiagnosticsError as error:
         print_diagnostics(error.diagnostics)
         return None
-    print_diagnostics(generation.warnings)
+    print_some(generation.warnings, [*(args.rules or ()), *([config.path] if config.path is not None else [])])
     print_notes(config.notes)
     return generation
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TextIO
 
 from appliance.config.keys import Note
@@ -15,6 +16,7 @@ from appliance.model.diagnostic import Diagnostic, Severity
 from appliance.model.text import printable
 
 _COLOURS = {Severity.ERROR: "\x1b[1;31m", Severity.WARNING: "\x1b[1;33m"}
+_OF_THE_CONFIGURATION = frozenset({"shadowed"})  # stand in rules, and are warnings of how these are used
 _PLAIN = "\x1b[0m"
 
 
@@ -46,6 +48,25 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
             mark = f"{diagnostic.severity.value}[{diagnostic.name}]"
             text = text.replace(mark, f"{_COLOURS[diagnostic.severity]}{mark}{_PLAIN}", 1)
         say(text)
+
+
+def print_some(diagnostics: Iterable[Diagnostic], named: Iterable[Path], *, everything: bool = False) -> None:
+    """Errors, and the warnings of files that were `named` (or lie in a folder that was); of others how many there are.
+
+    What stands in no file is shown, too.
+    """
+    of = frozenset(named)
+    shown, others = [], 0
+    for diagnostic in diagnostics:
+        file = Path(diagnostic.span.file) if diagnostic.span is not None else None
+        asked = file is None or not of.isdisjoint((file, file.parent)) or diagnostic.name in _OF_THE_CONFIGURATION
+        if everything or asked or diagnostic.severity is Severity.ERROR:
+            shown.append(diagnostic)
+        else:
+            others += 1
+    print_diagnostics(shown)
+    if others:
+        say(f"note: {others} warnings of files that were not named; `tercel check --all` shows them")
 
 
 def print_notes(notes: Iterable[Note]) -> None:

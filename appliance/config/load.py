@@ -25,7 +25,7 @@ from appliance.config.files import schema_file
 from appliance.config.keys import Note, State
 from appliance.config.older import BY_KEY as OLDER_BY_KEY
 from appliance.config.older import retire
-from appliance.config.plugins import k8s_audit
+from appliance.config.plugins import BUILT_IN, k8s_audit
 from appliance.config.schema import against_schema
 from appliance.config.settings import AppendOutput, Config, Plugin, RuleSwitch, Secret, SyslogOutput
 from appliance.model.alert import Priority
@@ -430,8 +430,14 @@ def _syslog(syslog: SyslogOutput, document: Document, awaited: Container[Key]) -
 
 def _inconsistencies(config: Config, document: Document, awaited: Container[Key]) -> Iterator[Diagnostic]:
     """What is allowed key by key and makes no sense together. What is `awaited` is not known yet."""
+    strange = [i for i, name in enumerate(config.load_plugins) if name not in BUILT_IN]
+    for i in strange:
+        yield document.diagnose(
+            "unknown-plugin", f"no plugin is called `{config.load_plugins[i]}` here", ("load_plugins", i),
+            f"built in are {', '.join(BUILT_IN)}; take it out, and the rules that need it",
+        )  # fmt: skip
     try:
-        k8s_audit(config.plugins, config.load_plugins)
+        k8s_audit(config.plugins, tuple(name for name in config.load_plugins if name in BUILT_IN))
     except ValueError as error:
         yield document.diagnose("wrong-value", str(error), ("plugins" if config.plugins else "load_plugins",), None)
     http, program = config.http_output, config.program_output

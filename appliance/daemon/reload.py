@@ -38,6 +38,18 @@ _LIVE = frozenset({
 """Those of `capture` that are about recordings, and can change."""
 
 
+def _news(old: Generation, new: Generation) -> tuple[Diagnostic, ...]:
+    """The warnings of files that changed since the last generation; of others how many there are."""
+    same = {str(path) for path, digest in new.digests.items() if old.digests.get(path) == digest}
+    told = tuple(d for d in new.warnings if d.span is None or d.span.file not in same)
+    others = len(new.warnings) - len(told)
+    if not others:
+        return told
+    text = f"{others} warnings of files that have not changed; `tercel check --all` shows them"
+    return (*told, Diagnostic("more-warnings", text, severity=Severity.WARNING))
+
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of a request to reload. `number` is the generation that runs now, `changes` what is new in it.
@@ -148,7 +160,8 @@ class Reloader:
                 reasons = (_bug(error),)
             else:
                 self.current = new
-                return self._accept(Verdict(True, new.number, new.warnings, changes, time.monotonic() - started), who)
+                took_s = time.monotonic() - started
+                return self._accept(Verdict(True, new.number, _news(old, new), changes, took_s), who)
         return self._refuse(Verdict(False, old.number, reasons, (), time.monotonic() - started), who)
 
     def _built(self, old: Generation) -> tuple[Generation, tuple[str, ...]]:

@@ -157,6 +157,7 @@ class _Compiler:
     def __init__(self, book: RuleBook, report: Report) -> None:
         self._book = book
         self._report = report
+        self._strange: dict[str, list[RuleDef]] = {}
         self._checkers = {source: Checker(report, source) for source in SOURCES}
         for checker in self._checkers.values():
             checker.macros = book.macros.keys()
@@ -173,6 +174,8 @@ class _Compiler:
         for rule in self._book.rules.values():
             made.append(self._rule(rule))
             rest()
+        for source, strange in self._strange.items():
+            self._unknown_source(source, strange)
         used_macros = {name for resolver in self._resolvers.values() for name in resolver.used_macros}
         used_lists = {name for resolver in self._resolvers.values() for name in resolver.used_lists}
         for name, macro in self._book.macros.items():
@@ -182,16 +185,29 @@ class _Compiler:
             self._unused(used_macros, used_lists)
         return tuple(rule for rule in made if rule is not None)
 
+    def _unknown_source(self, source: str, rules: Sequence[RuleDef]) -> None:
+        """One warning for all rules of a source: what is missing is one thing."""
+        first = rules[0].name
+        who, left = f"rule `{first.value}` is", "it is left out"
+        if len(rules) > 1:
+            who, left = f"rule `{first.value}` and {len(rules) - 1} more are", "they are left out"
+        self._report.warn(
+            "unknown-source", f"{who} for the source `{source}`, which is not here; {left}", first.span(),
+            f"the sources here are {', '.join(f'`{s}`' for s in SOURCES)}", "LOAD_UNKNOWN_SOURCE",
+        )  # fmt: skip
+
     def _unused(self, macros: set[str], lists: set[str]) -> None:
+        # a file without rules is a library: others use of it what they need
+        ours = {rule.name.span().file for rule in self._book.rules.values()}
         lists = lists | {i.value for d in self._book.lists.values() for i in d.items} | self._of_any.used_lists
         macros = macros | self._of_any.used_macros
         for name, macro in self._book.macros.items():
-            if name not in macros:
+            if name not in macros and macro.name.span().file in ours:
                 self._report.warn(
                     "unused-macro", f"no rule uses the macro `{name}`", macro.name.span(), None, "LOAD_UNUSED_MACRO"
                 )
         for name, listed in self._book.lists.items():
-            if name not in lists:
+            if name not in lists and listed.name.span().file in ours:
                 self._report.warn(
                     "unused-list", f"nothing uses the list `{name}`", listed.name.span(), None, "LOAD_UNUSED_LIST"
                 )
@@ -199,10 +215,7 @@ class _Compiler:
     def _rule(self, rule: RuleDef) -> Rule | None:
         name = rule.name.value
         if rule.source not in SOURCES:
-            self._report.warn(
-                "unknown-source", f"rule `{name}` is for the source `{rule.source}`, which is not here; it is left out",
-                rule.name.span(), f"the sources here are {', '.join(f'`{s}`' for s in SOURCES)}", "LOAD_UNKNOWN_SOURCE",
-            )  # fmt: skip
+            self._strange.setdefault(rule.source, []).append(rule)
             return None
         checker = self._checkers[rule.source]
         checker.lenient = rule.skip_if_unknown_filter

@@ -119,3 +119,22 @@ def test_a_recorded_alert_has_the_same_keys_and_types(tmp_path: Path, capsys: py
         for name, value in falco["output_fields"].items():
             mine = ours["output_fields"][name]
             assert value is None or mine is None or type(mine) is type(value), name
+
+
+def test_warnings_of_files_that_were_not_named_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(RULES + "- {macro: spare, condition: evt.type = open}\n")
+    (tmp_path / "t.yaml").write_text("rules_files: [rules.yaml]\n")
+    config = str(tmp_path / "t.yaml")
+    assert main(["check", "-c", config]) == 0
+    said = capsys.readouterr().err
+    assert "unused-macro" not in said and "1 warnings of files that were not named" in said
+    for named in (["-c", config, "--all"], [str(rules)], [str(tmp_path / "rules.yaml"), "-c", config]):
+        assert main(["check", *named]) == 0
+        assert "unused-macro" in capsys.readouterr().err
+
+
+def test_an_unknown_plugin_is_told_at_its_own_entry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.yaml").write_text("load_plugins:\n  - json\n  - cloudtrail\n")
+    assert main(["check", "-c", str(tmp_path / "t.yaml")]) == 1
+    assert f"{tmp_path / 't.yaml'}:3:5: error[unknown-plugin]" in capsys.readouterr().err

@@ -131,3 +131,27 @@ def test_checks_that_mean_something_else(check: str, told: str | None, hint: str
     loaded = load(HEAD.replace("evt.type = open", f"evt.type = open and {check}"))
     assert names(loaded) == ([] if told is None else [told])
     assert told is None or hint in (loaded.diagnostics[-1].hint or loaded.diagnostics[0].hint or "")
+
+
+def test_a_missing_source_is_told_once() -> None:
+    items = "".join(
+        f"- {{rule: r{n}, desc: d, condition: ct.name = x, output: o, priority: INFO, source: aws_cloudtrail}}\n"
+        for n in range(50)
+    )
+    (told,) = load(items).diagnostics
+    assert told.name == "unknown-source"
+    assert "`r0` and 49 more are for the source `aws_cloudtrail`" in told.message
+
+
+def test_a_library_of_macros_may_hold_what_nobody_uses() -> None:
+    library = "- {macro: used, condition: evt.type = open}\n- {macro: free, condition: evt.type = close}\n"
+    library += "- {list: spare, items: [a]}\n"
+    rules = "- {macro: mine, condition: evt.type = close}\n"
+    rules += "- {rule: r, desc: d, condition: used, output: o, priority: INFO}\n"
+    told = load_texts([("library.yaml", library), ("rules.yaml", rules)]).diagnostics
+    assert [(d.name, d.span.file if d.span else "") for d in told] == [("unused-macro", "rules.yaml")]
+
+
+def test_an_unknown_key_names_the_way_to_pass_over_it() -> None:
+    (told,) = load(HEAD + "  colour_of_it: 5\n").errors
+    assert "`rules_unknown_keys: warn`" in (told.hint or "")
