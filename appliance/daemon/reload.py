@@ -49,7 +49,6 @@ def _news(old: Generation, new: Generation) -> tuple[Diagnostic, ...]:
     return (*told, Diagnostic("more-warnings", text, severity=Severity.WARNING))
 
 
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of a request to reload. `number` is the generation that runs now, `changes` what is new in it.
