@@ -17,6 +17,7 @@
 
 #define QUERY_WAITING 0  /* BPF_RB_AVAIL_DATA */
 #define QUERY_READ_TO 2  /* BPF_RB_CONS_POS */
+#define LEAST_SHARE 32768 /* of any cgroup in an epoch: some hundred records, as starting a program makes */
 
 struct share_key {
     u64 cgroup;
@@ -78,9 +79,12 @@ static __always_inline bool fair(u32 number, void *ring, u64 bytes, u64 size, u6
         __sync_fetch_and_add(&epoch->cgroups, 1);
     }
     cgroups = epoch->cgroups ? epoch->cgroups : 1;
-    if (waiting > bytes / 2 && share->bytes > quarter / cgroups)
+    u64 most = quarter / cgroups;
+    if (most < LEAST_SHARE) /* where the reader is slow and many write, those who hardly do lose nothing */
+        most = LEAST_SHARE;
+    if (waiting > bytes / 2 && share->bytes > most)
         return false;
-    if (waiting > bytes / 4 * 3 && share->bytes > quarter / cgroups / 2) /* it must become less */
+    if (waiting > bytes / 4 * 3 && share->bytes > most / 2) /* it must become less */
         return false;
     __sync_fetch_and_add(&share->bytes, size);
     return true;
