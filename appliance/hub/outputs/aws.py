@@ -18,6 +18,7 @@ from appliance.hub.alert import HubAlert
 from appliance.hub.options import option
 from appliance.hub.outputs.base import Client, Outcome, Verdict
 from appliance.hub.outputs.event import event, to_bytes
+from appliance.hub.outputs.shapes import SHAPE_DOC, SHAPES
 from appliance.hub.outputs.table import Kind
 from appliance.hub.outputs.words import cut_bytes
 from appliance.model.moment import iso_time
@@ -146,10 +147,11 @@ class S3Options(AwsOptions):
     prefix: str = option("falco", "Put before each object's name.")
     objectcannedacl: str = option("bucket-owner-full-control", "Canned ACL of objects; empty: none.")
     compress: bool = option(True, "Compress objects by gzip.")
+    shape: str = option("falco", SHAPE_DOC, choices=tuple(SHAPES))
 
 
 def _s3(client: Any, batch: Sequence[HubAlert], options: S3Options) -> Outcome:
-    body = b"".join(to_bytes(event(alert)) + b"\n" for alert in batch)
+    body = b"".join(to_bytes(SHAPES[options.shape](alert)) + b"\n" for alert in batch)
     more: dict[str, Any] = {"ContentType": "application/x-ndjson"}
     if options.compress:
         body = gzip.compress(body, mtime=0)

@@ -20,6 +20,7 @@ from appliance.hub.options import option
 from appliance.hub.outputs.base import Answer, Outcome, Request, Verdict
 from appliance.hub.outputs.event import event, to_bytes
 from appliance.hub.outputs.http import REFUSED, HttpOptions, Row, by_status
+from appliance.hub.outputs.shapes import ecs
 
 _SUFFIXES = {"daily": "-%Y.%m.%d", "monthly": "-%Y.%m", "annually": "-%Y", "none": ""}
 
@@ -39,6 +40,10 @@ class ElasticsearchOptions(HttpOptions):
         True, "Dots in names of fields become `_`. Without it fields such as `evt.time` and `evt.time.iso8601` clash, "
         "and the service refuses the alert.",
     )  # fmt: skip
+    mapping: str = option(
+        "falco", "`falco`: the JSON event. `ecs`: a document of ECS 8, all fields under `falco.output_fields` as well.",
+        choices=("falco", "ecs"),
+    )  # fmt: skip
 
 
 def build(batch: Sequence[HubAlert], options: ElasticsearchOptions) -> Sequence[Request]:
@@ -46,10 +51,10 @@ def build(batch: Sequence[HubAlert], options: ElasticsearchOptions) -> Sequence[
     lines: list[bytes] = []
     for alert in batch:
         stamp = time.strftime(_SUFFIXES[options.suffix], time.gmtime(alert.ts_ns // 1_000_000_000))
-        document = event(alert)
-        document["@timestamp"] = document["time"]
+        document = ecs.document(alert) if options.mapping == "ecs" else event(alert)
+        document.setdefault("@timestamp", document.get("time"))
         if options.flattenfields:
-            document["output_fields"] = flattened(alert.fields)
+            (document["falco"] if options.mapping == "ecs" else document)["output_fields"] = flattened(alert.fields)
         lines.append(to_bytes({"create": {"_index": options.index + stamp, "_id": _document_id(alert.id)}}))
         lines.append(to_bytes(document))
     query = "?filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason"

@@ -53,6 +53,7 @@ def kinds() -> Mapping[str, Kind]:
         others,
         postgres,
         queues,
+        securitylake,
         webhook,
     )  # fmt: skip
     from appliance.hub.outputs.http import kind_of
@@ -60,6 +61,6 @@ def kinds() -> Mapping[str, Kind]:
     rows = (
         webhook.ROW, elasticsearch.ROW, *logs.ROWS, *metrics.ROWS, *alerting.ROWS, *chat.ROWS, *functions.ROWS,
     )  # fmt: skip
-    others_ = (queues, lines, postgres, mail, aws, google, others)
+    others_ = (queues, lines, postgres, mail, aws, securitylake, google, others)
     made = [*(kind_of(row) for row in rows), *(kind for module in others_ for kind in module.KINDS)]
     return {kind.name: kind for kind in made}

@@ -12,8 +12,9 @@ from appliance.config.settings import Secret
 from appliance.hub.alert import HubAlert
 from appliance.hub.options import option
 from appliance.hub.outputs.base import Request
-from appliance.hub.outputs.event import event, to_bytes
+from appliance.hub.outputs.event import to_bytes
 from appliance.hub.outputs.http import HttpOptions, Row, by_status
+from appliance.hub.outputs.shapes import SHAPE_DOC, SHAPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,12 @@ class WebhookOptions(HttpOptions):
         "single", "`single`: one event in a request. `ndjson`: a line for each. `array`: one JSON array.",
         choices=("single", "ndjson", "array"),
     )  # fmt: skip
+    shape: str = option("falco", SHAPE_DOC, choices=tuple(SHAPES))
 
 
 def build(batch: Sequence[HubAlert], options: WebhookOptions) -> Sequence[Request]:
     """One request for each alert, or one for all, by `format`. Ids go in `Tercel-Alert-Id`, too."""
-    events = [to_bytes(event(alert)) for alert in batch]
+    events = [to_bytes(SHAPES[options.shape](alert)) for alert in batch]
     if options.format == "single":
         return [_request(options, "application/json; charset=utf-8", body) for body in events]
     if options.format == "array":
