@@ -126,7 +126,9 @@ def answer(args: argparse.Namespace) -> int | None:
     if args.list is not None or args.list_events:
         return _list(args)
     if args.validate:
-        given = argparse.Namespace(config=None, option=[], rules=args.validate, json=False, falco_json=_json(args))
+        given = argparse.Namespace(
+            config=None, option=[], rules=args.validate, json=False, falco_json=_json(args), all=True
+        )
         return check.run(given)
     if args.all_rules or args.one_rule is not None or args.support or args.dry_run:
         return _of_rules(args)

@@ -115,7 +115,7 @@ def test_times_beside_the_other_events(tmp_path: Path) -> None:
         tmp_path, "evt.type = open and evt.deltatime >= 0",
         "%evt.reltime %evt.reltime.s %evt.reltime.ns %evt.deltatime %evt.deltatime.s %evt.deltatime.ns",
     )  # fmt: skip
-    assert rules.fields & TIMED == TIMED
+    assert rules.needs.fields & TIMED == TIMED
     assert not TIMED - FIELDS.keys()
     at = (0, 2_500_000_000, 3_000_000_001, 2_000_000_000)
     watch = Stopwatch()
