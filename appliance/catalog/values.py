@@ -98,28 +98,28 @@ def _as_field(value: ParamValue) -> FieldValue:
     return value
 
 
-def argument(e: Event, key: str | int) -> str | None:
+def argument(e: Event, key: str | int, world: World | None = None) -> str | None:
     """The value of a parameter as text, the way Falco shows it: flags and errors by name, modes in octal or by
-    their bits' names, the event's own descriptor as `<f>/a/file`."""
+    their bits' names, the event's own descriptor as `<f>/a/file`, users and groups by the names that `world` knows."""
     param = _param(e, key)
     if param is None:
         return None
-    plain, named = _texts(e, param)
+    plain, named = _texts(e, param, world)
     return plain if named is None else named
 
 
-def arguments(e: Event) -> str:
+def arguments(e: Event, world: World | None = None) -> str:
     """All of Falco's parameters in order, as `name=value`, with `(meaning)` behind a number that has a name."""
     shown = []
     for param in EVENTS[e.type].params:
         if not param.internal:
-            plain, named = _texts(e, param)
+            plain, named = _texts(e, param, world)
             behind = "" if named is None else f"({named})"
             shown.append(f"{param.name}={'<NA>' if plain is None else plain}{behind}")
     return " ".join(shown)
 
 
-def _texts(e: Event, param: Param) -> tuple[str | None, str | None]:
+def _texts(e: Event, param: Param, world: World | None) -> tuple[str | None, str | None]:
     """A parameter as text, and the name that its value goes by, where it has one."""
     value = _value(e, param)
     if value is None:
@@ -130,7 +130,7 @@ def _texts(e: Event, param: Param) -> tuple[str | None, str | None]:
     match param.type:
         case ParamType.UID | ParamType.RES_UID:
             nobody = value in (-1, 0xFFFFFFFF)
-            return ("-1", NOBODY) if nobody else (plain, _account_name(e, param.name, value))
+            return ("-1", NOBODY) if nobody else (plain, _account_name(e, param.name, value, world))
         case ParamType.RES | ParamType.RES_FD if value < 0:
             return plain, errno.errorcode.get(-value)
         case ParamType.FD if value == CWD:
@@ -149,10 +149,14 @@ def _texts(e: Event, param: Param) -> tuple[str | None, str | None]:
             return plain, None
 
 
-def _account_name(e: Event, name: str, value: int) -> str:
-    """The name of a user or group as Falco shows it."""
-    known = (e.process.group,) if "gid" in name else (e.process.user, e.process.login)
-    return name_of(next((a for a in known if a is not None and a.id == value), None), value) or UNRESOLVED
+def _account_name(e: Event, name: str, value: int, world: World | None) -> str:
+    """The name of a user or group as Falco shows it: of the event's own accounts, else as passwd or group has it."""
+    is_group = "gid" in name
+    known = (e.process.group,) if is_group else (e.process.user, e.process.login)
+    account = next((a for a in known if a is not None and a.id == value and a.name is not None), None)
+    if account is None and world is not None:
+        account = world.account(e, value, is_group)
+    return name_of(account, value) or UNRESOLVED
 
 
 def name_of(account: Account | None, number: int | None) -> str | None:
@@ -583,12 +587,14 @@ def is_probe(e: Event, argv: tuple[str, ...]) -> bool:
 
 
 class World:
-    """What generated code may ask beyond the event. One for each ruleset: `look` is set by who knows the processes."""
+    """What generated code may ask beyond the event. One for each ruleset: `look` is set by who knows the processes,
+    `account` (of an event, a number, whether it is a group's) by who knows passwd and group."""
 
-    __slots__ = ("_num", "_usage", "hostname", "look")
+    __slots__ = ("_num", "_usage", "account", "hostname", "look")
 
     def __init__(self, hostname: str | None = None) -> None:
         self.hostname = hostname
+        self.account: Callable[[Event, int, bool], Account | None] = lambda event, number, is_group: None
         self.look: Callable[[Process], Usage] = lambda process: NO_USAGE
         self._num = -1
         self._usage = NO_USAGE

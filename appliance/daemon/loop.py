@@ -250,6 +250,7 @@ class Loop:
     def _look_for(self, ruleset: Ruleset) -> None:
         """What the rules ask beyond their events."""
         ruleset.world.look = self._state.usage
+        ruleset.world.account = self._state.account
         self._hashed = frozenset() if self._digests is None else ruleset.needs.digest_types
         self._times = ruleset.needs.times
 

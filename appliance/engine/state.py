@@ -755,6 +755,11 @@ class State:
         user, login, group = self._accounts_of(process.euid, process.egid, process.loginuid, container, process.pid)
         return changed(process, user=user, login=login, group=group)
 
+    def account(self, event: Event, number: int, is_group: bool) -> Account:
+        """A user or group that an event names by number, as its container has it."""
+        ask = self._accounts.group if is_group else self._accounts.user
+        return ask(number, event.container, event.process.pid)
+
     def _accounts_of(
         self, euid: int | None, egid: int | None, loginuid: int | None, container: Container, pid: int
     ) -> tuple[Account | None, Account | None, Account | None]:

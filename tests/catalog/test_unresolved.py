@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.catalog.values import World, argument, arguments
 from appliance.lang.load import load_texts
 from appliance.model.event import NO_PROCESS, Account, Container, Event, Process
 from appliance.sources.accounts import HostAccounts
@@ -54,6 +55,20 @@ def test_root_in_a_container_that_has_gone(tmp_path: Path) -> None:
 )
 def test_arguments(of: Event, name: str, text: str) -> None:
     assert value(of, "evt.arg", name) == text
+
+
+def test_an_argument_is_looked_up_where_somebody_can(tmp_path: Path) -> None:
+    """A call that failed names a user that is none of the process's own."""
+    world = World()
+    refused = event("setuid", process=NOBODYS, res=-1, uid=1)
+    assert argument(refused, "uid", world) == "<NA>"
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("daemon:x:1:1::/:/bin/false\n")
+    accounts = HostAccounts(root=tmp_path)
+    world.account = lambda e, number, is_group: accounts.user(number, e.container, 1)
+    assert argument(refused, "uid", world) == "daemon"
+    assert arguments(refused, world) == "res=-1(EPERM) uid=1(daemon)"
+    assert argument(refused._replace(params=event("setuid", uid=77).params), "uid", world) == "<NA>"
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ CASES = (
         "Non sudo setuid",
         HOST,
         "setpriv --reuid=65534 --clear-groups /usr/bin/perl -e 'syscall(105, 1)'",
-        {"evt.arg.uid": "1", "user.name": "nobody"},
+        {"evt.arg.uid": "daemon", "user.name": "nobody"},
     ),
     Case("User mgmt binaries", HOST, named("usermod", "x"), {"proc.cmdline": "usermod x"}),
     Case("Create files below dev", HOST, "touch /dev/tercel-x; rm /dev/tercel-x", {"fd.name": "/dev/tercel-x"}),

@@ -48,12 +48,12 @@ ROWS = (
         "evt.category", T.TEXT, "what the event is about: file, net, process, user ...", "EVENTS[e.type].category.value"
     ),
     Field("evt.cpu", T.INT, "number of the CPU on which it happened", "e.cpu"),
-    Field("evt.args", T.TEXT, "all arguments as `name=value(meaning)`; for outputs only", "arguments(e)"),
+    Field("evt.args", T.TEXT, "all arguments as `name=value(meaning)`; for outputs only", "arguments(e, WORLD)"),
     Field(
         "evt.arg",
         T.TEXT,
         "one argument by name or place, as text: flags by name, modes in octal",
-        "argument(e, {arg})",
+        "argument(e, {arg}, WORLD)",
         A.INDEX_OR_KEY,
         arg_required=True,
     ),
@@ -75,7 +75,7 @@ ROWS = (
     Field("evt.res", T.TEXT, "`SUCCESS`, or the name of the error: `ENOENT`", "result_name(e)"),
     Field("evt.rawres", T.INT, "result as the number it is, negative for errors", "e.res"),
     Field("evt.failed", T.BOOL, "true if the call returned an error", "e.res < 0"),
-    Field("evt.info", T.TEXT, "the same as `evt.args`", "arguments(e)"),
+    Field("evt.info", T.TEXT, "the same as `evt.args`", "arguments(e, WORLD)"),
     Field(
         "evt.type.is",
         T.UINT,
