@@ -387,7 +387,7 @@ def test_clients_show_a_certificate_where_one_is_wanted(tmp_path: Path) -> None:
         assert ask("client") == 0, "the new certificate is for another host"
         good = both.read_text()
         both.write_text("nothing")
-        with pytest.raises(WebhookError, match="no certificate with its key"):
+        with pytest.raises(WebhookError, match="must contain a PEM certificate"):
             webhook.read_certificates()
         both.write_text(good)
     finally:
