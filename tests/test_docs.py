@@ -43,13 +43,14 @@ one key over the file, nested ones with a dot, entries of lists by their number,
 `-o file_output.enabled=true -o rules_files[0]=mine.yaml -o 'rules[]={disable: {tag: network}}'`. `config_files` reads
 further files after this one; a diagnostic names the file that the mistake stands in.
 
-`${NAME}` in any value is the variable of that name, nothing where it is not set, which is told; `${NAME:-text}` is
+`${NAME}` in any value is the variable of that name, and empty where it is not set, which is reported; `${NAME:-text}` is
 `text` then. `$${NAME}` is the text `${NAME}`.
 
 A secret need not stand in the file: `credential:NAME` is what systemd hands over by `LoadCredential=NAME:PATH`, and
 `file:PATH` a file's contents. `http_output.url` and `syslog_output.url` take both; keys that name certificates, keys
-and tokens take `credential:NAME`, too. What comes so is never printed. Who only looks (`tercel check`, `list`,
-`status` and the like, where `$CREDENTIALS_DIRECTORY` is not set) is told which keys wait for systemd, and needs none.
+and tokens take `credential:NAME`, too. Such values are never printed. Commands that only read the
+configuration (`tercel check`, `list`, `status`, where `$CREDENTIALS_DIRECTORY` is not set) need no credentials; they
+report which keys wait for systemd.
 
 Falco's own `falco.yaml` is accepted as it is: `tercel check -c falco.yaml` prints one list of what has no effect here
 or another one. The table at the end has every key of Falco's.

@@ -81,7 +81,7 @@ class Checker:
         if row.name in elsewhere.FIELDS:
             self._report.warn(
                 "not-told", f"no event has a `{row.name}`, here as in Falco: a check on it is false", span,
-                "docs/fields.md lists what is told", "LOAD_UNKNOWN_FILTER",
+                "docs/fields.md lists all fields", "LOAD_UNKNOWN_FILTER",
             )  # fmt: skip
         if argument is None:
             if row.arg_required:
@@ -189,7 +189,7 @@ class Checker:
                 "LOAD_COMPILE_CONDITION",
             )  # fmt: skip
         words = check.right if isinstance(check.right, tuple) else () if check.right is None else (check.right,)
-        good = [self._word(row, check, word) for word in words]  # all of them: each mistake is told
+        good = [self._word(row, check, word) for word in words]  # all of them: each mistake is reported
         if all(good) and check.op in ORDER and row.type in TEXTS:
             self._report.warn(
                 "order-of-texts", f"`{check.left}` is a text: it is compared letter by letter, not as a number",

@@ -124,7 +124,7 @@ _SEVERAL = frozenset(
 
 
 def _never_told(field: FieldRef, types: Iterable[EventType]) -> bool:
-    return field.name not in elsewhere.FIELDS and all(is_absent(field, t) for t in types)  # those are told of already
+    return field.name not in elsewhere.FIELDS and all(is_absent(field, t) for t in types)  # those are reported already
 
 
 def _short(check: Check) -> str:

@@ -172,7 +172,7 @@ class _Reader:
         return Broken(kind, head) if self._failed else made
 
     def _is_change(self, kind: str, node: Mapping, head: Text) -> bool:
-        """Whether an item without `override` is meant to change an earlier one; that is told then."""
+        """Whether an item without `override` is meant to change an earlier one; that is reported then."""
         if kind != "rule" or head.value not in self._rules or node.get("condition") is not None:
             return False
         given = [key.value for key, _ in node.pairs if key.value in _CAN_REPLACE[kind]]
