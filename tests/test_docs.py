@@ -43,8 +43,8 @@ one key over the file, nested ones with a dot, entries of lists by their number,
 `-o file_output.enabled=true -o rules_files[0]=mine.yaml -o 'rules[]={disable: {tag: network}}'`. `config_files` reads
 further files after this one; a diagnostic names the file that the mistake stands in.
 
-`${NAME}` in any value is the variable of that name, and empty where it is not set, which is reported; `${NAME:-text}` is
-`text` then. `$${NAME}` is the text `${NAME}`.
+`${NAME}` in any value is the variable of that name, and empty where it is not set, which is reported;
+`${NAME:-text}` is `text` then. `$${NAME}` is the text `${NAME}`.
 
 A secret need not stand in the file: `credential:NAME` is what systemd hands over by `LoadCredential=NAME:PATH`, and
 `file:PATH` a file's contents. `http_output.url` and `syslog_output.url` take both; keys that name certificates, keys

@@ -7,8 +7,8 @@ For each class of event `produced = judged + filtered + lost + in flight`; with 
 What the kernel made is counted in the kernel, by our own C, for each class and processor (`bpf/ring.h`).
 
 A loss is reported as Falco's `syscall_event_drops` configures it: a share of the last second's events from which on it
-is reported (`threshold`), what to do (`actions`), and a bucket of tokens (`rate`, `max_burst`). What finds no token waits
-for the next one and is reported then; what is left at the end is reported at the end."""
+is reported (`threshold`), what to do (`actions`), and a bucket of tokens (`rate`, `max_burst`). What finds no token
+waits for the next one and is reported then; what is left at the end is reported at the end."""
 
 from __future__ import annotations
 
