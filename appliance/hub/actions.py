@@ -22,7 +22,7 @@ from appliance.hub.load import load_with_notes
 from appliance.hub.outputs.base import Verdict
 from appliance.hub.outputs.dead import DeadLetters
 from appliance.hub.outputs.event import event, to_bytes
-from appliance.hub.outputs.table import kinds
+from appliance.hub.outputs.table import kinds, remedy
 from appliance.hub.outputs.worker import send_once
 from appliance.hub.run import run
 from appliance.hub.settings import HubSettings
@@ -135,7 +135,7 @@ def send_test(settings: HubSettings, name: str | None, stream: TextIO) -> int:
             outcome = asyncio.run(send_once(output, kinds()[output.type], test_alert()))
             done, reason = outcome.verdicts[0] is Verdict.DONE, outcome.reason
         except ImportError as error:
-            done, reason = False, f"{error.name} is not installed: pip install 'tercel[{kinds()[output.type].extra}]'"
+            done, reason = False, f"{error.name} is not installed: {remedy(kinds()[output.type].extra)}"
         except Exception as error:  # whatever a client's library raises is the answer to the question
             done, reason = False, f"{type(error).__name__}: {error}"
         failed += not done

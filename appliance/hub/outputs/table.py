@@ -36,6 +36,11 @@ class Kind:
     extra: str = "hub"
 
 
+def remedy(extra: str) -> str:
+    """How to install the client libraries of an extra."""
+    return f"pip install 'tercel[{extra if extra == 'hub' else f'hub,{extra}'}]'"
+
+
 @cache
 def kinds() -> Mapping[str, Kind]:
     """All of them, by name."""

@@ -21,13 +21,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from appliance.hub.alert import HubAlert
+from appliance.hub.alert import HubAlert, JsonValue
 from appliance.hub.journal.base import Journal, JournalError
 from appliance.hub.outputs.base import Client, Outcome, Verdict
 from appliance.hub.outputs.dead import DeadLetters
 from appliance.hub.outputs.retry import CircuitBreaker, Pace, backoff_s
 from appliance.hub.outputs.shape import Grouper, shape_of
-from appliance.hub.outputs.table import Kind
+from appliance.hub.outputs.table import Kind, remedy
 from appliance.hub.settings import OutputSettings
 from appliance.hub.status import LATENCY_BUCKETS_S, OutputStatus, StatusFile
 from appliance.model.text import printable
@@ -119,7 +119,7 @@ class Worker:
             self._shape = shape_of(self.settings)
             self._client = self._make()
         except ImportError as error:
-            self._turn_off(f"{error.name or error} is not installed: pip install 'tercel[{self._kind.extra}]'")
+            self._turn_off(f"{error.name or error} is not installed: {remedy(self._kind.extra)}")
         except Exception as error:  # options may be wrong in ways that only the client's library knows
             self._turn_off(f"{type(error).__name__}: {error}")
         await self._find_place()
@@ -432,8 +432,18 @@ def size_of(alert: HubAlert) -> int:
     """About how large an alert is in a request."""
     size = len(alert.output) + 200
     for name, value in alert.fields.items():
-        size += len(name) + (len(value) if type(value) is str else 20 if not isinstance(value, list | dict) else 500)
+        size += len(name) + _size_of(value)
     return size
+
+
+def _size_of(value: JsonValue) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, list | tuple):
+        return 2 + sum(_size_of(item) + 1 for item in value)
+    if isinstance(value, dict):
+        return 2 + sum(len(name) + _size_of(item) + 4 for name, item in value.items())
+    return 20
 
 
 async def send_once(settings: OutputSettings, kind: Kind, alert: HubAlert) -> Outcome:
