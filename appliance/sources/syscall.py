@@ -91,14 +91,16 @@ class SyscallSource:
         always_failed: Collection[EventType] = (),
         programs: Path | None = None,
         hooks: Hooks = Hooks.TRACEPOINTS,
+        paced: bool = True,
     ) -> None:
         """Compile, load and attach. Takes seconds; raises `KernelError` and its kin.
 
         `types` are the events to hear, beside those that keep state true; see `hear`. With `no_failed`, calls that
         failed are dropped in the kernel, but for those of `always_failed` and those that keep state true. What was
         compiled is kept in the folder `programs`, and taken from there. With `hooks` the ends of calls are heard at
-        their functions, where this kernel lets us; where not, by the tracepoint, and `instead` says why.
-        """
+        their functions, where this kernel lets us; where not, by the tracepoint, and `instead` says why. `paced`: one
+        cgroup may fill no more of a ring than is read in a moment, so that others need not wait; without it, the whole
+        ring. """
         require_platform()
         self.instead: str | None = None
         self._asked: frozenset[EventType] = frozenset()
@@ -117,7 +119,8 @@ class SyscallSource:
             self._poll.register(fd, select.EPOLLIN)
         self._empty_looks = 0
         self._pace = Pace(len(self._program.rings) - 1)
-        self._program.set_pace(self._pace.size)
+        self._paced = paced
+        self._program.set_pace(self._pace.size if paced else 0)
         self.skip: Skip | None = None  # which records to leave out (`kernel.ring`)
 
     def _specs(self, buffers: Buffers, hooks: Hooks) -> list[ProgramSpec]:
@@ -196,7 +199,7 @@ class SyscallSource:
     def read(self, limit: int) -> list[RawEvent]:
         """The oldest records, at most `limit`, without waiting. The time from one call to the next, without a `wait` in
         between, is the work that records make: from it the kernel learns how much may wait."""
-        if self._pace.worked(time.monotonic_ns(), self._ring.read_bytes, self._ring.waiting_bytes):
+        if self._paced and self._pace.worked(time.monotonic_ns(), self._ring.read_bytes, self._ring.waiting_bytes):
             self._program.set_pace(self._pace.size)
         before = self._ring.skipped
         batch = self._ring.read(limit, skip=self.skip)
@@ -210,7 +213,7 @@ class SyscallSource:
         if self._empty_looks < _LOOKS:
             time.sleep(_PAUSE_S)
             return
-        if self._pace.idle():
+        if self._paced and self._pace.idle():
             self._program.set_pace(self._pace.size)
         self._program.want_wakeup()
         if self._ring.empty:

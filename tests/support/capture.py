@@ -50,7 +50,12 @@ class Capture:
         hooks: Hooks = HOOKS,
     ) -> None:
         self.source = SyscallSource(
-            Buffers(ring_bytes, 32 << 20), types, extras=Extras(real, environment), programs=PROGRAMS, hooks=hooks
+            Buffers(ring_bytes, 32 << 20),
+            types,
+            extras=Extras(real, environment),
+            programs=PROGRAMS,
+            hooks=hooks,
+            paced=False,
         )
         self.taken = 0  # records
         processes = Procfs()
