@@ -100,7 +100,7 @@ class SyscallSource:
         compiled is kept in the folder `programs`, and taken from there. With `hooks` the ends of calls are heard at
         their functions, where this kernel lets us; where not, by the tracepoint, and `instead` says why. `paced`: one
         cgroup may fill no more of a ring than is read in a moment, so that others need not wait; without it, the whole
-        ring. """
+        ring."""
         require_platform()
         self.instead: str | None = None
         self._asked: frozenset[EventType] = frozenset()
