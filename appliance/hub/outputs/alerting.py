@@ -14,7 +14,7 @@ from appliance.config.settings import Secret
 from appliance.hub.alert import HubAlert
 from appliance.hub.options import option
 from appliance.hub.outputs.base import Request
-from appliance.hub.outputs.event import to_bytes
+from appliance.hub.outputs.event import to_array, to_bytes
 from appliance.hub.outputs.http import HttpOptions, Row, by_status
 from appliance.hub.outputs.logs import JSON
 from appliance.hub.outputs.words import (
@@ -85,7 +85,7 @@ def _alertmanager(batch: Sequence[HubAlert], options: AlertmanagerOptions) -> Se
         if options.expiresafter:
             document["endsAt"] = iso_time(alert.ts_ns + options.expiresafter * 1_000_000_000) + "Z"
         documents.append(document)
-    body = b"[" + b",".join(map(to_bytes, documents)) + b"]"
+    body = to_array(documents)
     return [Request("POST", host.rstrip("/") + options.endpoint, JSON, body) for host in options.hostport]
 
 

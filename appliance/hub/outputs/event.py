@@ -6,7 +6,7 @@ Comes in: an alert. Goes out: the event as a mapping or as bytes. Never: a lone 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -40,3 +40,8 @@ def to_bytes(document: Mapping[str, Any]) -> bytes:
         return msgspec.json.encode(document)
     except (OverflowError, msgspec.MsgspecError):  # numbers beyond 64 bits
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def to_array(documents: Iterable[Mapping[str, Any]]) -> bytes:
+    """Documents as one JSON array."""
+    return b"[" + b",".join(map(to_bytes, documents)) + b"]"

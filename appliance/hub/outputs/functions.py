@@ -21,7 +21,7 @@ from appliance.config.settings import Secret
 from appliance.hub.alert import HubAlert
 from appliance.hub.options import option
 from appliance.hub.outputs.base import Answer, Outcome, Request, Verdict
-from appliance.hub.outputs.event import event, to_bytes
+from appliance.hub.outputs.event import event, to_array, to_bytes
 from appliance.hub.outputs.http import HttpOptions, Row, by_status
 from appliance.hub.outputs.logs import JSON
 from appliance.hub.outputs.words import basic, bearer, moment
@@ -178,7 +178,7 @@ def _cloudevents(batch: Sequence[HubAlert], options: CloudEventsOptions) -> Sequ
             for alert in batch
         ]
         headers = {"Content-Type": "application/cloudevents-batch+json; charset=utf-8"}
-        return [Request("POST", options.address, headers, b"[" + b",".join(map(to_bytes, events)) + b"]")]
+        return [Request("POST", options.address, headers, to_array(events))]
     made = []
     for alert in batch:
         headers = {f"ce-{k}": _ce_header(v) for k, v in attributes(alert, options.extensions).items()}
@@ -256,12 +256,7 @@ def _eventhub(batch: Sequence[HubAlert], options: EventHubOptions) -> Sequence[R
         for alert in batch
     ]
     headers = {"Content-Type": "application/vnd.microsoft.servicebus.json", "Authorization": token}
-    return [Request("POST", f"{url}/messages?timeout=60&api-version=2014-01", headers, to_bytes_of_list(bodies))]
-
-
-def to_bytes_of_list(documents: Sequence[Mapping[str, Any]]) -> bytes:
-    """Documents as one JSON array."""
-    return b"[" + b",".join(map(to_bytes, documents)) + b"]"
+    return [Request("POST", f"{url}/messages?timeout=60&api-version=2014-01", headers, to_array(bodies))]
 
 
 def _one(options: Any) -> int:

@@ -19,7 +19,7 @@ from appliance.hub.alert import HubAlert, JsonValue
 from appliance.hub.options import option
 from appliance.hub.outputs.base import Answer, Outcome, Request, Verdict
 from appliance.hub.outputs.elasticsearch import flattened
-from appliance.hub.outputs.event import event, to_bytes
+from appliance.hub.outputs.event import event, to_array, to_bytes
 from appliance.hub.outputs.http import HttpOptions, Row, by_status, excerpt
 from appliance.hub.outputs.words import basic, bearer, cut_bytes, label, moment, severity, text_of, title
 
@@ -29,10 +29,6 @@ NDJSON = {"Content-Type": "application/x-ndjson; charset=utf-8"}
 
 def _lines(documents: Sequence[Mapping[str, Any]]) -> bytes:
     return b"".join(to_bytes(document) + b"\n" for document in documents)
-
-
-def _array(documents: Sequence[Mapping[str, Any]]) -> bytes:
-    return b"[" + b",".join(to_bytes(document) for document in documents) + b"]"
 
 
 def flat(alert: HubAlert) -> dict[str, Any]:
@@ -208,7 +204,7 @@ def _openobserve(batch: Sequence[HubAlert], options: OpenObserveOptions) -> Sequ
     documents = [flat(alert) | {"_timestamp": alert.ts_ns // 1000} for alert in batch]
     path = f"/api/{quote(options.organizationname, safe='')}/{quote(options.streamname, safe='')}/_json"
     headers = JSON | basic(options.username, str(options.password))
-    return [Request("POST", options.url.rstrip("/") + path, headers, _array(documents))]
+    return [Request("POST", options.url.rstrip("/") + path, headers, to_array(documents))]
 
 
 def _openobserve_says(answer: Answer, count: int) -> Outcome:
@@ -299,7 +295,7 @@ def _datadoglogs(batch: Sequence[HubAlert], options: DatadogLogsOptions) -> Sequ
         for alert in batch
     ]
     headers = JSON | {"DD-API-KEY": str(options.apikey)}
-    return [Request("POST", f"{options.url.rstrip('/')}/api/v2/logs", headers, _array(documents))]
+    return [Request("POST", f"{options.url.rstrip('/')}/api/v2/logs", headers, to_array(documents))]
 
 
 def _tag(text: str) -> str:
@@ -392,7 +388,7 @@ def _dynatrace(batch: Sequence[HubAlert], options: DynatraceOptions) -> Sequence
                 document[theirs] = cut_bytes(text_of(value), 250)
         documents.append(document)
     headers = JSON | bearer(str(options.apitoken), "Api-Token")
-    return [Request("POST", f"{options.apiurl.rstrip('/')}/v2/logs/ingest", headers, _array(documents))]
+    return [Request("POST", f"{options.apiurl.rstrip('/')}/v2/logs/ingest", headers, to_array(documents))]
 
 
 _DYNATRACE = {
