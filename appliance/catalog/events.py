@@ -338,7 +338,7 @@ def _named_mode(n: int, mask: int = 0o7777) -> Param:
 
 
 def _owner(n: int) -> tuple[Param, Param]:
-    return _arg("uid", T.UINT32, n), _arg("gid", T.UINT32, n + 1)
+    return _arg("uid", T.UINT32, n, owner=True), _arg("gid", T.UINT32, n + 1, owner=True)
 
 
 def _sockaddr(n: int, size: int, *, size_at: bool = False) -> Param:

@@ -67,12 +67,12 @@ CWD = -100  # in place of a folder's descriptor: the working directory
 class Arg:
     """Where the kernel's C finds a parameter: in argument `n` of the system call, counted from 0, or in `RESULT` etc.
 
-    With `at` the argument is a pointer, and the value lies that many bytes behind it; with `long` it is the n-th `long`
-    there (8 bytes each, 4 in 32-bit programs); `out`: the kernel writes it, so there is none if the call fails. With
-    `sock` the argument is a socket and the value a member of the kernel's own structure; with `memory` it is a part of
-    the process's memory in KiB (`size`, `rss`, `swap`). `size` goes with bytes: the argument that tells how many there
-    are, with `size_at` through a pointer; at most `most` are taken. `mask` is what the kernel takes of a value of at
-    most 32 bits.
+    With `at` the argument is a pointer, and the value lies that many bytes behind it; with `long` it is the n-th
+    `long` there (8 bytes each, 4 in 32-bit programs); `owner`: a user or group, of 16 bits in old 32-bit calls; `out`:
+    the kernel writes it, so there is none if the call fails. With `sock` the argument is a socket and the value a
+    member of the kernel's own structure; with `memory` it is a part of the process's memory in KiB (`size`, `rss`,
+    `swap`). `size` goes with bytes: the argument that tells how many there are, with `size_at` through a pointer; at
+    most `most` are taken. `mask` is what the kernel takes of a value of at most 32 bits.
     """
 
     n: int
@@ -85,6 +85,7 @@ class Arg:
     size_at: bool = False
     most: int = 80
     mask: int = 0xFFFFFFFF
+    owner: bool = False
 
 
 @dataclass(frozen=True, slots=True)

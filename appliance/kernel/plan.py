@@ -99,7 +99,8 @@ def _step(layout: Layout, param: Param, offset: Callable[[str], int | None], sho
         kind, place = (1, 0) if found is None else (4, found)
     elif arg.memory is not None:
         kind, place = 5, _MEMORY.index(arg.memory)
-    flags = arg.out | 2 * (short_ids and param.type is ParamType.UID and arg.at is None)
+    owner = arg.owner or param.type is ParamType.UID
+    flags = arg.out | 2 * (short_ids and owner and arg.at is None)
     return _STEP.pack(layout.places[param.name], arg.n, kind, size_of(param), flags, place, arg.mask)
 
 

@@ -102,8 +102,9 @@ def test_a_32_bit_program_is_seen_as_what_it_is(capture: Capture, tmp_path: Path
     ]
     assert events[0].path == str(tmp_path / "file32")
     short, wide = events[4], events[5]
-    assert [raw_argument(short, n) for n in ("uid", "gid")] == [7, -1]
-    assert [raw_argument(wide, n) for n in ("uid", "gid")] == [70000, -1]
+    unchanged = 0xFFFFFFFF
+    assert [raw_argument(short, n) for n in ("uid", "gid")] == [7, unchanged]
+    assert [raw_argument(wide, n) for n in ("uid", "gid")] == [70000, unchanged]
     assert events[9].type is E.EXECVE
     connected, sent = events[14], events[15]
     assert (connected.fd.sip, connected.fd.sport, connected.fd.l4proto) == ("127.0.0.1", 9, "udp")

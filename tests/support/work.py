@@ -3,6 +3,7 @@ every machine."""
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -11,6 +12,8 @@ from types import FrameType
 def work(action: Callable[[], object]) -> int:
     """How many calls an action makes, and steps of generators that it waits for."""
     count = 0
+    collecting = gc.isenabled()
+    gc.disable()  # a collection in between calls what others have hung into `gc.callbacks`
 
     def saw(frame: FrameType, event: str, arg: object) -> None:
         nonlocal count
@@ -22,4 +25,6 @@ def work(action: Callable[[], object]) -> int:
         action()
     finally:
         sys.setprofile(before)
+        if collecting:
+            gc.enable()
     return count
