@@ -1,13 +1,18 @@
 """The hub's noun: one alert as the journal holds it.
 
-Comes in: what ingest has checked. Goes out: a frozen value that journal, outputs, store and page share. Text in it
-comes from monitored hosts and is hostile: every edge escapes it.
+Comes in: what ingest has checked. Goes out: a frozen value that journal, outputs, store and page share, and the form
+that it has on its way into the journal. Text in both comes from monitored hosts and is hostile: every edge escapes it.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from appliance.model.alert import Priority
 
@@ -37,3 +42,59 @@ class HubAlert:
     tags: tuple[str, ...]
     output: str
     fields: Mapping[str, JsonValue]
+
+
+class NewAlert(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A checked alert before the journal has given it a position: the parts of `HubAlert`, in the order in which the
+    journal writes them. `fields` is the text of a JSON object in UTF-8, as the sender wrote it: the collector handles
+    many alerts that nobody looks into, and does not build a dictionary for each."""
+
+    id: str
+    ts_ns: int
+    received_ns: int
+    hostname: str
+    rule: str
+    priority: Priority
+    source: str
+    tags: tuple[str, ...]
+    output: str
+    fields: msgspec.Raw
+
+
+def new_alert(alert: HubAlert) -> NewAlert:
+    """The form that the journal writes, of a whole alert."""
+    return NewAlert(
+        alert.id, alert.ts_ns, alert.received_ns, alert.hostname, alert.rule, alert.priority, alert.source, alert.tags,
+        alert.output, msgspec.Raw(json_of(alert.fields)),
+    )  # fmt: skip
+
+
+def whole_alert(new: NewAlert, seq: int = 0) -> HubAlert:
+    """The whole alert of a new one."""
+    return HubAlert(
+        seq, new.id, new.ts_ns, new.received_ns, new.hostname, new.rule, new.priority, new.source, new.tags,
+        new.output, fields_of(new.fields),
+    )  # fmt: skip
+
+
+def json_of(fields: Mapping[str, JsonValue]) -> bytes:
+    """The text of an object, in UTF-8; numbers may have more than 64 bits."""
+    try:
+        return _encode(fields)
+    except (OverflowError, ValueError, TypeError, msgspec.MsgspecError):  # numbers beyond 64 bits
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def fields_of(text: msgspec.Raw | bytes) -> Mapping[str, JsonValue]:
+    """The object of a text. Raises `msgspec.MsgspecError` where it is none."""
+    return _decode(text)
+
+
+def number_of(text: str) -> float | str:
+    """A number with a fraction or an exponent; one that is too large for a double stays the text that it was."""
+    value = float(text)
+    return value if math.isfinite(value) else text
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any], float_hook=number_of).decode

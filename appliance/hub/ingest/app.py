@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from dataclasses import dataclass, field
 from typing import Any
 
-from appliance.hub.alert import HubAlert
+from appliance.hub.alert import HubAlert, NewAlert, fields_of, new_alert, whole_alert
 from appliance.hub.fleet.table import BadHeartbeat, Fleet
 from appliance.hub.ingest.check import Refused, alert_of
 from appliance.hub.ingest.commit import Committer
@@ -41,6 +41,7 @@ NOT_VALID = "Please send a valid request body"
 NOT_POST = "Please send with post http method"
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _EMPTY_HEADERS = [(b"content-length", b"0")]
+_NAMESPACE = b'"k8s.ns.name"'
 _SERIES_MAX = 10_000
 _STRIDE = 256
 _REFUSALS_SHOWN = 100
@@ -62,11 +63,12 @@ class Books:
     heartbeats: int = 0
     senders: Counter[str] = field(default_factory=Counter)
 
-    def count(self, alert: HubAlert) -> None:
+    def count(self, alert: NewAlert) -> None:
         """One more for `falco_events_total`; series beyond a bound count under empty names."""
-        namespace = alert.fields.get("k8s.ns.name")
-        if type(namespace) is not str:
-            namespace = ""
+        namespace = ""
+        if _NAMESPACE in bytes(alert.fields):
+            found = fields_of(alert.fields).get("k8s.ns.name")
+            namespace = found if isinstance(found, str) else ""
         key = (alert.hostname, alert.rule, alert.priority, alert.source, namespace)
         events = self.events
         if key in events:
@@ -128,8 +130,7 @@ class Collect:
             if method != "POST":
                 raise Denied(400, NOT_POST)
             if path == "/test":
-                alert = test_alert()
-                await self._store([alert], sender)
+                await self._store([new_alert(test_alert())], sender)
                 await self._answer(send, 200)
                 return
             reserved = self._reserve(headers)
@@ -210,7 +211,7 @@ class Collect:
         received_ns = time.time_ns()
         told = headers.get(b"tercel-alert-id", b"").decode("latin-1")
         ids = told.split(", ") if told else []
-        alerts: list[HubAlert] = []
+        alerts: list[NewAlert] = []
         refusals: list[tuple[int, str]] = []
         n = -1
         found: Event | str
@@ -223,7 +224,7 @@ class Collect:
             try:
                 id_ = ids[n] if n < len(ids) else None
                 alert = alert_of(found, received_ns, id_, may_be_empty=self._may_be_empty or id_ is not None)
-                alerts.append(self._enrich(alert) if self._enrich else alert)
+                alerts.append(new_alert(self._enrich(whole_alert(alert))) if self._enrich else alert)
             except Refused as error:
                 refusals.append((n, str(error)))
         for _, reason in refusals:
@@ -246,7 +247,7 @@ class Collect:
         status = 400 if refusals and ids else 200
         await self._answer(send, status, json.dumps(said) + "\n", [(b"content-type", b"application/json")])
 
-    async def _store(self, alerts: Sequence[HubAlert], sender: Sender) -> int:
+    async def _store(self, alerts: Sequence[NewAlert], sender: Sender) -> int:
         """Make them durable; how many were duplicates."""
         self._guard.admit(sender, (alert.hostname for alert in alerts), len(alerts))
         positions = await self._committer.commit(alerts)

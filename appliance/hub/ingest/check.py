@@ -1,6 +1,6 @@
 """An event as it was sent -> an alert of the hub's, or the reason why it is refused.
 
-Comes in: an event. Goes out: a `HubAlert`. Never: a time that the sender did not give, or an id that is not the same
+Comes in: an event. Goes out: a `NewAlert`. Never: a time that the sender did not give, or an id that is not the same
 when the same event comes again.
 
 The table of what is required is Falcosidekick's. Its faults are not: an absent source is `syscall`, the id is not
@@ -13,13 +13,16 @@ import calendar
 import hashlib
 import re
 
-from appliance.hub.alert import HubAlert
+import msgspec
+
+from appliance.hub.alert import NewAlert
 from appliance.hub.ingest.parse import Event
 from appliance.model.alert import Priority
 
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,18}))?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority} | {"info": Priority.INFORMATIONAL}
 _AS_FALCO_WRITES = {priority.label: priority for priority in Priority}
+_EMPTY = msgspec.Raw(b"{}")
 _MAX_NS = 1 << 63
 _ID_MAX = 256
 _SECONDS_MAX = 10_000
@@ -30,9 +33,9 @@ class Refused(Exception):
     """The event lacks something or says something that cannot be; the message says what."""
 
 
-def alert_of(event: Event, received_ns: int, id_: str | None, *, may_be_empty: bool = False) -> HubAlert:
+def alert_of(event: Event, received_ns: int, id_: str | None, *, may_be_empty: bool = False) -> NewAlert:
     """Check an event. `may_be_empty`: it need not have output fields. Raises `Refused`."""
-    rule, fields = event.rule, event.output_fields
+    rule = event.rule
     if not rule:
         raise Refused("`rule` is missing")
     told = event.priority or ""
@@ -42,11 +45,10 @@ def alert_of(event: Event, received_ns: int, id_: str | None, *, may_be_empty: b
     if not event.time:
         raise Refused("`time` is missing")
     ts_ns = time_of(event.time)
-    if not fields and not may_be_empty:
+    if not may_be_empty and not event.has_fields():
         raise Refused("`output_fields` is missing or empty")
     hostname, output = event.hostname or "", event.output or ""
-    return HubAlert(
-        0,
+    return NewAlert(
         id_[:_ID_MAX] if id_ else digest_of(hostname, ts_ns, rule, output),
         ts_ns,
         received_ns,
@@ -56,7 +58,7 @@ def alert_of(event: Event, received_ns: int, id_: str | None, *, may_be_empty: b
         event.source or "syscall",
         tuple(sorted(event.tags)) if event.tags else (),
         output,
-        fields or {},
+        event.output_fields or _EMPTY,
     )
 
 

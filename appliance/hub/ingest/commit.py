@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from appliance.hub.alert import HubAlert, JsonValue
+from appliance.hub.alert import HubAlert, JsonValue, NewAlert
 from appliance.hub.journal.base import Journal, JournalError
 from appliance.model.alert import Priority
 from appliance.model.moment import iso_time
@@ -25,7 +25,7 @@ _MANY = 8192
 _BUSY = 4  # requests in a commit that show a load: then the next one waits a little for more
 _GATHER_S = 0.001
 _RETAIN_S = 60.0
-Waiting = tuple[Sequence[HubAlert], "asyncio.Future[Sequence[int]]"]
+Waiting = tuple[Sequence[NewAlert | HubAlert], "asyncio.Future[Sequence[int]]"]
 
 
 class Committer:
@@ -40,7 +40,7 @@ class Committer:
         self._thread = threading.Thread(target=self._run, name="journal")
         self._thread.start()
 
-    async def commit(self, alerts: Sequence[HubAlert]) -> Sequence[int]:
+    async def commit(self, alerts: Sequence[NewAlert | HubAlert]) -> Sequence[int]:
         """Their positions, 0 for each duplicate. Raises `JournalError`."""
         future: asyncio.Future[Sequence[int]] = self._loop.create_future()
         self._queue.put((alerts, future))

@@ -9,7 +9,6 @@ A body is one JSON value, an array, lines of them (NDJSON), or values one after 
 from __future__ import annotations
 
 import json
-import math
 import re
 import zlib
 from collections.abc import Iterator
@@ -18,12 +17,16 @@ from typing import Any
 import msgspec
 import zstandard
 
+from appliance.hub.alert import fields_of, json_of, number_of
+
 DEPTH_MAX = 64
+_SHORT = 4096  # bytes: no whole number in a line of so many has too many digits to be read
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Event(msgspec.Struct):
-    """An event with Falco's keys; others are passed over."""
+    """An event with Falco's keys; others are passed over. `output_fields` is the text of a JSON object, empty where the
+    sender gave none."""
 
     rule: str | None = None
     priority: str | None = None
@@ -32,7 +35,11 @@ class Event(msgspec.Struct):
     source: str | None = None
     hostname: str | None = None
     tags: list[str] | None = None
-    output_fields: dict[str, Any] | None = None
+    output_fields: msgspec.Raw = msgspec.Raw()
+
+    def has_fields(self) -> bool:
+        """False where there is not one output field."""
+        return b'"' in bytes(self.output_fields)  # every member has a name
 
 
 class BadBody(Exception):
@@ -95,60 +102,76 @@ def events_in(body: bytes, largest: int) -> Iterator[Found]:
         yield "the body is empty"
         return
     if body[:1] == b"[":
-        yield from _of_array(body, largest)
+        yield from _of_array(body, largest, _is_utf8(body))
         return
+    utf8 = _is_utf8(body)
     if b"\n" not in body:
-        yield from _of_line(body, largest)
+        yield from _of_line(body, largest, utf8)
         return
     lines = body.split(b"\n")
     if lines[0].strip()[-1:] != b"}":  # one value over several lines
         yield from _of_stream(body, largest)
         return
     for line in lines:
-        if (event := _quick(line, largest)) is not None:
+        if (event := _quick(line, largest, utf8)) is not None:
             yield event
         elif line and not line.isspace():
             yield from _of_stream(line, largest)
 
 
-def _of_line(line: bytes, largest: int) -> Iterator[Found]:
+def _of_line(line: bytes, largest: int, utf8: bool) -> Iterator[Found]:
     """One value as a rule: anything else is looked at a second time, slowly."""
-    if (event := _quick(line, largest)) is not None:
+    if (event := _quick(line, largest, utf8)) is not None:
         yield event
     else:
         yield from _of_stream(line, largest)
 
 
-def _quick(line: bytes, largest: int) -> Event | None:
-    """The one event of a line that is as lines should be; None for any other."""
+def _quick(line: bytes, largest: int, utf8: bool) -> Event | None:
+    """The one event of a line that is as lines should be; None for any other.
+
+    The output fields stay the text that they are: the decoder checks its syntax, not that it is UTF-8 nor whether each
+    number can be held. Of a line where that is in doubt they are read.
+    """
     if len(line) > largest:
         return None
     try:
         event = _decode(line)
+        text = bytes(event.output_fields)
+        if not event.rule or not event.priority or not event.time or text[:1] != b"{":
+            return None
+        deep = line.count(b"[") + line.count(b"{") >= DEPTH_MAX
+        if (deep or len(line) > _SHORT or not utf8) and _depth(fields_of(text)) > DEPTH_MAX:
+            return None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
-        return None
-    fields = event.output_fields
-    if not event.rule or not event.priority or not event.time or fields is None:
-        return None
-    if line.count(b"[") + line.count(b"{") >= DEPTH_MAX and _depth(fields) > DEPTH_MAX:
         return None
     return event
 
 
-def _of_array(body: bytes, largest: int) -> Iterator[Found]:
+def _is_utf8(body: bytes) -> bool:
+    if body.isascii():
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _of_array(body: bytes, largest: int, utf8: bool) -> Iterator[Found]:
     try:
         raws = _RAWS.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         yield from _of_stream(body, largest)
         return
     for raw in raws:
-        yield from _of_line(bytes(raw), largest)
+        yield from _of_line(bytes(raw), largest, utf8)
 
 
 def _of_stream(body: bytes, largest: int) -> Iterator[Found]:
     """Values one after the other, as the standard library reads them: bytes that are no UTF-8 become U+FFFD."""
     text = body.decode("utf-8", "replace")
-    decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+    decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=number_of)
     at = 0
     while True:
         while at < len(text) and text[at] in " \t\r\n\x00,":
@@ -172,13 +195,6 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError("a number is out of range")
-    return value
-
-
 def _of_value(value: object) -> Found:
     """An event of a value read by the standard library. Keys in any case are known, as Go has it; the last counts."""
     if not isinstance(value, dict):
@@ -194,7 +210,7 @@ def _of_value(value: object) -> Found:
         return "`tags` is not a list of texts"
     if fields is not None and not isinstance(fields, dict):
         return "`output_fields` is not an object"
-    return Event(**known)
+    return Event(**known | {"output_fields": msgspec.Raw(b"" if fields is None else json_of(fields))})
 
 
 def _whole(value: Any) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from appliance.hub.alert import HubAlert
+from appliance.hub.alert import HubAlert, NewAlert
 from appliance.model.diagnostic import TercelError
 
 
@@ -38,7 +38,7 @@ class JournalHealth:
 class Journal(Protocol):
     """Append, read from a position, remember positions of readers."""
 
-    def append(self, alerts: Sequence[HubAlert]) -> Sequence[int]:
+    def append(self, alerts: Sequence[NewAlert | HubAlert]) -> Sequence[int]:
         """Make them durable, in order, in one commit. The positions given; 0 for each that is a duplicate by id.
 
         Raises `JournalError` when the disk refuses: then none of them is acknowledged.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import secrets
@@ -30,7 +29,7 @@ from typing import Any
 import msgspec
 import zstandard
 
-from appliance.hub.alert import HubAlert
+from appliance.hub.alert import HubAlert, NewAlert, new_alert, number_of
 from appliance.hub.journal.base import Journal, JournalError, JournalHealth
 from appliance.hub.settings import JournalSettings
 from appliance.model.alert import Priority
@@ -71,19 +70,8 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
     fields: dict[str, Any]
 
 
-_DECODER = msgspec.json.Decoder(list[_Stored])
-_ENCODER = msgspec.json.Encoder()
-
-
-def _encode(alerts: Sequence[HubAlert]) -> bytes:
-    rows = [
-        (a.id, a.ts_ns, a.received_ns, a.hostname, a.rule, a.priority.value, a.source, a.tags, a.output, a.fields)
-        for a in alerts
-    ]
-    try:
-        return _ENCODER.encode(rows)
-    except (OverflowError, ValueError, msgspec.MsgspecError):  # numbers beyond 64 bits
-        return json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()
+_DECODER = msgspec.json.Decoder(list[_Stored], float_hook=number_of)
+_encode = msgspec.json.Encoder().encode
 
 
 def _decode(data: bytes, first: int) -> list[HubAlert]:
@@ -172,6 +160,7 @@ class SqliteJournal(Journal):
             self._cursors.execute("INSERT OR IGNORE INTO fact VALUES ('key', ?)", (secrets.token_bytes(32),))
         self._cursors.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (self._key,) = self._cursors.execute("SELECT value FROM fact WHERE name = 'key'").fetchone()
+        self._keyed = hashlib.blake2b(digest_size=_DIGEST, key=self._key)
         if firsts:
             self._take(firsts[-1])
             self._next = (self._last_of(firsts[-1]) or firsts[-1] - 1) + 1
@@ -231,19 +220,20 @@ class SqliteJournal(Journal):
             self._ids = (older, newer)
 
     def _digest(self, id_: str) -> int:
-        made = hashlib.blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=_DIGEST, key=self._key)
+        made = self._keyed.copy()
+        made.update(id_.encode("utf-8", "surrogatepass"))
         return int.from_bytes(made.digest(), sys.byteorder)
 
     # What the protocol asks for
 
-    def append(self, alerts: Sequence[HubAlert]) -> Sequence[int]:
+    def append(self, alerts: Sequence[NewAlert | HubAlert]) -> Sequence[int]:
         """Make them durable, in order, in one commit. The positions given; 0 for each that is a duplicate by id."""
         with self._lock:
             if not self._writes:
                 raise JournalError("this journal is open for reading")
             newer, older = self._ids
             digests: list[int] = []
-            fresh: list[HubAlert] = []
+            fresh: list[NewAlert] = []
             positions: list[int] = []
             inside: set[int] = set()
             position = self._next
@@ -254,7 +244,7 @@ class SqliteJournal(Journal):
                     continue
                 inside.add(digest)
                 digests.append(digest)
-                fresh.append(alert)
+                fresh.append(alert if isinstance(alert, NewAlert) else new_alert(alert))
                 positions.append(position)
                 position += 1
             if fresh:
@@ -263,7 +253,7 @@ class SqliteJournal(Journal):
                 self._next = position
             return positions
 
-    def _commit(self, fresh: Sequence[HubAlert], digests: Sequence[int]) -> None:
+    def _commit(self, fresh: Sequence[NewAlert], digests: Sequence[int]) -> None:
         try:
             current = self._turn_over()
             blocks = list(self._blocks_of(fresh, digests))
@@ -279,7 +269,7 @@ class SqliteJournal(Journal):
             raise JournalError(f"the journal cannot be written: {error}") from error
 
     def _blocks_of(
-        self, fresh: Sequence[HubAlert], digests: Sequence[int]
+        self, fresh: Sequence[NewAlert], digests: Sequence[int]
     ) -> Iterator[tuple[int, int, int, bytes, int, bytes]]:
         """Rows of the table: some hundred alerts in each, fewer where they are large."""
         at = 0
