@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from appliance.hub.alert import HubAlert, NewAlert, fields_of, new_alert, whole_alert
 from appliance.hub.fleet.table import BadHeartbeat, Fleet
 from appliance.hub.ingest.check import Refused, alert_of
@@ -63,20 +65,22 @@ class Books:
     heartbeats: int = 0
     senders: Counter[str] = field(default_factory=Counter)
 
-    def count(self, alert: NewAlert) -> None:
-        """One more for `falco_events_total`; series beyond a bound count under empty names."""
-        namespace = ""
-        if _NAMESPACE in bytes(alert.fields):
-            found = fields_of(alert.fields).get("k8s.ns.name")
-            namespace = found if isinstance(found, str) else ""
-        key = (alert.hostname, alert.rule, alert.priority, alert.source, namespace)
+    def count(self, alerts: Sequence[NewAlert]) -> None:
+        """So many more for `falco_events_total`; series beyond a bound count under empty names."""
         events = self.events
-        if key in events:
-            events[key] += 1
-        elif len(events) < _SERIES_MAX:
-            events[key] = 1
-        else:
-            events["", "", alert.priority, "", ""] += 1
+        series = Counter([(a.hostname, a.rule, a.priority, a.source, _namespace_of(a.fields)) for a in alerts])
+        for key, count in series.items():
+            if key in events or len(events) < _SERIES_MAX:
+                events[key] += count
+            else:
+                events["", "", key[2], "", ""] += count
+
+
+def _namespace_of(fields: msgspec.Raw) -> str:
+    if _NAMESPACE not in bytes(fields):
+        return ""
+    found = fields_of(fields).get("k8s.ns.name")
+    return found if isinstance(found, str) else ""
 
 
 class Collect:
@@ -249,7 +253,7 @@ class Collect:
 
     async def _store(self, alerts: Sequence[NewAlert], sender: Sender) -> int:
         """Make them durable; how many were duplicates."""
-        self._guard.admit(sender, (alert.hostname for alert in alerts), len(alerts))
+        self._guard.admit(sender, [alert.hostname for alert in alerts], len(alerts))
         positions = await self._committer.commit(alerts)
         duplicates = positions.count(0)
         books = self.books
@@ -259,9 +263,8 @@ class Collect:
         if sender.name:
             books.senders[sender.name] += len(alerts)
         stored = alerts if not duplicates else [a for a, n in zip(alerts, positions, strict=True) if n]
-        for alert in stored:
-            books.count(alert)
-        for hostname, count in Counter(alert.hostname for alert in stored).items():
+        books.count(stored)
+        for hostname, count in Counter([alert.hostname for alert in stored]).items():
             self._fleet.seen(hostname, received_ns=stored[0].received_ns, alerts=count)
         return duplicates
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -20,11 +20,12 @@ import zstandard
 from appliance.hub.alert import fields_of, json_of, number_of
 
 DEPTH_MAX = 64
-_SHORT = 4096  # bytes: no whole number in a line of so many has too many digits to be read
+_SHORT = 4096  # bytes: no whole number in a text of so many has too many digits to be read
+_AT_ONCE = 1 << 20  # bytes: a larger body is read line by line, so that others have their turn
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     """An event with Falco's keys; others are passed over. `output_fields` is the text of a JSON object, empty where the
     sender gave none."""
 
@@ -39,7 +40,8 @@ class Event(msgspec.Struct):
 
     def has_fields(self) -> bool:
         """False where there is not one output field."""
-        return b'"' in bytes(self.output_fields)  # every member has a name
+        text = bytes(self.output_fields)
+        return text.find(b'"', 0) > 0  # every member has a name
 
 
 class BadBody(Exception):
@@ -50,7 +52,9 @@ class BadBody(Exception):
         super().__init__(reason)
 
 
-_decode = msgspec.json.Decoder(Event).decode
+_DECODER = msgspec.json.Decoder(Event)
+_decode, _decode_lines = _DECODER.decode, _DECODER.decode_lines
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _KEYS = frozenset(Event.__struct_fields__)
 _TOO_DEEP = f"nested deeper than {DEPTH_MAX} levels"
@@ -108,6 +112,9 @@ def events_in(body: bytes, largest: int) -> Iterator[Found]:
     if b"\n" not in body:
         yield from _of_line(body, largest, utf8)
         return
+    if (events := _quick_lines(body, largest, utf8)) is not None:
+        yield from events
+        return
     lines = body.split(b"\n")
     if lines[0].strip()[-1:] != b"}":  # one value over several lines
         yield from _of_stream(body, largest)
@@ -137,15 +144,33 @@ def _quick(line: bytes, largest: int, utf8: bool) -> Event | None:
         return None
     try:
         event = _decode(line)
-        text = bytes(event.output_fields)
-        if not event.rule or not event.priority or not event.time or text[:1] != b"{":
-            return None
-        deep = line.count(b"[") + line.count(b"{") >= DEPTH_MAX
-        if (deep or len(line) > _SHORT or not utf8) and _depth(fields_of(text)) > DEPTH_MAX:
-            return None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        return event if _is_sound(event, utf8) else None
+    except _UNREADABLE:
         return None
-    return event
+
+
+def _quick_lines(body: bytes, largest: int, utf8: bool) -> Sequence[Event] | None:
+    """The events of lines that all are as lines should be; None where one is not."""
+    if len(body) > min(largest, _AT_ONCE):
+        return None
+    try:
+        events = _decode_lines(body)
+        for event in events:
+            if not _is_sound(event, utf8):
+                return None
+    except _UNREADABLE:
+        return None
+    return events
+
+
+def _is_sound(event: Event, utf8: bool) -> bool:
+    """True where nothing is missing and all can be read. Raises one of `_UNREADABLE` for some that cannot."""
+    text = bytes(event.output_fields)
+    if not event.rule or not event.priority or not event.time or text[:1] != b"{":
+        return False
+    if utf8 and len(text) < _SHORT and text.count(b"{") + text.count(b"[") < DEPTH_MAX:
+        return True
+    return _depth(fields_of(text)) <= DEPTH_MAX
 
 
 def _is_utf8(body: bytes) -> bool:
@@ -161,7 +186,7 @@ def _is_utf8(body: bytes) -> bool:
 def _of_array(body: bytes, largest: int, utf8: bool) -> Iterator[Found]:
     try:
         raws = _RAWS.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+    except _UNREADABLE:
         yield from _of_stream(body, largest)
         return
     for raw in raws:
