@@ -42,7 +42,7 @@ def test_the_wheel_brings_schemas_rules_and_configuration(installed: Path) -> No
         "rules/tercel_rules.yaml",
         "rules/tercel_rules.local.yaml",
         "rules/k8s_audit_rules.yaml",
-        "systemd/tercel-hub.service",
+        *(f"systemd/tercel-hub{kind}" for kind in (".service", ".socket", "-page.socket")),
         *(f"systemd/tercel.{kind}" for kind in ("service", "catalog", "sysusers.conf", "tmpfiles.conf")),
         "etc/tercel.yaml",
         "doc/CHANGELOG.md",

@@ -63,6 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def hub_main() -> int:
+    """`tercel-hub ACTION`: the command of an installation that is a hub's alone; it is `tercel hub ACTION`."""
+    return main(["hub", *sys.argv[1:]])
+
+
 def _is_deserted(fd: int) -> bool:
     """True for a pipe whose reader has seen enough: `tercel list fields | head`."""
     poll = select.poll()

@@ -61,6 +61,23 @@ class Notifier:
             self._socket = None
 
 
+def inherited_sockets(environment: Mapping[str, str] = os.environ, pid: int | None = None) -> dict[str, socket.socket]:
+    """The listening sockets that the manager has opened for us, by their `FileDescriptorName=` (sd_listen_fds(3)).
+
+    Empty where it has opened none, or they are another process's. A name that several have is the last one's.
+    """
+    if environment.get("LISTEN_PID") != str(os.getpid() if pid is None else pid):
+        return {}
+    count, names = environment.get("LISTEN_FDS", ""), environment.get("LISTEN_FDNAMES", "").split(":")
+    found: dict[str, socket.socket] = {}
+    for n in range(int(count) if count.isdecimal() else 0):
+        made = socket.socket(fileno=_FIRST_INHERITED + n)
+        made.set_inheritable(False)
+        found[names[n] if n < len(names) else ""] = made
+    return found
+
+
+_FIRST_INHERITED = 3  # SD_LISTEN_FDS_START
 _ONE_LINE = {ord("\n"): " ", ord("\r"): " "}
 
 

@@ -21,7 +21,7 @@ from appliance.hub.ingest.enrich import enricher
 from appliance.hub.options import build, hints, inner, schema_of
 from appliance.hub.outputs.shape import shape_of
 from appliance.hub.outputs.table import Kind, kinds
-from appliance.hub.settings import Collector, HubSettings, OutputSettings
+from appliance.hub.settings import Collector, HubSettings, OutputSettings, Page
 from appliance.hub.sidekick import is_sidekick, translate
 from appliance.model.diagnostic import ConfigError, Diagnostic
 from appliance.model.text import why
@@ -240,6 +240,17 @@ def is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
+def may_collect_at(address: str, collector: Collector) -> bool:
+    """Whether the collector's settings allow it to listen there: not beyond this machine without TLS and senders who
+    prove who they are, unless it is said so."""
+    return is_loopback(address) or collector.insecure or _is_guarded(collector)
+
+
+def may_show_at(address: str, page: Page) -> bool:
+    """Whether the page's settings allow it to listen there: not beyond this machine without TLS, but by `insecure`."""
+    return is_loopback(address) or page.insecure or page.tls.cert is not None
+
+
 def _inconsistencies(settings: HubSettings, document: Document) -> Iterator[Diagnostic]:
     """What is allowed key by key and makes no sense together."""
     collector = settings.collector
@@ -253,14 +264,14 @@ def _inconsistencies(settings: HubSettings, document: Document) -> Iterator[Diag
         yield document.diagnose(
             "missing-key", "`collector.tls.client_ca` needs `cert` and `key`", ("collector", "tls", "client_ca"), None
         )
-    if not is_loopback(collector.address) and not collector.insecure and not _is_guarded(collector):
+    if not may_collect_at(collector.address, collector):
         yield document.diagnose(
             "insecure-listener", f"`collector.address` is `{collector.address}`, and anyone who reaches it could forge "
             "alerts", ("collector", "address"),
             "set `collector.tls.cert` and `key`, and `tokens`, `hmac_secret` or `tls.client_ca`; or `insecure: true`",
         )  # fmt: skip
     page = settings.page
-    if page.enabled and not is_loopback(page.address) and page.tls.cert is None and not page.insecure:
+    if page.enabled and not may_show_at(page.address, page):
         yield document.diagnose(
             "insecure-listener", f"`page.address` is `{page.address}`, and passwords would cross the network in clear",
             ("page", "address"), "set `page.tls.cert` and `key`; or `page.insecure: true` behind a proxy that has TLS",

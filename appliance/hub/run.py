@@ -11,6 +11,7 @@ no sender is turned away.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -23,7 +24,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from appliance.host.systemd import JournalFormatter, Notifier, logs_to_journal
+from appliance.host.systemd import JournalFormatter, Notifier, inherited_sockets, logs_to_journal
+from appliance.hub.load import may_collect_at, may_show_at
 from appliance.hub.settings import HubSettings, Log
 from appliance.model.diagnostic import ConfigError
 from appliance.model.moment import iso_time
@@ -37,27 +39,47 @@ _STEADY_S = 60.0
 _HUNG_S = 60.0
 _GRACE_S = 5.0
 _TICK_S = 0.25
-Start = Callable[[HubSettings, socket.socket, Callable[[], None]], int]
 
 
-def _collect(settings: HubSettings, listener: socket.socket, alive: Callable[[], None]) -> int:
+@dataclass(slots=True)
+class Listening:
+    """The hub's listening sockets. `page` is None where the page opens its own; `given`: the service manager opened
+    them, and settings of addresses do not count."""
+
+    collector: socket.socket
+    page: socket.socket | None = None
+    given: bool = False
+
+    def close(self) -> None:
+        """Listen no more."""
+        self.collector.close()
+        if self.page is not None:
+            self.page.close()
+
+
+Start = Callable[[HubSettings, Listening, Callable[[], None]], int]
+
+
+def _collect(settings: HubSettings, listening: Listening, alive: Callable[[], None]) -> int:
+    if listening.page is not None:
+        listening.page.close()
     from appliance.hub.ingest.serve import collect
 
-    return collect(settings, listener, alive)
+    return collect(settings, listening.collector, alive)
 
 
-def _deliver(settings: HubSettings, listener: socket.socket, alive: Callable[[], None]) -> int:
-    listener.close()
+def _deliver(settings: HubSettings, listening: Listening, alive: Callable[[], None]) -> int:
+    listening.close()
     from appliance.hub.outputs.deliver import deliver
 
     return deliver(settings, alive)
 
 
-def _page(settings: HubSettings, listener: socket.socket, alive: Callable[[], None]) -> int:
-    listener.close()
+def _page(settings: HubSettings, listening: Listening, alive: Callable[[], None]) -> int:
+    listening.collector.close()
     from appliance.hub.web.serve import main
 
-    return main(settings, alive)
+    return main(settings, alive, listening.page)
 
 
 def has_page() -> bool:
@@ -95,7 +117,7 @@ class Supervisor:
     load: Callable[[], HubSettings]
     starts: Mapping[str, Start] = field(default_factory=lambda: PARTS)
     _parts: list[Part] = field(default_factory=list)
-    _listener: socket.socket | None = None
+    _listening: Listening | None = None
     _signals: set[int] = field(default_factory=set)
     _ready: bool = False
 
@@ -107,7 +129,7 @@ class Supervisor:
             log.error("cannot make the folder of `data_dir`, %s: %s", self.settings.data_dir, why(error))
             return 1
         try:
-            self._listener = listen(self.settings)
+            self._listening = listen(self.settings)
         except OSError as error:
             collector = self.settings.collector
             log.error("cannot listen at %s:%d: %s", collector.address, collector.port, why(error))
@@ -118,7 +140,7 @@ class Supervisor:
         before = signal.set_wakeup_fd(writer)
         wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
         handlers = {number: signal.signal(number, self._note) for number in wanted}
-        port = self._listener.getsockname()[1]
+        port = self._listening.collector.getsockname()[1]
         log.info("collector: %s:%d, data: %s", self.settings.collector.address, port, self.settings.data_dir)
         try:
             while True:
@@ -145,7 +167,7 @@ class Supervisor:
             os.close(reader)
             os.close(writer)
             self._kill()
-            self._listener.close()
+            self._listening.close()
             notifier.close()
 
     def _note(self, number: int, frame: object) -> None:
@@ -199,9 +221,9 @@ class Supervisor:
         log.error("%s ended with %s and is started again in %.1f s", part.name, how, pause_s)
 
     def _start(self, part: Part, now: float) -> None:
-        listener = self._listener
-        if listener is None:
-            raise AssertionError("no listener")
+        listening = self._listening
+        if listening is None:
+            raise AssertionError("nothing listens")
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -210,7 +232,7 @@ class Supervisor:
             code = 1
             try:
                 os.close(reader)
-                code = self._be(part, listener, writer)
+                code = self._be(part, listening, writer)
             except BaseException:
                 logging.getLogger(part.name).exception("a fault of our own")
             finally:
@@ -219,7 +241,7 @@ class Supervisor:
         os.close(writer)
         part.pid, part.beat, part.beats, part.started_s, part.heard_s = pid, reader, 0, now, now
 
-    def _be(self, part: Part, listener: socket.socket, writer: int) -> int:
+    def _be(self, part: Part, listening: Listening, writer: int) -> int:
         """What a new process does."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGHUP, signal.SIGINT):  # of a terminal; the supervisor says when
@@ -238,7 +260,7 @@ class Supervisor:
             except BrokenPipeError:  # the supervisor is gone
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        return part.start(self.settings, listener, alive)
+        return part.start(self.settings, listening, alive)
 
     def _reload(self) -> None:
         try:
@@ -247,15 +269,15 @@ class Supervisor:
             log.error("the new configuration is refused, the old one goes on:\n%s", error)
             return
         old = self.settings.collector
-        if (settings.collector.address, settings.collector.port) != (old.address, old.port):
+        moved = (settings.collector.address, settings.collector.port) != (old.address, old.port)
+        if moved and self._listening is not None and not self._listening.given:
             try:
                 made = listen(settings)
             except OSError as error:
                 log.error("the new configuration is refused, the old one goes on: cannot listen: %s", why(error))
                 return
-            if self._listener is not None:
-                self._listener.close()
-            self._listener = made
+            self._listening.close()
+            self._listening = made
         if settings.data_dir != self.settings.data_dir:
             log.warning("`data_dir` changes at the next start")
         self.settings = settings
@@ -300,11 +322,23 @@ def _nothing(number: int, frame: object) -> None:
     """Until a part has a handler of its own; uvicorn raises the signal again when it has ended."""
 
 
-def listen(settings: HubSettings) -> socket.socket:
-    """The collector's socket. Raises OSError."""
+def listen(settings: HubSettings) -> Listening:
+    """The sockets of collector and page: those that systemd has opened (tercel-hub.socket), else the collector's own.
+    Raises OSError."""
+    given = inherited_sockets()
     collector = settings.collector
+    if "collector" in given:
+        made = Listening(given["collector"], given.get("page"), given=True)
+        where = made.collector.getsockname()[0]
+        if not may_collect_at(where, collector):
+            raise PermissionError(
+                errno.EACCES, f"tercel-hub.socket is open at {where}, `collector` has no TLS or tokens"
+            )
+        if made.page is not None and not may_show_at(where := made.page.getsockname()[0], settings.page):
+            raise PermissionError(errno.EACCES, f"tercel-hub-page.socket is open at {where}, and `page` has no TLS")
+        return made
     family = socket.AF_INET6 if ":" in collector.address else socket.AF_INET
-    return socket.create_server((collector.address, collector.port), family=family, backlog=2048)
+    return Listening(socket.create_server((collector.address, collector.port), family=family, backlog=2048))
 
 
 class JsonFormatter(logging.Formatter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -22,7 +23,8 @@ import pytest
 
 from appliance.hub.outputs.dead import DeadLetters
 from appliance.model.moment import iso_time
-from tests.hub.running import Hub, hub, running, until
+from tests.hub.running import TERCEL, Hub, hub, running, until
+from tests.support.receivers import free_port
 
 OUTAGE = 180_000  # an hour of 1,000 alerts a second is 3.6 million; this is a twentieth of it
 
@@ -318,3 +320,56 @@ def test_check(argv: list[str]) -> None:
     done = hub(*argv)
     assert done.returncode == 0
     assert done.stderr.startswith("ok: collector 127.0.0.1:2801")
+
+
+def activated(tmp_path: Path, *streams: str, names: str, config: str = "") -> subprocess.Popen[bytes]:
+    """A hub whose sockets systemd's own tool has opened; the first connection starts it."""
+    file = tmp_path / "tercel-hub.yaml"
+    file.write_text(f"data_dir: {tmp_path}/data\n{config}")
+    listening = [word for stream in streams for word in ("-l", stream)]
+    argv = ["systemd-socket-activate", *listening, f"--fdname={names}", "-E", "PYTHONPATH", "-E", "PATH", *TERCEL]
+    with (tmp_path / "log").open("wb") as log:
+        return subprocess.Popen([*argv, "run", "-c", file], stdout=log, stderr=log)
+
+
+def test_sockets_that_systemd_has_opened(tmp_path: Path) -> None:
+    ports = [free_port(), free_port()]
+    process = activated(tmp_path, *(f"127.0.0.1:{port}" for port in ports), names="collector:page")
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(retries=5), timeout=60) as client:
+            assert client.post(f"http://127.0.0.1:{ports[0]}/", content=json.dumps(event(1))).status_code == 200
+            assert client.get(f"http://127.0.0.1:{ports[1]}/healthz").status_code == 200
+        process.send_signal(signal.SIGHUP)  # parts start again, the sockets stay
+        with httpx.Client(transport=httpx.HTTPTransport(retries=5), timeout=60) as client:
+            assert client.post(f"http://127.0.0.1:{ports[0]}/", content=json.dumps(event(2))).status_code == 200
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_a_socket_open_to_all_needs_what_an_address_needs(tmp_path: Path) -> None:
+    port = free_port()
+    process = activated(tmp_path, f"0.0.0.0:{port}", names="collector")
+
+    def ended() -> bool:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 10):
+            return process.wait(30) == 1
+        return False
+
+    until(ended, "it refuses to start")
+    assert "tercel-hub.socket is open at 0.0.0.0" in (tmp_path / "log").read_text()
+
+
+def test_units_are_sound_and_sandboxed(tmp_path: Path) -> None:
+    shipped = Path(__file__).resolve().parents[2] / "packaging/systemd"
+    for unit in shipped.glob("tercel-hub*"):
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/usr/bin/tercel-hub", "/bin/true"))
+    units = sorted(tmp_path.iterdir())
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    argv = ["systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=15", units[-2]]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-400:] + done.stderr

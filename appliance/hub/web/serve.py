@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import ssl
 import threading
 import time
@@ -111,8 +112,11 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def main(settings: HubSettings, alive: Callable[[], None] = lambda: None) -> int:
-    """Serve the page until SIGTERM or SIGINT; 0 at a clean end. `alive` is called every few seconds."""
+def main(
+    settings: HubSettings, alive: Callable[[], None] = lambda: None, listening: socket.socket | None = None
+) -> int:
+    """Serve the page until SIGTERM or SIGINT; 0 at a clean end. `alive` is called every few seconds. `listening` takes
+    the place of the settings' address."""
     signal.signal(signal.SIGTERM, _leave)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each thread has each file of the index open
@@ -135,11 +139,12 @@ def main(settings: HubSettings, alive: Callable[[], None] = lambda: None) -> int
         ssl_ca_certs=str(page.tls.client_ca) if page.tls.client_ca else None,
         ssl_cert_reqs=ssl.CERT_REQUIRED if page.tls.client_ca else ssl.CERT_NONE,
     )
-    log.info("page: %s:%d%s", page.address, page.port, page.base_path)
+    where = (page.address, page.port) if listening is None else listening.getsockname()[:2]
+    log.info("page: %s:%d%s", *where, page.base_path)
     server = _Server(config, beside.expect_end)
     signal.signal(signal.SIGTERM, _nothing)  # the server's own handler follows, and raises the signal again at its end
     try:
-        server.run()
+        server.run(sockets=None if listening is None else [listening])
     except SystemExit:
         log.error("cannot listen at %s:%d", page.address, page.port)
         return 1
