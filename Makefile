@@ -17,7 +17,7 @@ DEB_PACKAGES := dpkg-dev debhelper dh-python lintian
 DEB_PACKAGES_arm64 := binutils-aarch64-linux-gnu
 DEB_PACKAGES_amd64 := binutils-x86-64-linux-gnu
 
-.PHONY: check hub demo setup-hub vendor nightly run test test-kernels test-releases molecule molecule-default dist deb setup setup-test man clean
+.PHONY: check hub demo setup-hub vendor nightly run test test-kernels test-releases molecule molecule-default dist dist-hub deb setup setup-test man clean
 .SILENT:
 
 run: setup
@@ -94,6 +94,10 @@ $(VENV)/.ready-test: $(VENV)/.ready Makefile
 # What machines are installed from without a network: dist/wheelhouse. docs/installing.md.
 dist: setup
 	$(VENV)/bin/python packaging/dist.py wheelhouse
+
+# What a hub is installed from beside it: dist/wheelhouse-hub. docs/installing.md.
+dist-hub: setup
+	$(VENV)/bin/python packaging/dist.py hub
 
 # The Debian package: dist/tercel_VERSION_ARCH.deb. For another architecture: `make deb ARCH=arm64`.
 deb: dist

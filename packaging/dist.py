@@ -1,15 +1,18 @@
 """What leaves the house: the wheelhouse, and the Debian package made of it.
 
 Comes in: a checkout, as it is now, without what git ignores. Goes out: `dist/wheelhouse/` (our wheel, the wheels that
-Debian does not package, SHA256SUMS) and `dist/tercel_VERSION_ARCH.deb`. The same commit gives the same bytes: times are
+Debian does not package, SHA256SUMS), `dist/wheelhouse-hub/` (the wheels that a hub needs beside them) and
+`dist/tercel_VERSION_ARCH.deb`. The same commit gives the same bytes: times are
 those of the commit (SOURCE_DATE_EPOCH wins), modes are made alike, what builds and what is bundled is pinned. Never: a
 build in the checkout itself, whose leftovers would be shipped.
 
-Run as `python packaging/dist.py wheelhouse` or `... deb [ARCH]`, by `make dist` and `make deb`.
+Run as `python packaging/dist.py wheelhouse`, `... hub [PYTHON MACHINE]` or `... deb [ARCH]`, by `make dist`, `make dist-hub`
+and `make deb`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -19,6 +22,7 @@ import sys
 import tempfile
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -26,6 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
 WHEELHOUSE = DIST / "wheelhouse"
+WHEELHOUSE_HUB = DIST / "wheelhouse-hub"
 SUMS = "SHA256SUMS"
 PYTHONS = ("311", "312", "313")
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -47,33 +52,50 @@ def epoch() -> str:
 
 def wheelhouse() -> None:
     """Make dist/wheelhouse anew. What it has of others' wheels, with the right digest, is kept and not fetched."""
-    wanted = set(re.findall(r"--hash=sha256:([0-9a-f]{64})", (ROOT / "packaging/wheels.txt").read_text()))
+    with _made_anew(WHEELHOUSE) as made:
+        _gather(WHEELHOUSE, made, "wheels.txt", PYTHONS, tuple(MACHINES))
+        with tempfile.TemporaryDirectory(dir=DIST, prefix=".making-") as scratch:
+            source = Path(scratch) / "source"
+            _copy(source)
+            constraint = str(ROOT / "packaging/build.txt")
+            _run(*PIP, "wheel", "--no-deps", "--wheel-dir", made, source, PIP_CONSTRAINT=constraint)
+
+
+def wheelhouse_hub(pythons: tuple[str, ...] = PYTHONS, machines: tuple[str, ...] = tuple(MACHINES)) -> None:
+    """Make dist/wheelhouse-hub anew, for all Pythons and machines or for some."""
+    with _made_anew(WHEELHOUSE_HUB) as made:
+        _gather(WHEELHOUSE_HUB, made, "wheels-hub.txt", pythons, machines)
+
+
+@contextlib.contextmanager
+def _made_anew(folder: Path) -> Iterator[Path]:
+    """A folder to fill with wheels; in the end it has their sums, and takes the place of `folder`."""
     DIST.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=DIST, prefix=".making-") as scratch:
-        made = Path(scratch) / "wheelhouse"
+        made = Path(scratch) / folder.name
         made.mkdir()
-        kept = [wheel for wheel in WHEELHOUSE.glob("*.whl") if _digest(wheel) in wanted]
-        for wheel in kept:
-            shutil.copy(wheel, made)
-        if len(kept) < len(wanted):
-            _fetch(made)
-        missing = wanted - {_digest(wheel) for wheel in made.glob("*.whl")}
-        if missing:
-            sys.exit(f"dist: of packaging/wheels.txt nothing was found for {', '.join(sorted(missing))}")
-        source = Path(scratch) / "source"
-        _copy(source)
-        _run(
-            *PIP, "wheel", "--no-deps", "--wheel-dir", made, source,
-            PIP_CONSTRAINT=str(ROOT / "packaging/build.txt"),
-        )  # fmt: skip
+        yield made
         files = sorted(made.glob("*.whl"))
         (made / SUMS).write_text("".join(f"{_digest(file)}  {file.name}\n" for file in files))
         for file in made.iterdir():
             file.chmod(0o644)
         made.chmod(0o755)
-        shutil.rmtree(WHEELHOUSE, ignore_errors=True)
-        made.rename(WHEELHOUSE)
-    print(f"{WHEELHOUSE.relative_to(ROOT)}: {', '.join(file.name for file in files)}")
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
+    print(f"{folder.relative_to(ROOT)}: {', '.join(file.name for file in files)}")
+
+
+def _gather(before: Path, made: Path, pins: str, pythons: tuple[str, ...], machines: tuple[str, ...]) -> None:
+    """Others' wheels as `pins` names them: those that `before` has, and what is missing from PyPI."""
+    wanted = set(re.findall(r"--hash=sha256:([0-9a-f]{64})", (ROOT / "packaging" / pins).read_text()))
+    for wheel in [wheel for wheel in before.glob("*.whl") if _digest(wheel) in wanted]:
+        shutil.copy(wheel, made)
+    whole = (pythons, machines) == (PYTHONS, tuple(MACHINES))
+    if len(list(made.iterdir())) < len(wanted):
+        _fetch(made, pins, pythons, machines)
+    missing = wanted - {_digest(wheel) for wheel in made.glob("*.whl")}
+    if missing and whole:
+        sys.exit(f"dist: of packaging/{pins} nothing was found for {', '.join(sorted(missing))}")
 
 
 def deb(architecture: str) -> None:
@@ -105,14 +127,14 @@ def _maintainer(source: Path) -> str:
     return re.findall(r"(?m)^Maintainer: (.*)$", (source / "debian/control").read_text())[0]
 
 
-def _fetch(folder: Path) -> None:
-    for machine in MACHINES:
+def _fetch(folder: Path, pins: str, pythons: tuple[str, ...], machines: tuple[str, ...]) -> None:
+    for machine in machines:
         platforms = [f"--platform=manylinux_{glibc}_{machine}" for glibc in GLIBC]
-        for python in PYTHONS:
+        for python in pythons:
             _run(
                 *PIP, "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--implementation=cp",
-                f"--python-version={python}", f"--abi=cp{python}", *platforms, "--dest", folder,
-                "--requirement", ROOT / "packaging/wheels.txt",
+                f"--python-version={python}", f"--abi=cp{python}", "--abi=abi3", "--abi=none", *platforms,
+                "--dest", folder, "--requirement", ROOT / "packaging" / pins,
             )  # fmt: skip
 
 
@@ -146,6 +168,10 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["wheelhouse"]:
             wheelhouse()
+        case ["hub"]:
+            wheelhouse_hub()
+        case ["hub", python, machine] if python in PYTHONS and machine in MACHINES:
+            wheelhouse_hub((python,), (machine,))
         case ["deb"]:
             deb(_said("dpkg", "--print-architecture").strip())
         case ["deb", architecture]:
