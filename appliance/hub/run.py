@@ -227,6 +227,7 @@ class Supervisor:
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         sys.stdout.flush()
         sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until the child has a handler of its own
         pid = os.fork()
         if not pid:
             code = 1
@@ -238,6 +239,7 @@ class Supervisor:
             finally:
                 logging.shutdown()
                 os._exit(code)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         os.close(writer)
         part.pid, part.beat, part.beats, part.started_s, part.heard_s = pid, reader, 0, now, now
 
@@ -246,8 +248,9 @@ class Supervisor:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGHUP, signal.SIGINT):  # of a terminal; the supervisor says when
             signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, _nothing)
+        signal.signal(signal.SIGTERM, _leave)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         for other in self._parts:
             if other.beat >= 0:
                 os.close(other.beat)
@@ -318,8 +321,9 @@ class Supervisor:
         return f"not running: {', '.join(down)}" if down else f"{len(self._parts)} parts run"
 
 
-def _nothing(number: int, frame: object) -> None:
-    """Until a part has a handler of its own; uvicorn raises the signal again when it has ended."""
+def _leave(number: int, frame: object) -> None:
+    """Until a part has a handler of its own: it has begun nothing that needs an end."""
+    os._exit(0)
 
 
 def listen(settings: HubSettings) -> Listening:

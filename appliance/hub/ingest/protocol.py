@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1 with bounds that it has not: time for the head of a request, and its size.
 
 Comes in: bytes of a connection. Goes out: the same to uvicorn. Never: a connection that waits for ever for the rest of
-a head.
+a head, or a request on its way that the end of the server cuts off.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_S = 30.0
 HEAD_BYTES = 256 << 10
+LAST_HEAD_S = 1.0  # for a request that is on its way when the server ends
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -21,6 +22,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_head = True
+    _leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A peer is there: its head is awaited."""
@@ -44,11 +46,24 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
         super().on_headers_complete()
+        if self._leaving:
+            self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
         """The next head is awaited."""
         super().on_response_complete()
         self._await_head()
+
+    def shutdown(self) -> None:
+        """The server ends. A connection that it has accepted may have its first request, or the rest of one, on its
+        way: senders like Falco, who open a connection for each alert and send it once, would lose that alert."""
+        if self.cycle is not None and (not self._in_head or not self._head_bytes):
+            super().shutdown()
+            return
+        self._leaving = True
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(LAST_HEAD_S, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer has gone."""

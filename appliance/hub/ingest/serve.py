@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import signal
 import socket
 import sqlite3
 import ssl
@@ -83,6 +84,9 @@ async def _serve(
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     server = uvicorn.Server(config)
+    signal.signal(
+        signal.SIGTERM, server.handle_exit
+    )  # from now on; uvicorn's own follows, and raises it again at its end
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not task.done():

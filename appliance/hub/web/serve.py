@@ -142,7 +142,7 @@ def main(
     where = (page.address, page.port) if listening is None else listening.getsockname()[:2]
     log.info("page: %s:%d%s", *where, page.base_path)
     server = _Server(config, beside.expect_end)
-    signal.signal(signal.SIGTERM, _nothing)  # the server's own handler follows, and raises the signal again at its end
+    signal.signal(signal.SIGTERM, server.handle_exit)  # uvicorn's own follows, and raises the signal again at its end
     try:
         server.run(sockets=None if listening is None else [listening])
     except SystemExit:
@@ -156,7 +156,3 @@ def main(
 def _leave(number: int, frame: object) -> None:
     """Before the server runs there is nothing to finish."""
     os._exit(0)
-
-
-def _nothing(number: int, frame: object) -> None:
-    """The server has ended already."""
