@@ -23,12 +23,6 @@ _NAMES: tuple[tuple[FieldType, ArgKind, bool, str], ...] = (
         thread.cpu thread.cpu.system thread.cpu.user
         """,
     ),
-    (
-        T.RELTIME, A.NONE, False,
-        """
-        thread.exectime thread.totexectime
-        """,
-    ),
     # of plugins that we have none of; the others are deprecated and empty in Falco, too
     (
         T.TEXT, A.NONE, False,

@@ -38,6 +38,7 @@ from appliance.catalog.flags import (
     MLOCKALL_FLAGS,
     MODULE_FLAGS,
     NAMESPACES,
+    NEW_FD_FLAGS,
     PIDFD_FLAGS,
     PRCTL_OPTIONS,
     PROTECTIONS,
@@ -85,6 +86,7 @@ from appliance.catalog.params import (
     ZERO,
     Arg,
     Flags,
+    Form,
     Param,
     ParamType,
 )
@@ -146,6 +148,7 @@ class EventSpec:
     message: int | None = None  # the argument that is a struct msghdr (VEC to CONTROL_SIZE)
     own: bool = False  # the system call has a program of its own; the plan is for io_uring
     several: bool = False  # it is the first of several struct mmsghdr; the result is their number
+    folder: str | None = None  # the parameter that is the descriptor of the folder which the event is about
     source: str = "syscall"  # whose events these are, see `model.field.SOURCES`
     index: Mapping[str, int] = field(init=False)
 
@@ -172,9 +175,11 @@ def _internal(name: str, type_: ParamType, block: str | None = None, *, arg: Arg
     return Param(name, type_, internal=True, block=block, arg=arg)
 
 
-def _arg(name: str, type_: ParamType, n: int, flags: Flags | None = None, **more: Any) -> Param:
+def _arg(
+    name: str, type_: ParamType, n: int, flags: Flags | None = None, *, form: Form | None = None, **more: Any
+) -> Param:
     """A parameter that is the n-th argument of the call, or lies where that points to."""
-    return Param(name, type_, flags, arg=Arg(n, **more))
+    return Param(name, type_, flags, arg=Arg(n, **more), form=form)
 
 
 def _zero(name: str) -> Param:
@@ -221,9 +226,9 @@ _CREDENTIALS = (
     _internal("new_sgid", T.UID, "cred"),
     _internal("new_euid", T.UID, "cred"),
     _internal("new_egid", T.UID, "cred"),
-    Param("cap_inheritable", T.UINT64, block="cred"),
-    Param("cap_permitted", T.UINT64, block="cred"),
-    Param("cap_effective", T.UINT64, block="cred"),
+    Param("cap_inheritable", T.UINT64, block="cred", form=Form.HEXADECIMAL),
+    Param("cap_permitted", T.UINT64, block="cred", form=Form.HEXADECIMAL),
+    Param("cap_effective", T.UINT64, block="cred", form=Form.HEXADECIMAL),
 )
 
 # The same of calls that Falco tells without them.
@@ -234,8 +239,8 @@ _MEMORY_OF = tuple(Param(f"vm_{part}", T.UINT32) for part in ("size", "rss", "sw
 # All that the kernel tells of a process when it starts a program; /proc tells the same of those that ran before us.
 # `args_size` is the whole size of the argument area in bytes, larger than `args` where that had to be cut.
 _PROCESS_FACTS = (
-    Param("exe", T.TEXT, get="e.process.exe"),
-    Param("args", T.ARGS),
+    Param("exe", T.TEXT, get="p['args'][0] if p['args'] else ''"),  # of a failed start, what was asked for
+    Param("args", T.ARGS),  # with the first, which is `exe`; `catalog.arguments` leaves that out
     Param("tid", T.PID, get="e.tid"),
     Param("pid", T.PID, get="e.process.pid"),
     Param("ptid", T.PID),
@@ -248,16 +253,16 @@ _PROCESS_FACTS = (
     Param("cgroups", T.DIRPATH),
     Param("env", T.ARGS),
     Param("tty", T.UINT32),
-    Param("vpgid", T.PID),
+    Param("vpgid", T.PID, form=Form.TEXT),
     Param("loginuid", T.UID),
     Param("flags", T.FLAGS, EXE_FLAGS),
     *_CREDENTIALS[6:],  # capabilities
     Param("exe_ino", T.UINT64),
-    Param("exe_ino_ctime", T.UINT64),
-    Param("exe_ino_mtime", T.UINT64),
+    Param("exe_ino_ctime", T.ABSTIME),
+    Param("exe_ino_mtime", T.ABSTIME),
     Param("uid", T.UID, get="e.process.uid"),
     Param("trusted_exepath", T.DIRPATH),
-    Param("pgid", T.PID),
+    Param("pgid", T.PID, form=Form.TEXT),
     Param("gid", T.UID, get="e.process.gid"),
     Param("filename", T.PATH),
     _internal("cgroups_v1", T.DIRPATH),
@@ -278,7 +283,7 @@ _CLONE = (
     Param("args", T.ARGS, get="e.process.args"),
     Param("tid", T.PID, get="e.tid"),
     Param("pid", T.PID, get="e.process.pid"),
-    Param("ptid", T.PID, get="e.process.ppid"),
+    Param("ptid", T.PID, get="e.ancestor(1).pid if e.ancestor(1).pid > 0 else e.process.ppid"),
     Param("cwd", T.TEXT, get="e.process.cwd"),
     Param("fdlimit", T.INT64),  # from here to `vm_swap`: of the caller
     Param("pgft_maj", T.UINT64),
@@ -287,8 +292,8 @@ _CLONE = (
     Param("comm", T.TEXT, get="e.process.name"),
     Param("cgroups", T.DIRPATH, get="e.process.cgroup"),
     Param("flags", T.FLAGS, CLONE_FLAGS),
-    Param("uid", T.UID, get="e.process.uid"),
-    Param("gid", T.UID, get="e.process.gid"),
+    Param("uid", T.UINT32, get="e.process.uid"),
+    Param("gid", T.UINT32, get="e.process.gid"),
     Param("vtid", T.PID, get="e.process.vpid if e.tid == e.process.pid else e.tid"),
     Param("vpid", T.PID, get="e.process.vpid"),
     Param("pidns_init_start_ts", T.UINT64, get="e.process.pidns_started_ns"),
@@ -312,7 +317,7 @@ _FLAGS = Param("flags", T.FLAGS, OPEN_FLAGS)
 _MODE = Param("mode", T.MODE)
 # Where what was opened lies, as the kernel knows it: only where a rule asks, and not of an io_uring's.
 _REAL = Param("real", T.DIRPATH, internal=True, arg=Arg(ZERO))
-_OPENED = (_arg("dev", T.UINT32, ZERO), _arg("ino", T.UINT64, ZERO))  # 0 where the call failed
+_OPENED = (_arg("dev", T.UINT32, ZERO, form=Form.HEXADECIMAL), _arg("ino", T.UINT64, ZERO))  # 0 where the call failed
 _OPENED_AT = (
     _arg("dirfd", T.FD, 0),
     _arg("name", T.PATH, 1),
@@ -329,12 +334,18 @@ _E, _C = EventType, Category
 
 def _mode(n: int) -> Param:
     """What the kernel takes of a mode (S_IALLUGO)."""
-    return _arg("mode", T.MODE, n, mask=0o7777)
+    return _arg("mode", T.MODE, n, mask=0o7777, form=Form.HEXADECIMAL)
 
 
 def _named_mode(n: int, mask: int = 0o7777) -> Param:
     """The same where Falco tells its bits by name: in calls that change the mode of a file or make a node."""
     return _arg("mode", T.MODE, n, FILE_MODES, mask=mask)
+
+
+def _node(n: int) -> tuple[Param, Param]:
+    """The device of a node, as the kernel's own dev_t; the caller's is laid out as stat(2) tells one."""
+    major, minor = "(p['device'] >> 8 & 0xFFF)", "(p['device'] & 0xFF | p['device'] >> 12 & 0xFFF00)"
+    return Param("dev", T.UINT32, get=f"{major} << 20 | {minor}"), _internal("device", T.UINT32, arg=Arg(n))
 
 
 def _owner(n: int) -> tuple[Param, Param]:
@@ -357,7 +368,8 @@ def _by_path(
     type_: EventType, params: tuple[Param, ...], name: str = "path", folder: int = CWD, category: Category = _C.FILE
 ) -> EventSpec:
     """A call about one path, relative to the folder in argument `folder`."""
-    return EventSpec(type_, category, (*params, _base(folder)), _name(name))
+    descriptor = next((p.name for p in params if p.arg is not None and p.arg.n == folder), None)
+    return EventSpec(type_, category, (*params, _base(folder)), _name(name), descriptor is not None, folder=descriptor)
 
 
 _CALL_FD = _arg("fd", T.FD, 0)
@@ -403,15 +415,15 @@ _ROWS = (
         ),
         doc="the last thread of a process has ended",
     ),
-    EventSpec(_E.CHDIR, _C.FILE, (_RES, Param("path", T.PATH), _internal("cwd", T.DIRPATH), _BASE), _name("path")),
-    EventSpec(_E.FCHDIR, _C.FILE, (_RES, Param("fd", T.FD), _internal("cwd", T.DIRPATH))),
+    EventSpec(_E.CHDIR, _C.FILE, (_RES, Param("path", T.TEXT), _internal("cwd", T.DIRPATH), _BASE), _name("path")),
+    EventSpec(_E.FCHDIR, _C.FILE, (_RES, Param("fd", T.FD, form=Form.TEXT), _internal("cwd", T.DIRPATH)), (), True),
     EventSpec(
         _E.PTRACE,
-        _C.OTHER,
+        _C.PROCESS,
         (
             _RES,
-            _arg("addr", T.UINT64, 2),
-            _arg("data", T.UINT64, 3),
+            _arg("addr", T.UINT64, 2, form=Form.HEXADECIMAL),
+            _arg("data", T.UINT64, 3, form=Form.HEXADECIMAL),
             _arg("request", T.ENUM, 0, PTRACE_REQUESTS),
             _arg("pid", T.PID, 1),
         ),
@@ -440,11 +452,11 @@ _ROWS = (
     EventSpec(_E.UNSHARE, _C.PROCESS, (_RES, _arg("flags", T.FLAGS, 0, CLONE_FLAGS), *_STANDING)),
     EventSpec(_E.CHROOT, _C.PROCESS, (_RES, _arg("path", T.PATH, 0), _base()), _name("path")),
     EventSpec(_E.SECCOMP, _C.OTHER, (_RES, _arg("op", T.UINT64, 0), _arg("flags", T.UINT64, 1))),
-    EventSpec(_E.KILL, _C.OTHER, (_RES, _arg("pid", T.PID, 0), _arg("sig", T.SIGNAL, 1, SIGNALS))),
-    EventSpec(_E.TKILL, _C.OTHER, (_RES, _arg("tid", T.PID, 0), _arg("sig", T.SIGNAL, 1, SIGNALS))),
+    EventSpec(_E.KILL, _C.SIGNAL, (_RES, _arg("pid", T.PID, 0), _arg("sig", T.SIGNAL, 1, SIGNALS))),
+    EventSpec(_E.TKILL, _C.SIGNAL, (_RES, _arg("tid", T.PID, 0), _arg("sig", T.SIGNAL, 1, SIGNALS))),
     EventSpec(
         _E.TGKILL,
-        _C.OTHER,
+        _C.SIGNAL,
         (_RES, _arg("pid", T.PID, 0), _arg("tid", T.PID, 1), _arg("sig", T.SIGNAL, 2, SIGNALS)),
     ),
     EventSpec(
@@ -577,7 +589,7 @@ _ROWS = (
             _arg("mountfd", T.FD, 0),
             _arg("flags", T.FLAGS, 2, OPEN_FLAGS),
             Param("path", T.PATH, get="e.fd.name"),
-            Param("dev", T.UINT32, get="e.fd.dev"),
+            Param("dev", T.UINT32, get="e.fd.dev", form=Form.HEXADECIMAL),
             Param("ino", T.UINT64, get="e.fd.ino"),
             *_FD_FACTS,
         ),
@@ -628,7 +640,7 @@ _ROWS = (
     _by_path(_E.MKDIRAT, (_RES, _arg("dirfd", T.FD, 0), _arg("path", T.PATH, 1), _mode(2)), "path", 0),
     _by_path(
         _E.MKNOD,
-        (_RES, _arg("path", T.PATH, 0), _named_mode(1, 0o177777), _arg("dev", T.UINT32, 2)),
+        (_RES, _arg("path", T.PATH, 0), _named_mode(1, 0o177777), *_node(2)),
     ),
     _by_path(
         _E.MKNODAT,
@@ -637,7 +649,7 @@ _ROWS = (
             _arg("dirfd", T.FD, 0),
             _arg("path", T.PATH, 1),
             _named_mode(2, 0o177777),
-            _arg("dev", T.UINT32, 3),
+            *_node(3),
         ),
         "path",
         0,
@@ -723,14 +735,16 @@ _ROWS = (
     EventSpec(
         _E.SYMLINK,
         _C.FILE,
-        (_RES, _arg("target", T.PATH, 0), _arg("linkpath", T.PATH, 1), _base()),
+        (_RES, _arg("target", T.TEXT, 0), _arg("linkpath", T.PATH, 1), _base()),
         _two("target", None, "linkpath", "base"),
     ),
     EventSpec(
         _E.SYMLINKAT,
         _C.FILE,
-        (_RES, _arg("target", T.PATH, 0), _arg("linkdirfd", T.FD, 1), _arg("linkpath", T.PATH, 2), _base(1)),
+        (_RES, _arg("target", T.TEXT, 0), _arg("linkdirfd", T.FD, 1), _arg("linkpath", T.PATH, 2), _base(1)),
         _two("target", None, "linkpath", "base"),
+        True,
+        folder="linkdirfd",
     ),
     # -- mounts
     EventSpec(
@@ -803,7 +817,7 @@ _ROWS = (
             Param("res", T.RES_FD),
             _arg("oldfd", T.FD, 0),
             _arg("newfd", T.FD, 1),
-            _arg("flags", T.FLAGS, 2, OPEN_FLAGS),
+            _arg("flags", T.FLAGS, 2, NEW_FD_FLAGS),
         ),
         RESULT,
     ),
@@ -846,7 +860,12 @@ _ROWS = (
     _about_fd(
         _E.IOCTL,
         _C.OTHER,
-        (_RES, _CALL_FD, _arg("request", T.UINT64, 1), _arg("argument", T.UINT64, 2)),
+        (
+            _RES,
+            _CALL_FD,
+            _arg("request", T.UINT64, 1, form=Form.HEXADECIMAL),
+            _arg("argument", T.UINT64, 2, form=Form.HEXADECIMAL),
+        ),
     ),
     # -- reading and writing
     _about_fd(_E.READ, _C.IO_READ, (_RES, _got(1, RESULT), _CALL_FD, _arg("size", T.UINT32, 2)), bulk=True),
@@ -960,6 +979,8 @@ _ROWS = (
             _arg("fd2", T.FD, 0, at=4, out=True),
             Param("ino", T.UINT64, get=_UNTOLD),
         ),
+        (),
+        True,
     ),
     EventSpec(
         _E.PIPE2,
@@ -969,20 +990,22 @@ _ROWS = (
             _arg("fd1", T.FD, 0, at=0, out=True),
             _arg("fd2", T.FD, 0, at=4, out=True),
             Param("ino", T.UINT64, get=_UNTOLD),
-            _arg("flags", T.FLAGS, 1, OPEN_FLAGS),
+            _arg("flags", T.FLAGS, 1, NEW_FD_FLAGS),
         ),
+        (),
+        True,
     ),
     _about_fd(_E.EVENTFD, _C.IPC, (Param("res", T.RES_FD), _arg("initval", T.UINT64, 0), _zero("flags")), RESULT),
     _about_fd(
         _E.EVENTFD2,
         _C.IPC,
-        (Param("res", T.RES_FD), _arg("flags", T.FLAGS, 1, OPEN_FLAGS), _arg("initval", T.UINT64, 0)),
+        (Param("res", T.RES_FD), _arg("flags", T.FLAGS, 1, NEW_FD_FLAGS), _arg("initval", T.UINT64, 0)),
         RESULT,
     ),
     _about_fd(
         _E.SIGNALFD,
         _C.SIGNAL,
-        (Param("res", T.RES_FD), _CALL_FD, _arg("mask", T.UINT32, 1, at=0), _zero("flags")),
+        (Param("res", T.RES_FD), _CALL_FD, _arg("mask", T.UINT32, 1, at=0, form=Form.HEXADECIMAL), _zero("flags")),
         RESULT,
     ),
     _about_fd(
@@ -990,20 +1013,24 @@ _ROWS = (
         _C.SIGNAL,
         (
             Param("res", T.RES_FD),
-            _arg("flags", T.FLAGS, 3, OPEN_FLAGS),
+            _arg("flags", T.FLAGS, 3, NEW_FD_FLAGS),
             _CALL_FD,
-            _arg("mask", T.UINT32, 1, at=0),
+            _arg("mask", T.UINT32, 1, at=0, form=Form.HEXADECIMAL),
         ),
         RESULT,
     ),
     _about_fd(
         _E.TIMERFD_CREATE,
         _C.TIME,
-        (Param("res", T.RES_FD), _arg("clockid", T.UINT32, 0), _arg("flags", T.UINT32, 1)),
+        (
+            Param("res", T.RES_FD),
+            _arg("clockid", T.UINT32, 0),
+            _arg("flags", T.UINT32, 1, NEW_FD_FLAGS, form=Form.HEXADECIMAL),
+        ),
         RESULT,
     ),
     _about_fd(_E.INOTIFY_INIT, _C.IPC, (Param("res", T.RES_FD), _zero("flags")), RESULT),
-    _about_fd(_E.INOTIFY_INIT1, _C.IPC, (Param("res", T.RES_FD), _arg("flags", T.FLAGS, 0, OPEN_FLAGS)), RESULT),
+    _about_fd(_E.INOTIFY_INIT1, _C.IPC, (Param("res", T.RES_FD), _arg("flags", T.FLAGS, 0, NEW_FD_FLAGS)), RESULT),
     _about_fd(_E.EPOLL_CREATE, _C.WAIT, (_RES, _arg("size", T.INT32, 0)), RESULT),
     _about_fd(_E.EPOLL_CREATE1, _C.WAIT, (_RES, _arg("flags", T.FLAGS, 0, EPOLL_FLAGS)), RESULT),
     EventSpec(
@@ -1027,7 +1054,7 @@ _ROWS = (
             _RES,
             _POLLED,
             Param("timeout", T.RELTIME, get="p['timeout_s'] * 1000000000 + p['timeout_ns']"),
-            Param("sigmask", T.UINT32),
+            Param("sigmask", T.SIGSET),
             _internal("timeout_s", T.INT64),
             _internal("timeout_ns", T.INT64),
             _internal("polled", T.FDS),
@@ -1048,7 +1075,7 @@ _ROWS = (
     EventSpec(
         _E.BRK,
         _C.MEMORY,
-        (Param("res", T.RES_INT), *_MEMORY, _arg("addr", T.UINT64, 0)),
+        (Param("res", T.RES_INT), *_MEMORY, _arg("addr", T.UINT64, 0, form=Form.HEXADECIMAL)),
     ),
     *(
         EventSpec(
@@ -1057,7 +1084,7 @@ _ROWS = (
             (
                 Param("res", T.RES),
                 *_MEMORY,
-                _arg("addr", T.UINT64, 0),
+                _arg("addr", T.UINT64, 0, form=Form.HEXADECIMAL),
                 _arg("length", T.UINT64, 1),
                 _arg("prot", T.FLAGS, 2, PROTECTIONS),
                 _arg("flags", T.FLAGS, 3, MAP_FLAGS),
@@ -1071,25 +1098,46 @@ _ROWS = (
         )
         for type_, offset in ((_E.MMAP, "offset"), (_E.MMAP2, "pgoffset"))
     ),
-    EventSpec(_E.MUNMAP, _C.MEMORY, (_RES, *_MEMORY, _arg("addr", T.UINT64, 0), _arg("length", T.UINT64, 1))),
+    EventSpec(
+        _E.MUNMAP,
+        _C.MEMORY,
+        (_RES, *_MEMORY, _arg("addr", T.UINT64, 0, form=Form.HEXADECIMAL), _arg("length", T.UINT64, 1)),
+    ),
     EventSpec(
         _E.MPROTECT,
         _C.MEMORY,
-        (_RES, _arg("addr", T.UINT64, 0), _arg("length", T.UINT64, 1), _arg("prot", T.FLAGS, 2, PROTECTIONS)),
+        (
+            _RES,
+            _arg("addr", T.UINT64, 0, form=Form.HEXADECIMAL),
+            _arg("length", T.UINT64, 1),
+            _arg("prot", T.FLAGS, 2, PROTECTIONS),
+        ),
     ),
-    EventSpec(_E.MLOCK, _C.MEMORY, (_RES, _arg("addr", T.UINT64, 0), _arg("len", T.UINT64, 1))),
-    EventSpec(_E.MUNLOCK, _C.MEMORY, (_RES, _arg("addr", T.UINT64, 0), _arg("len", T.UINT64, 1))),
+    EventSpec(_E.MLOCK, _C.MEMORY, (_RES, _arg("addr", T.UINT64, 0, form=Form.HEXADECIMAL), _arg("len", T.UINT64, 1))),
+    EventSpec(
+        _E.MUNLOCK, _C.MEMORY, (_RES, _arg("addr", T.UINT64, 0, form=Form.HEXADECIMAL), _arg("len", T.UINT64, 1))
+    ),
     EventSpec(
         _E.MLOCK2,
         _C.MEMORY,
-        (_RES, _arg("addr", T.UINT64, 0), _arg("len", T.UINT64, 1), _arg("flags", T.FLAGS, 2, MLOCK2_FLAGS)),
+        (
+            _RES,
+            _arg("addr", T.UINT64, 0, form=Form.HEXADECIMAL),
+            _arg("len", T.UINT64, 1),
+            _arg("flags", T.FLAGS, 2, MLOCK2_FLAGS),
+        ),
     ),
     EventSpec(_E.MLOCKALL, _C.MEMORY, (_RES, _arg("flags", T.FLAGS, 0, MLOCKALL_FLAGS))),
     EventSpec(_E.MUNLOCKALL, _C.MEMORY, (_RES,)),
     EventSpec(
         _E.FUTEX,
         _C.IPC,
-        (_RES, _arg("addr", T.UINT64, 0), _arg("op", T.ENUM, 1, FUTEX_OPERATIONS), _arg("val", T.UINT64, 2)),
+        (
+            _RES,
+            _arg("addr", T.UINT64, 0, form=Form.HEXADECIMAL),
+            _arg("op", T.ENUM, 1, FUTEX_OPERATIONS),
+            _arg("val", T.UINT64, 2),
+        ),
     ),
     EventSpec(
         _E.SEMOP,
@@ -1113,7 +1161,7 @@ _ROWS = (
             _RES,
             _arg("semid", T.INT32, 0),
             _arg("semnum", T.INT32, 1),
-            _arg("cmd", T.ENUM, 2, SEMCTL_COMMANDS, mask=0xFF),
+            _arg("cmd", T.ENUM, 2, SEMCTL_COMMANDS, mask=0xFF, form=Form.HEXADECIMAL),
             _arg("val", T.INT32, 3),
         ),
     ),
@@ -1122,7 +1170,7 @@ _ROWS = (
         _C.PROCESS,
         (
             _RES,
-            _arg("key", T.INT32, 0),
+            _arg("key", T.INT32, 0, form=Form.HEXADECIMAL),
             _arg("nsems", T.INT32, 1),
             _arg("semflg", T.FLAGS, 2, SEMGET_FLAGS),
         ),
@@ -1154,13 +1202,20 @@ _ROWS = (
             _arg("type", T.UINT32, 1),
             _arg("proto", T.UINT32, 2),
         ),
+        (),
+        True,
     ),
     _about_fd(_E.BIND, _C.NET, (_RES, Param("addr", T.TEXT, get="e.fd.name"), _CALL_FD), 0, _sockaddr(1, 2)),
     _about_fd(_E.CONNECT, _C.NET, (_RES, _TUPLE, _CALL_FD, Param("addr", T.TEXT, get="e.fd.name")), 0, _sockaddr(1, 2)),
     _about_fd(_E.LISTEN, _C.NET, (_RES, _CALL_FD, _arg("backlog", T.INT32, 1))),
     _about_fd(_E.ACCEPT, _C.NET, (_FD, _TUPLE, *_QUEUE), RESULT),
-    _about_fd(_E.ACCEPT4, _C.NET, (_FD, _TUPLE, *_QUEUE, _arg("flags", T.INT32, 3)), RESULT),
-    _about_fd(_E.SHUTDOWN, _C.NET, (_RES, _CALL_FD, _arg("how", T.ENUM, 1, SHUTDOWNS))),
+    _about_fd(
+        _E.ACCEPT4,
+        _C.NET,
+        (_FD, _TUPLE, *_QUEUE, _arg("flags", T.INT32, 3, NEW_FD_FLAGS, form=Form.HEXADECIMAL)),
+        RESULT,
+    ),
+    _about_fd(_E.SHUTDOWN, _C.NET, (_RES, _CALL_FD, _arg("how", T.ENUM, 1, SHUTDOWNS, form=Form.HEXADECIMAL))),
     _about_fd(_E.SEND, _C.IO_WRITE, (_RES, _sent(1, 2), _CALL_FD, _arg("size", T.UINT32, 2), _TUPLE), bulk=True),
     _about_fd(_E.RECV, _C.IO_READ, (_RES, _got(1, RESULT), _CALL_FD, _arg("size", T.UINT32, 2), _TUPLE), bulk=True),
     _about_fd(
@@ -1300,7 +1355,7 @@ _ROWS = (
             _arg("to_submit", T.UINT32, 1),
             _arg("min_complete", T.UINT32, 2),
             _arg("flags", T.FLAGS, 3, IO_URING_ENTER_FLAGS),
-            _arg("sig", T.UINT32, 4, at=0),
+            _arg("sig", T.SIGSET, 4, at=0),
         ),
     ),
     _about_fd(
@@ -1310,7 +1365,7 @@ _ROWS = (
             _RES,
             _CALL_FD,
             _arg("opcode", T.ENUM, 1, IO_URING_REGISTER_OPERATIONS),
-            _arg("arg", T.UINT64, 2),
+            _arg("arg", T.UINT64, 2, form=Form.HEXADECIMAL),
             _arg("nr_args", T.UINT32, 3),
         ),
     ),

@@ -7,8 +7,10 @@ numbers are Linux's (uapi headers). Files and processes have theirs in `catalog.
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
+from enum import Enum
 
-from appliance.catalog.params import Flags
+from appliance.catalog.params import OPEN_FLAGS, Flags
 
 
 def _bits(*names: str, first: int = 1) -> dict[str, int]:
@@ -36,6 +38,7 @@ FCNTL_COMMANDS: Flags = _count(
     "F_CANCELLK": 1029, "F_DUPFD_CLOEXEC": 1030, "F_SETPIPE_SZ": 1031, "F_GETPIPE_SZ": 1032,
 }  # fmt: skip
 CLOSE_RANGE_FLAGS: Flags = {"CLOSE_RANGE_UNSHARE": 2, "CLOSE_RANGE_CLOEXEC": 4}
+NEW_FD_FLAGS: Flags = {"O_NONBLOCK": 0o4000, "O_CLOEXEC": 0o2000000, "O_DIRECT": OPEN_FLAGS["O_DIRECT"]}
 EPOLL_FLAGS: Flags = {"EPOLL_CLOEXEC": 0o2000000}
 SPLICE_FLAGS = _bits("SPLICE_F_MOVE", "SPLICE_F_NONBLOCK", "SPLICE_F_MORE", "SPLICE_F_GIFT")
 MEMFD_FLAGS = _bits("MFD_CLOEXEC", "MFD_ALLOW_SEALING", "MFD_HUGETLB")
@@ -47,7 +50,7 @@ FSCONFIG_COMMANDS = _count(
 )  # fmt: skip
 
 # -- sockets
-SOCKET_FLAGS: Flags = {"SOCK_NONBLOCK": 0o4000, "SOCK_CLOEXEC": 0o2000000}
+SOCKET_FLAGS: Flags = {"O_NONBLOCK": 0o4000, "O_CLOEXEC": 0o2000000}  # as Falco calls SOCK_NONBLOCK and its kin
 SHUTDOWNS = _count("SHUT_RD", "SHUT_WR", "SHUT_RDWR")
 LEVELS: Flags = {
     "SOL_IP": 0, "SOL_SOCKET": 1, "SOL_TCP": 6, "SOL_UDP": 17, "SOL_IPV6": 41, "SOL_ICMPV6": 58, "SOL_RAW": 255,
@@ -62,8 +65,8 @@ SOCKET_OPTIONS = _count(
     "SO_PEERSEC", "SO_SNDBUFFORCE", "SO_RCVBUFFORCE", "SO_PASSSEC", "SO_TIMESTAMPNS", "SO_MARK", "SO_TIMESTAMPING",
     "SO_PROTOCOL", "SO_DOMAIN", "SO_RXQ_OVFL", "SO_WIFI_STATUS", "SO_PEEK_OFF", "SO_NOFCS", "SO_LOCK_FILTER",
     "SO_SELECT_ERR_QUEUE", "SO_BUSY_POLL", "SO_MAX_PACING_RATE", "SO_BPF_EXTENSIONS", "SO_INCOMING_CPU",
-    "SO_ATTACH_BPF", "SO_PEERGROUPS", "SO_MEMINFO", "SO_COOKIE", first=1,
-)  # fmt: skip
+    "SO_ATTACH_BPF", first=1,
+) | {"SO_PEERGROUPS": 59, "SO_MEMINFO": 55, "SO_COOKIE": 57}  # fmt: skip
 
 # -- memory
 PROTECTIONS: Flags = {
@@ -179,3 +182,24 @@ IO_URING_REGISTER_OPERATIONS = _count(
     "IORING_REGISTER_IOWQ_MAX_WORKERS", "IORING_REGISTER_RING_FDS", "IORING_UNREGISTER_RING_FDS",
     "IORING_REGISTER_PBUF_RING", "IORING_UNREGISTER_PBUF_RING",
 )  # fmt: skip
+
+
+class SockValue(Enum):
+    """What a socket option's value is."""
+
+    NUMBER = "number"  # u32, yes or no among them
+    LARGE = "large"  # u64
+    TIME = "time"  # struct timeval
+    ERROR = "error"  # an errno
+
+
+VALUES_OF_OPTIONS: Mapping[int, SockValue] = (
+    {
+        number: SockValue.NUMBER
+        for name, number in SOCKET_OPTIONS.items()
+        if name not in ("SO_LINGER", "SO_PEERCRED", "SO_ATTACH_FILTER", "SO_PEERNAME", "SO_PEERSEC", "SO_BINDTODEVICE",
+                        "SO_PEERGROUPS", "SO_MEMINFO")
+    }
+    | {20: SockValue.TIME, 21: SockValue.TIME, 4: SockValue.ERROR, 57: SockValue.LARGE, 47: SockValue.LARGE}
+)  # fmt: skip
+"""By the option's number; those that are not here are bytes."""

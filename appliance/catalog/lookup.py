@@ -27,7 +27,7 @@ def find_field(ref: FieldRef) -> tuple[Field, str | int | None] | None:
     row = FIELDS.get(ref.name) or elsewhere.FIELDS.get(ref.name)
     argument = ref.arg
     if row is None:
-        for base in ("evt.arg.", "evt.rawarg.", "evt.type.is.", "container.label.", "k8s.pod.label."):
+        for base in ("evt.arg.", "evt.rawarg.", "evt.type.is.", "thread.cgroup.", "container.label.", "k8s.pod.label."):
             if ref.name.startswith(base) and ref.arg is None:
                 row, argument = FIELDS[base[:-1]], ref.name[len(base) :]
     if row is None:

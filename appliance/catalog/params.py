@@ -27,6 +27,8 @@ class ParamType(Enum):
     INT32 = "INT32"
     INT64 = "INT64"
     RELTIME = "RELTIME"  # s64, nanoseconds
+    ABSTIME = "ABSTIME"  # u64, nanoseconds since the epoch
+    SIGSET = "SIGSET"  # u32, signals 1 to 32
     SIGNAL = "SIGTYPE"  # u32, shown by name
     UINT16 = "UINT16"
     UINT32 = "UINT32"
@@ -44,6 +46,15 @@ class ParamType(Enum):
     FDS = "FDLIST"  # descriptors, four texts each, see kernel.decode; engine.sockets reads them
     DATA = "BYTEBUF "  # bytes that a program reads or writes, decoded to text
     DIRPATH = "DIRPATH"  # a path as the kernel walks it: names from leaf to root; decoded to `/a/b`
+
+
+class Form(Enum):
+    """How Falco writes the number that it carries, where an argument is asked for as a number."""
+
+    DECIMAL = "%d"
+    HEXADECIMAL = "%X"
+    OCTAL = "%o"
+    TEXT = "text"  # decimal, and a text in JSON
 
 
 RESULTS = frozenset({ParamType.RES, ParamType.RES_FD, ParamType.RES_PID, ParamType.RES_UID, ParamType.RES_INT})
@@ -96,7 +107,7 @@ class Param:
     not stored: other facts tell it.
     `internal` ones are ours, not Falco's: they carry what the kernel knows and feed `engine.state`. With `arg` the
     parameter is taken from the call's arguments by a program that all such events share (`kernel.plan`). Parameters of
-    one `block` lie at the same place in every record that has them.
+    one `block` lie at the same place in every record that has them. `form` is how its number is written.
     """
 
     name: str
@@ -106,6 +117,16 @@ class Param:
     internal: bool = False
     arg: Arg | None = None
     block: str | None = None
+    form: Form | None = None
+
+    @property
+    def written(self) -> Form:
+        """The form of its number: of flags hexadecimal, of others decimal, unless the row says otherwise."""
+        if self.form is not None:
+            return self.form
+        if self.type in (ParamType.FLAGS, ParamType.FLAGS16):
+            return Form.HEXADECIMAL
+        return Form.OCTAL if self.type is ParamType.MODE else Form.DECIMAL
 
     @property
     def stored(self) -> bool:
@@ -129,15 +150,20 @@ _ARM = platform.machine() == "aarch64"
 O_ACCMODE = 0o3
 
 
-def open_flag_names(value: int) -> str:
-    """Open flags as Falco names them: the access mode first (`O_RDONLY` is a name here, though its bits are none)."""
+def open_numbers(value: int, order: Flags) -> dict[str, int]:
+    """The names of open flags, in the order of `order`, each with its number there, 0 for a name that is not in it. The
+    access mode is a name too, though the kernel's O_RDONLY has no bits."""
     mode = {0: "O_RDONLY", 1: "O_WRONLY", 2: "O_RDWR"}.get(value & O_ACCMODE)
-    rest = [name for name, bits in OPEN_FLAGS.items() if bits > O_ACCMODE and value & bits == bits]
-    if "O_TMPFILE" in rest:  # O_TMPFILE holds O_DIRECTORY's bit
-        rest.remove("O_DIRECTORY")
-    if "O_SYNC" in rest:  # O_SYNC holds O_DSYNC's bit
-        rest.remove("O_DSYNC")
-    return "|".join([mode, *rest] if mode else rest)
+    names = {name for name, bits in OPEN_FLAGS.items() if bits > O_ACCMODE and value & bits == bits}
+    if "O_TMPFILE" in names:  # O_TMPFILE holds O_DIRECTORY's bit
+        names.discard("O_DIRECTORY")
+    if mode:
+        names.add(mode)
+    ordered = [
+        *(name for name in order if name in names),
+        *(name for name in OPEN_FLAGS if name in names - order.keys()),
+    ]
+    return {name: order.get(name, 0) for name in ordered}
 
 
 OPEN_FLAGS: Flags = {
@@ -199,6 +225,8 @@ CLONE_FLAGS: Flags = {
     "CLONE_STOPPED": 0x2000000,
     "CLONE_VFORK": 0x4000,
     "CLONE_NEWCGROUP": 0x2000000,
+    # not the caller's: the child's numbers in its pid namespace are others; of our own numbering
+    "CLONE_CHILD_IN_PIDNS": 1 << 32,
 }
 
 # Ours, of any descriptor. A pseudo file is in no folder: a pipe, a memfd, an anonymous inode. The client connected, the
@@ -303,7 +331,7 @@ PTRACE_REQUESTS: Flags = {
 
 FAMILIES: Flags = {
     "AF_UNSPEC": 0,
-    "AF_UNIX": 1,
+    "AF_LOCAL|AF_UNIX": 1,
     "AF_INET": 2,
     "AF_AX25": 3,
     "AF_IPX": 4,
@@ -318,7 +346,7 @@ FAMILIES: Flags = {
     "AF_NETBEUI": 13,
     "AF_SECURITY": 14,
     "AF_KEY": 15,
-    "AF_NETLINK": 16,
+    "AF_ROUTE|AF_NETLINK": 16,
     "AF_PACKET": 17,
     "AF_ASH": 18,
     "AF_ECONET": 19,

@@ -7,7 +7,6 @@ event, and what `World` stands for.
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -15,19 +14,17 @@ from operator import attrgetter
 from types import MappingProxyType
 
 from appliance.catalog import audit
-from appliance.catalog.events import EVENTS, OPEN_LIKE, OPENS, Category
-from appliance.catalog.params import (
-    CWD,
-    EXE_FLAGS,
-    O_ACCMODE,
-    OPEN_FLAGS,
-    Param,
-    ParamType,
-    enum_name,
-    flag_names,
-    mode_names,
-    open_flag_names,
+from appliance.catalog.arguments import (
+    argument,
+    arguments,
+    error_name,
+    hexadecimal,
+    name_of,
+    of_number,
+    raw_argument,
 )
+from appliance.catalog.events import EVENTS, OPEN_LIKE, OPENS, Category
+from appliance.catalog.params import EXE_FLAGS, O_ACCMODE, OPEN_FLAGS
 from appliance.model.alert import FieldValue
 from appliance.model.event import (
     NO_PROCESS,
@@ -35,11 +32,11 @@ from appliance.model.event import (
     UNRESOLVED,
     Account,
     Event,
+    EventType,
     Fd,
     Labels,
     Line,
     Mount,
-    ParamValue,
     Pod,
     Process,
     Usage,
@@ -50,127 +47,14 @@ from appliance.model.moment import clock_time, date_time, iso_time
 
 def result_name(e: Event) -> str:
     """`SUCCESS`, or the name of the errno."""
-    return "SUCCESS" if e.res >= 0 else errno.errorcode.get(-e.res, str(e.res))
-
-
-def _param(e: Event, key: str | int) -> Param | None:
-    spec = EVENTS[e.type]
-    if isinstance(key, int):
-        return spec.params[key] if 0 <= key < len(spec.params) else None
-    return spec.param(key)
-
-
-def raw_argument(e: Event, key: str | int) -> FieldValue:
-    """The value of a parameter, by name or place, as a number where it is one; None if this event has no such."""
-    param = _param(e, key)
-    if param is None:
-        return None
-    return _as_field(_value(e, param))
-
-
-def _value(e: Event, param: Param) -> ParamValue:
-    if param.get is not None:
-        return _derived(e, param.get)
-    if param.stored:
-        return e.params[EVENTS[e.type].index[param.name]]
-    return e.res
-
-
-NOBODY = "<NONE>"  # as Falco calls the user and the group of number -1
-_DERIVED: dict[str, Callable[[Event, Mapping[str, ParamValue]], ParamValue]] = {}
-
-
-def _derived(e: Event, get: str) -> ParamValue:
-    found = _DERIVED.get(get)
-    if found is None:  # the expressions are ours, written in catalog.events
-        found = _DERIVED[get] = eval(f"lambda e, p: {get}", {"__builtins__": {}})  # noqa: S307
-    try:
-        return found(e, dict(zip(EVENTS[e.type].index, e.params, strict=True)))
-    except TypeError:  # one of its parts is absent
-        return None
-
-
-def _as_field(value: ParamValue) -> FieldValue:
-    if isinstance(value, tuple):
-        return " ".join(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    return value
-
-
-def argument(e: Event, key: str | int, world: World | None = None) -> str | None:
-    """The value of a parameter as text, the way Falco shows it: flags and errors by name, modes in octal or by
-    their bits' names, the event's own descriptor as `<f>/a/file`, users and groups by the names that `world` knows."""
-    param = _param(e, key)
-    if param is None:
-        return None
-    plain, named = _texts(e, param, world)
-    return plain if named is None else named
-
-
-def arguments(e: Event, world: World | None = None) -> str:
-    """All of Falco's parameters in order, as `name=value`, with `(meaning)` behind a number that has a name."""
-    shown = []
-    for param in EVENTS[e.type].params:
-        if not param.internal:
-            plain, named = _texts(e, param, world)
-            behind = "" if named is None else f"({named})"
-            shown.append(f"{param.name}={'<NA>' if plain is None else plain}{behind}")
-    return " ".join(shown)
-
-
-def _texts(e: Event, param: Param, world: World | None) -> tuple[str | None, str | None]:
-    """A parameter as text, and the name that its value goes by, where it has one."""
-    value = _value(e, param)
-    if value is None:
-        return None, None
-    if not isinstance(value, int):
-        return str(_as_field(value)), None
-    plain = str(value)
-    match param.type:
-        case ParamType.UID | ParamType.RES_UID:
-            nobody = value in (-1, 0xFFFFFFFF)
-            return ("-1", NOBODY) if nobody else (plain, _account_name(e, param.name, value, world))
-        case ParamType.RES | ParamType.RES_FD if value < 0:
-            return plain, errno.errorcode.get(-value)
-        case ParamType.FD if value == CWD:
-            return plain, "AT_FDCWD"
-        case ParamType.FD | ParamType.RES_FD if value == e.fd.num and value >= 0 and e.fd.typechar is not None:
-            return plain, f"<{e.fd.typechar}>{e.fd.name or ''}"
-        case ParamType.MODE:
-            return f"0{value:o}" if value else "0", None if param.flags is None or not value else mode_names(value)
-        case ParamType.FLAGS | ParamType.FLAGS16 if param.flags is not None:
-            names = open_flag_names(value) if param.flags is OPEN_FLAGS else flag_names(value, param.flags)
-            return plain, None if names == plain else names
-        case ParamType.ENUM | ParamType.SIGNAL if param.flags is not None:
-            name = enum_name(value, param.flags)
-            return plain, None if name == plain else name
-        case _:
-            return plain, None
-
-
-def _account_name(e: Event, name: str, value: int, world: World | None) -> str:
-    """The name of a user or group as Falco shows it: of the event's own accounts, else as passwd or group has it."""
-    is_group = "gid" in name
-    known = (e.process.group,) if is_group else (e.process.user, e.process.login)
-    account = next((a for a in known if a is not None and a.id == value and a.name is not None), None)
-    if account is None and world is not None:
-        account = world.account(e, value, is_group)
-    return name_of(account, value) or UNRESOLVED
-
-
-def name_of(account: Account | None, number: int | None) -> str | None:
-    """The name of an account; `<NA>` for a number that has none, but `root` for 0. None for a process not known."""
-    if account is None:
-        return None if number is None else _of_number(number, "root")
-    return _of_number(account.id, "root") if account.name is None else account.name
+    return "SUCCESS" if e.res >= 0 else error_name(-e.res) or str(e.res)
 
 
 def home_of(user: Account | None, uid: int | None) -> str | None:
     """The home directory of a user, as `name_of`."""
     if user is None:
-        return None if uid is None else _of_number(uid, "/root")
-    return _of_number(user.id, "/root") if user.homedir is None else user.homedir
+        return None if uid is None else of_number(uid, "/root")
+    return of_number(user.id, "/root") if user.homedir is None else user.homedir
 
 
 def shell_of(user: Account | None, uid: int | None) -> str | None:
@@ -180,13 +64,10 @@ def shell_of(user: Account | None, uid: int | None) -> str | None:
     return UNRESOLVED if user.shell is None else user.shell
 
 
-def _of_number(number: int, of_root: str) -> str:
-    return of_root if number == 0 else UNRESOLVED
-
-
 _FLAGS_PLACE = {t: EVENTS[t].index["flags"] for t in OPEN_LIKE if "flags" in EVENTS[t].index}
 _CREAT_FLAGS = OPEN_FLAGS["O_WRONLY"] | OPEN_FLAGS["O_CREAT"] | OPEN_FLAGS["O_TRUNC"]
-_O_PATH = OPEN_FLAGS["O_PATH"]
+_O_PATH, _CREAT = OPEN_FLAGS["O_PATH"], OPEN_FLAGS["O_CREAT"]
+_CREATED, _TMPFILE = OPEN_FLAGS["O_F_CREATED"], OPEN_FLAGS["O_TMPFILE"]
 
 
 def _open_flags(e: Event) -> int | None:
@@ -210,16 +91,18 @@ def is_open_write(e: Event) -> bool:
 
 
 def is_open_create(e: Event) -> bool:
-    """An open that may create the file: O_CREAT or O_TMPFILE."""
+    """An open that created the file: the kernel says so. O_TMPFILE creates one always."""
     flags = _open_flags(e)
-    tmpfile = OPEN_FLAGS["O_TMPFILE"]
-    return flags is not None and (bool(flags & OPEN_FLAGS["O_CREAT"]) or flags & tmpfile == tmpfile)
+    if flags is None or e.res < 0:
+        return False
+    return bool(flags & _CREATED) or flags & _TMPFILE == _TMPFILE or e.type is EventType.CREAT
 
 
 def is_open_exec(e: Event) -> bool:
-    """An open that creates a file which may be executed."""
+    """An open that asks to create a file which may be executed, or does."""
     index = EVENTS[e.type].index.get("mode")
-    if index is None or not is_open_create(e):
+    flags = _open_flags(e)
+    if index is None or flags is None or not (flags & _CREAT or flags & _TMPFILE == _TMPFILE):
         return False
     mode = e.params[index]
     return isinstance(mode, int) and bool(mode & 0o111)
@@ -227,8 +110,14 @@ def is_open_exec(e: Event) -> bool:
 
 _WAY = {Category.IO_READ: "r", Category.IO_WRITE: "w"}
 _WAITS = frozenset({Category.WAIT, Category.SLEEP})
+_MAKE_WAITS = frozenset({EventType.EPOLL_CREATE, EventType.EPOLL_CREATE1})
 _DATA = {t: row.index["data"] for t, row in EVENTS.items() if row.category in _WAY and "data" in row.index}
+_SYMLINKS = frozenset({EventType.SYMLINKAT})
+_PAIRS = frozenset({EventType.RENAMEAT, EventType.RENAMEAT2, EventType.LINKAT})
 _FILES, _SOCKETS = frozenset("fd"), frozenset("46unk")
+_RENAMES = frozenset({EventType.RENAMEAT, EventType.RENAMEAT2})
+_BY_DESCRIPTOR = frozenset({EventType.DUP, EventType.DUP2, EventType.DUP3, EventType.CLOSE})
+_WORDS = {"r": "read", "w": "write"}
 
 
 def is_type(e: Event, name: str) -> int:
@@ -241,9 +130,14 @@ def io_way(e: Event) -> str:
     return _WAY.get(EVENTS[e.type].category, "")
 
 
+def io_word(e: Event) -> str | None:
+    """`read` or `write`, as Falco has it."""
+    return _WORDS.get(io_way(e))
+
+
 def is_wait(e: Event) -> bool:
     """A call that does nothing but wait."""
-    return EVENTS[e.type].category in _WAITS
+    return EVENTS[e.type].category in _WAITS and e.type not in _MAKE_WAITS
 
 
 def is_syslog(e: Event) -> bool:
@@ -264,19 +158,37 @@ def io_length(e: Event) -> int | None:
 
 
 def failed_about(e: Event, what: str) -> int | None:
-    """1 for a call that failed and was about files, sockets (`net`), memory or something else (`other`)."""
-    if e.res >= 0:
+    """Of a call about files, sockets (`net`), memory or something else (`other`): 1 if it failed, 0 if it did not. None
+    for a call about another of these: what it is about is told by its descriptor."""
+    if e.type is EventType.PROCEXIT:
         return None
-    category, char = EVENTS[e.type].category, e.fd.typechar
-    if category is Category.MEMORY:
+    char = e.fd.typechar
+    if EVENTS[e.type].category is Category.MEMORY:
         about = "memory"
-    elif category is Category.NET or (category in _WAY and char in _SOCKETS):
-        about = "net"
-    elif category is Category.FILE or (category in _WAY and char in _FILES):
-        about = "file"
+    elif char is not None:
+        about = "net" if char in _SOCKETS else "file" if char in _FILES else "other"
     else:
-        about = "other"
-    return 1 if about == what else None
+        about = "file" if e.type in _RENAMES else "other"
+    return int(e.res < 0) if about == what else None
+
+
+def category_of(e: Event) -> str:
+    """What the event is about; of reading and writing the kind of descriptor says it, as in Falco."""
+    category = EVENTS[e.type].category
+    if category in _WAY or e.type in _BY_DESCRIPTOR:
+        char = e.fd.typechar or ""
+        return "net" if char and char in _SOCKETS else "file" if char and char in "fdm" else "other"
+    return category.value
+
+
+def is_call(e: Event) -> bool:
+    """True for a system call; the end of a process is none."""
+    return e.type is not EventType.PROCEXIT
+
+
+def result(e: Event) -> int | None:
+    """What the call gave; None for what is no call."""
+    return None if e.type is EventType.PROCEXIT else e.res
 
 
 class Facts(Iterable[FieldValue]):
@@ -316,6 +228,17 @@ def above_arguments(e: Event) -> Facts:
 def above_environments(e: Event) -> Facts:
     """The environment of each ancestor."""
     return Facts(e.line, environment)
+
+
+def parent_pid(e: Event) -> int | None:
+    """The number of the parent, as the kernel says it now."""
+    pid = e.ancestor(1).pid
+    return pid if pid >= 0 else e.process.ppid
+
+
+def by_birth(world: World, e: Event, attribute: str) -> Facts:
+    """One fact of each by whom the process and its forebears were born."""
+    return Facts(world.births(e), attrgetter(attribute))
 
 
 def names_line(e: Event) -> str:
@@ -385,7 +308,7 @@ def ancestor_environment(e: Event, key: str | int) -> str | None:
     return next((v for p in islice(e.line.above(), _ENV_LEVELS) if (v := environment(p, key))), "")
 
 
-_CONTROLLERS = ("cpuset", "cpu", "cpuacct", "io", "memory", "devices", "freezer", "net_cls", "perf_event", "pids")
+_CONTROLLERS = ("cpuset", "cpu", "cpuacct", "io", "memory")  # those that Falco asks for
 
 
 def cgroup_of(process: Process, controller: str | int) -> str | None:
@@ -408,13 +331,13 @@ def login_shell(e: Event) -> int | None:
 
 
 def joined_args(process: Process, n: int | None = None) -> str | None:
-    """The arguments behind the first, joined by blanks, or the n-th of them from 0 on; None for a process that is not
-    known, and where there are not so many."""
+    """The arguments behind the first, joined by blanks, or the n-th of them from 0 on, empty where there are not so
+    many (Falco); None for a process that is not known."""
     if process.name is None:
         return None
     if n is None:
         return joined(process.args)
-    return process.args[n] if n < len(process.args) else None
+    return process.args[n] if n < len(process.args) else ""
 
 
 def arguments_length(e: Event) -> int:
@@ -427,6 +350,23 @@ def socket_family(e: Event) -> str | None:
     return {"4": "ip", "6": "ip", "u": "unix"}.get(e.fd.typechar or "")
 
 
+def socket_protocol(e: Event) -> str | None:
+    """The protocol of a socket; the text `<NA>` of a descriptor that has none, as in Falco."""
+    return e.fd.l4proto or (UNRESOLVED if e.fd.type is not None else None)
+
+
+def raw_name(e: Event) -> str | None:
+    """The path as the caller gave it, empty where there was none to give."""
+    return e.fd.nameraw if e.fd.nameraw is not None else "" if e.fd.type is not None else None
+
+
+def absolute_path(e: Event) -> str | None:
+    """The path of the file that the event is about; of two the old one, and a symbolic link's own."""
+    if e.path is not None:
+        return e.path
+    return e.target_path if e.type in _SYMLINKS else e.source_path if e.type in _PAIRS else None
+
+
 def domain_names(fd: Fd, address: str | None) -> tuple[str, ...]:
     """The domain names of an address, an empty text where it has none; nothing where there is no address."""
     if address is None:
@@ -434,15 +374,19 @@ def domain_names(fd: Fd, address: str | None) -> tuple[str, ...]:
     return tuple(name for ip, name in fd.domains if ip == address) or ("",)
 
 
-def fd_type(e: Event, num: int | str) -> str | None:
-    """The kind of a descriptor of the process, as far as it is known: the event's own, and the standard streams."""
-    if num == e.fd.num:
-        return e.fd.type
-    return stream(e.process, 2 * num) if isinstance(num, int) and 0 <= num <= 2 else None
+def fd_type(e: Event, num: int | str) -> tuple[str, ...]:
+    """The kind of a descriptor of the process, as far as it is known: the event's own, and the standard streams.
+    Nothing where the event is about no descriptor."""
+    if e.fd.num is None:
+        return ()
+    kind = e.fd.type if num == e.fd.num else stream(e.process, 2 * num) if num in (0, 1, 2) else None
+    return () if kind is None else (kind,)
 
 
 def fd_types(e: Event) -> tuple[str, ...]:
-    """The kinds of the process's descriptors that are known, each once."""
+    """The kinds of the process's descriptors that are known, each once; nothing where the event is about none."""
+    if e.fd.num is None:
+        return ()
     kinds = dict.fromkeys((e.fd.type, *e.process.stdio[::2]))
     return tuple(kind for kind in kinds if kind is not None)
 
@@ -564,16 +508,16 @@ def container_age(e: Event) -> int | None:
     return None if started is None else max(e.ts_ns - started, 0)
 
 
-def probe_text(e: Event, argv: tuple[str, ...]) -> str | None:
-    """A probe's command as one line, `NONE` where the container has none; None while its facts are not known."""
-    return None if e.container.missing is not None else " ".join(argv) if argv else "NONE"
+def probe_text(argv: tuple[str, ...]) -> str | None:
+    """A probe's command as one line, `NONE` where it is switched off; None where the container has none."""
+    return " ".join(argv) if argv else None
 
 
-def is_probe(e: Event, argv: tuple[str, ...]) -> bool:
-    """True if the engine started this command in the container: the process, or an ancestor of it, is the command, and
-    the one above it is not in the container."""
+def is_probe(e: Event, argv: tuple[str, ...]) -> bool | None:
+    """None where the container has no such command. True if the engine started this command in the container: the
+    process, or an ancestor of it, is the command, and the one above it is not in the container."""
     if not argv:
-        return False
+        return None
     inside = e.process.container_id
     eldest = None  # of the container, among the ancestors
     for process in e.line:
@@ -588,13 +532,17 @@ def is_probe(e: Event, argv: tuple[str, ...]) -> bool:
 
 class World:
     """What generated code may ask beyond the event. One for each ruleset: `look` is set by who knows the processes,
-    `account` (of an event, a number, whether it is a group's) by who knows passwd and group."""
+    `account` (of an event, a number, whether it is a group's) by who knows passwd and group; `process_name` and
+    `descriptor` (of an event's process, by number), and `births` (the line of descent) by who remembers them."""
 
-    __slots__ = ("_num", "_usage", "account", "hostname", "look")
+    __slots__ = ("_num", "_usage", "account", "births", "descriptor", "hostname", "look", "process_name")
 
     def __init__(self, hostname: str | None = None) -> None:
         self.hostname = hostname
         self.account: Callable[[Event, int, bool], Account | None] = lambda event, number, is_group: None
+        self.births: Callable[[Event], Line] = lambda event: event.line
+        self.process_name: Callable[[int], str | None] = lambda number: None
+        self.descriptor: Callable[[Event, int], Fd | None] = lambda event, number: None
         self.look: Callable[[Process], Usage] = lambda process: NO_USAGE
         self._num = -1
         self._usage = NO_USAGE
@@ -604,6 +552,23 @@ class World:
         if e.num != self._num:
             self._num, self._usage = e.num, self.look(e.process)
         return self._usage
+
+
+def threads(world: World, e: Event, *, others: bool = False) -> int | None:
+    """The living threads of a process, or those that are not the first. One that never made another has one, known
+    without a look; at its end it has none."""
+    if e.type is EventType.PROCEXIT:
+        return 0
+    if e.process.single:
+        return 0 if others else 1
+    usage = world.usage(e)
+    return usage.others if others else usage.threads
+
+
+def ancestor_pid(e: Event, n: int) -> int | None:
+    """The number of the n-th ancestor; None where there is none."""
+    pid = e.ancestor(n).pid
+    return None if pid < 0 else pid
 
 
 def share(part: int | None, whole: int | None) -> float | None:
@@ -660,7 +625,10 @@ NAMES: Mapping[str, object] = MappingProxyType(
             capabilities, iso_time, clock_time, date_time, leader, since, exe_is,
             environment, cgroup_of, cgroups_text, ancestor_environment, login_shell, joined_args, arguments_length,
             socket_family, polled, domain_names, fd_type, fd_types,
-            fd_flag, stream, port_text, fd_uid, in_container, device_major, device_minor,
+            fd_flag, hexadecimal, stream, port_text, fd_uid, in_container, device_major, device_minor,
+            parent_pid, by_birth,
+            category_of, io_word, is_call, result, socket_protocol,
+             raw_name, absolute_path, threads, ancestor_pid,
             pod, short_id, label, labels_text, pod_labels_text, container_age, probe_text, is_probe,
             mounts_text, mount_part, paths_text, either, share, seconds, fraction, distance_ms, document_text, plugin,
         )

@@ -6,8 +6,9 @@ escaping (that is each edge's own), or an author's text other than as a literal.
 
 from __future__ import annotations
 
+from appliance.catalog.lookup import fields_of, value_of
 from appliance.codegen.python import Code, value_code
-from appliance.model.expr import FieldRef, Operand
+from appliance.model.expr import Call, FieldRef, Operand
 from appliance.model.rule import Output
 
 MOMENTS = frozenset({"evt.time", "evt.time.s", "evt.time.iso8601", "evt.datetime", "evt.datetime.s"})
@@ -27,6 +28,7 @@ def output_code(output: Output) -> Code:
     if parts and isinstance(parts[0], str):
         parts[0] = parts[0].removeprefix("*")
     names: dict[str, str] = {}  # field as written -> local
+    parts_told: dict[str, tuple[Operand, str]] = {}
     lines, texts = [], []
     for part in parts:
         if isinstance(part, str):
@@ -35,17 +37,32 @@ def output_code(output: Output) -> Code:
         written = str(part)
         if written not in names:
             names[written] = f"v{len(names)}"
+            parts_told[written] = part, names[written]
             lines.append(f"    {names[written]} = {value_code(part)}")
         name = names[written]
         if isinstance(part, FieldRef) and part.name.startswith(("container.", "k8s.")):
             texts.append(f"(text_of({name}) if {name} is not None else absent_text(e.container.missing))")
         else:
             texts.append(f"text_of({name})")
-    told = {written: _MOMENT if written in MOMENTS else f"field_value({name})" for written, name in names.items()}
+    for part, _ in tuple(parts_told.values()):  # the plain field stands beside what was made of it, as in Falco
+        for field in fields_of(part) if isinstance(part, Call) else ():
+            if str(field) not in names:
+                names[str(field)] = f"v{len(names)}"
+                parts_told[str(field)] = field, names[str(field)]
+                lines.append(f"    {names[str(field)]} = {value_code(field)}")
+    told = {written: _told(part, written, name) for written, (part, name) in parts_told.items()}
     told.setdefault("evt.time", _MOMENT)
     fields = ", ".join([*(f"{name!r}: {code}" for name, code in told.items()), *map(_extra_code, output.extra)])
     body = "\n".join(["def write(e):", *lines, f"    return ''.join(({', '.join([*texts, repr('')])})), {{{fields}}}"])
     return Code(body + "\n", {})
+
+
+def _told(part: Operand, written: str, name: str) -> str:
+    """A field's value in the alert: numbers, texts, and a list where the field is one."""
+    if written in MOMENTS:
+        return _MOMENT
+    value = value_of(part)
+    return f"{'list_value' if value is not None and value.row.is_list else 'field_value'}({name})"
 
 
 def _extra_code(extra: tuple[str, tuple[str | Operand, ...]]) -> str:

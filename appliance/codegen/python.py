@@ -32,7 +32,7 @@ from appliance.model.text import printable
 
 _CALLED = (
     runtime.absent_text, runtime.ascii_lower, runtime.below, runtime.in_networks, runtime.text_of,
-    runtime.field_value, runtime.related,
+    runtime.field_value, runtime.list_value, runtime.related,
     runtime.lowered, runtime.uppered, runtime.unbase64, runtime.base_name, runtime.length, runtime.concatenated,
     runtime.joined, runtime.options_of,
 )  # fmt: skip

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from appliance.catalog.arguments import Numeral
 from appliance.catalog.operators import Network
 from appliance.catalog.values import Facts
 from appliance.model.alert import FieldValue
@@ -197,11 +198,18 @@ def absent_text(reason: str | None) -> str:
 
 def field_value(value: object) -> FieldValue:
     """A field's value as alerts carry it."""
-    if value is None or isinstance(value, str | int):
+    if value is None or isinstance(value, str | float):
         return value
+    if isinstance(value, int):
+        return str(value) if isinstance(value, Numeral) else value
     if isinstance(value, _SEVERAL) and not value:
         return None
     return text_of(value)
+
+
+def list_value(value: object) -> FieldValue:
+    """The values of a field that is a list, as alerts carry them; None where there is none."""
+    return tuple(map(text_of, several(value))) or None
 
 
 def globber(patterns: Iterable[str], *, ignore_case: bool = False) -> Callable[[str], object]:

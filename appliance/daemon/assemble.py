@@ -265,6 +265,7 @@ def arm(
         boot_offset_ns=boot_offset_ns(),
         domains=lambda: domains.names,
         read_usage=processes.usage,
+        parent_now=processes.parent,
     )
     state.remember(needs.closes)
     digests = Digests(faults=faults)

@@ -251,6 +251,9 @@ class Loop:
         """What the rules ask beyond their events."""
         ruleset.world.look = self._state.usage
         ruleset.world.account = self._state.account
+        ruleset.world.births = self._state.births
+        ruleset.world.process_name = self._state.process_name
+        ruleset.world.descriptor = self._state.descriptor
         self._hashed = frozenset() if self._digests is None else ruleset.needs.digest_types
         self._times = ruleset.needs.times
 
@@ -472,6 +475,8 @@ class Loop:
             by_type[raw.type] += 1
             if event is None:
                 continue
+            if self._state.newborn is not None:
+                self._born()
             try:
                 if timed is not None:
                     event = timed(event)
@@ -489,6 +494,21 @@ class Loop:
         self.counts.judged += begun - self._in_hand
         if latest is not None:
             self.sample.offer(latest, time.monotonic_ns())
+
+    def _born(self) -> None:
+        """Judge the child's side of a birth as the event of its own that it is."""
+        event, self._state.newborn = self._state.newborn, None
+        if event is None or event.type not in self._ruleset.event_types:
+            return
+        try:
+            container = event.container
+            if container.missing is not None and is_waiting(container):
+                event = self._state.freeze(event)
+                if self._pen.put(event, time.monotonic_ns()):
+                    return
+            self._judge(event)
+        except Exception:
+            self.faults.caught("evaluation")
 
     def _is_canary(self, event: Event) -> bool:
         """The canary's events are judged like any other, and what the rules say of them is left out."""

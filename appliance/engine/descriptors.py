@@ -66,6 +66,11 @@ class Descriptors:
             if len(self._kept) > self._most:
                 self._drop(*next(iter(self._kept)))
 
+    def of(self, entry: Entry, num: int) -> Fd | None:
+        """What is remembered of an open one."""
+        kept = self._kept.get((entry.key, num))
+        return None if kept is None else kept.fd
+
     def closed(self, entry: Entry, num: int) -> Fd | None:
         """It is closed: what it was."""
         kept = self._drop(entry.key, num)

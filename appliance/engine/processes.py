@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from appliance.engine.places import Place
-from appliance.model.event import NO_PROCESS, Event, Line, Process
+from appliance.model.event import MAX_LINE, NO_PROCESS, Event, Line, Process
 
 Key = tuple[int, int]
 
@@ -23,7 +23,10 @@ _RECENT = 512  # ended processes that stay known without living children: for ev
 class Entry:
     """A process in the table. `key` names it for good; `start_ns` becomes exact once the kernel has told it."""
 
-    __slots__ = ("children", "exact", "gone", "key", "parent", "place", "process", "recent", "start_ns", "unlinked")
+    __slots__ = (
+        "children", "exact", "gone", "key", "parent", "place", "process", "reaper", "reaps", "recent", "start_ns",
+        "unlinked",
+    )  # fmt: skip
 
     def __init__(self, process: Process, place: Place, *, exact: bool) -> None:
         self.process = process
@@ -31,7 +34,9 @@ class Entry:
         self.key: Key = (process.pid, process.start_ns)
         self.start_ns = process.start_ns
         self.exact = exact
-        self.parent: Entry | None = None
+        self.parent: Entry | None = None  # by birth
+        self.reaper: Entry | None = None  # who took its place when it ended
+        self.reaps = False  # a subreaper, as far as we saw it become one (PR_SET_CHILD_SUBREAPER)
         self.unlinked = True  # the parent has not been looked for
         self.children = 0  # entries that name this one as their parent
         self.recent = False  # ended, and among the last `_RECENT` that did
@@ -55,10 +60,13 @@ class Processes:
         most_ended: int,
         missing: Counter[str],
         ended: Callable[[Entry], None] = lambda entry: None,
+        parent_now: Callable[[int, int], int | None] = lambda pid, start_ns: None,
     ) -> None:
         """`read(pid)` makes the entry of a parent that is not in the table, None where there is none. At most `most`
         living and `most_ended` ended ones are kept; `missing` counts what is absent for it; `ended` is called with each
-        that has ended."""
+        that has ended; `parent_now(pid, start_ns)` gives the number of that process's parent as the kernel says it now,
+        None for one that has ended."""
+        self._parent_now = parent_now
         self.live: dict[int, Entry] = {}
         self._read = read
         self._most = most
@@ -118,14 +126,42 @@ class Processes:
             self._line_num, self._line = event.num, Line(event.process, self._above(event.process))
         return self._line
 
-    def _above(self, process: Process) -> Iterator[Process]:
+    def births(self, process: Process) -> Line:
+        """A process and those by whom it and they were born, whether these live or not."""
+        return Line(process, self._above(process, by_birth=True))
+
+    def _above(self, process: Process, *, by_birth: bool = False) -> Iterator[Process]:
         entry = self._entry_of(process) if process.pid >= 0 else None
         while entry is not None:
             parent = self._parent_of(entry) if entry.unlinked or entry.parent is None else entry.parent
+            if not by_birth and (parent is None or self.live.get(parent.process.pid) is not parent):
+                parent = self._reaper_of(entry, parent)
             if parent is None or parent.gone:
                 return
             yield parent.process
             entry = parent
+
+    def _reaper_of(self, entry: Entry, parent: Entry | None) -> Entry | None:
+        """The parent of a process whose parent has ended: the kernel gave it another. /proc is asked once for each time
+        that happens; of a process that has ended itself, or is about to be given another, the nearest subreaper that
+        is known above it is taken, else the first process; as the kernel does (find_new_reaper)."""
+        reaper = entry.reaper
+        if reaper is not None and self.live.get(reaper.process.pid) is reaper:
+            return reaper
+        if self.live.get(entry.process.pid) is entry:
+            number = self._parent_now(entry.process.pid, entry.start_ns)
+            if number is not None and (parent is None or number != parent.process.pid):
+                entry.reaper = self.live.get(number) or (self._read_parent(number) if number > 0 else None)
+                return entry.reaper
+        elder = parent
+        for _ in range(MAX_LINE):
+            if elder is None:
+                break
+            if elder.reaps and self.live.get(elder.process.pid) is elder:
+                return elder
+            elder = elder.parent
+        first = self.live.get(1)
+        return parent if first is None or parent is None or first is entry else first
 
     def link(self, entry: Entry, parent: Entry) -> None:
         """Make it the child of another."""

@@ -50,6 +50,13 @@ _ANONYMOUS = {
 }
 
 
+LETTERS = {
+    "file": "f", "directory": "d", "pipe": "p", "memfd": "m", "bpf": "b", "pidfd": "P",
+    **dict((*_FAMILIES.values(), *_ANONYMOUS.values())),
+}  # fmt: skip
+"""Falco's letter for each of its words."""
+
+
 class FdFacts(NamedTuple):
     """The facts of `catalog.events`, in table order."""
 

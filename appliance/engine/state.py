@@ -19,10 +19,10 @@ from appliance.catalog.flags import FCNTL_COMMANDS
 from appliance.catalog.params import CLONE_FLAGS, EXE_FLAGS, OPEN_FLAGS, RESULT, ParamType
 from appliance.engine.containers import read_container
 from appliance.engine.descriptors import Descriptors
-from appliance.engine.paths import absolute
 from appliance.engine.places import Place, Places
 from appliance.engine.processes import TICK_NS, Entry, Processes
 from appliance.engine.sockets import (
+    LETTERS,
     FdFacts,
     SocketNames,
     accepted,
@@ -54,6 +54,7 @@ from appliance.model.event import (
     Usage,
     changed,
 )
+from appliance.model.paths import absolute
 
 Handler = Callable[[RawEvent], Event | None]
 
@@ -73,7 +74,7 @@ _FD_CLOEXEC = 1
 _CLONE_FILES = CLONE_FLAGS["CLONE_FILES"]
 _SENDS = frozenset({EventType.SENDTO, EventType.SENDMSG, EventType.SENDMMSG})
 _ACCEPTS = frozenset({EventType.ACCEPT, EventType.ACCEPT4})
-_PR_SET_NAME = 15
+_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36
 _IO_URING = VIA.index("io_uring")
 _REQUESTS = 8192  # of io_urings, not yet ended, that are kept
 
@@ -105,11 +106,12 @@ class State:
         boot_offset_ns: int | None = None,
         domains: Callable[[], Mapping[str, tuple[str, ...]]] = dict,
         read_usage: Callable[[int, int], Usage | None] = lambda pid, start_ns: None,
+        parent_now: Callable[[int, int], int | None] = lambda pid, start_ns: None,
     ) -> None:
         """`read_process(pid)` gives a PROCINFO event or None; `ask_container(full_id, owner)` asks without waiting;
         `wall_offset_ns` is wall clock minus monotonic clock, `boot_offset_ns` wall clock minus the time since boot (the
         same where it is not given: the machine never slept); `domains` gives the domain names that rules ask for, by
-        address; `read_usage(pid, start_ns)` what that very process has now."""
+        address; `read_usage(pid, start_ns)` what that very process has now, `parent_now` the number of its parent."""
         self.wall_offset_ns = wall_offset_ns
         self._boot_offset_ns = wall_offset_ns if boot_offset_ns is None else boot_offset_ns
         self._accounts = accounts
@@ -125,11 +127,14 @@ class State:
             most_ended=max_ended,
             missing=self._missing,
             ended=self._remembered.ended,
+            parent_now=parent_now,
         )
         self._live = self._processes.live
         self._socket_names = SocketNames()
         self._requests: dict[int, RawEvent] = {}
         self._num = 0
+        self.newborn: Event | None = None
+        """The child's side of the birth that was applied last: an event of its own. Who takes it sets it to None."""
         self._lineage: Lineage = self._processes.line
         self._handlers: dict[EventType, Handler] = {t: self._handler(t) for t in EventType}
 
@@ -202,6 +207,23 @@ class State:
             return NO_USAGE
         return found
 
+    def process_name(self, number: int) -> str | None:
+        """The name of the living process of that number."""
+        entry = self._live.get(number)
+        return None if entry is None else entry.process.name
+
+    def descriptor(self, event: Event, number: int) -> Fd | None:
+        """What is remembered of a descriptor of the event's process."""
+        if 0 <= number <= 2 and event.process.stdio:
+            kind, name = event.process.stdio[2 * number : 2 * number + 2]
+            return None if kind is None else Fd(number, kind, LETTERS.get(kind), name)
+        entry = self._live.get(event.process.pid)
+        return None if entry is None else self._remembered.of(entry, number)
+
+    def births(self, event: Event) -> Line:
+        """The process of an event and those by whom it and they were born, the ended ones included."""
+        return self._processes.births(event.process)
+
     def without_environment(self) -> list[int]:
         """The living processes whose environment was not told: a PROCINFO event tells it later."""
         return [pid for pid, entry in self._live.items() if entry.process.env is None]
@@ -249,6 +271,10 @@ class State:
             return self._fcntl(type_)
         if EVENTS[type_].fd_arg is not None:
             return self._descriptors(type_)
+        if EVENTS[type_].folder is not None:
+            return self._folders(type_)
+        if "fd1" in EVENTS[type_].index:
+            return self._pairs(type_)
         if EVENTS[type_].has_fd:
             return self._numbers(type_)
         if type_ is EventType.CLOSE_RANGE:
@@ -308,7 +334,7 @@ class State:
                 (
                     num, word, letter, path, name, None, None, None, None, None, None, None, None, None, None,
                     params[at_ino] or None, params[at_dev] or None, cast(int, params[at_layer]) >> 28 & 3,
-                    False, False, (), params[at_real] or None,
+                    False, num >= 0, (), params[at_real] or None,
                 ),
             )  # fmt: skip
             if descriptors.wanted and num >= 0 and via != _IO_URING and live.get(pid) is entry:
@@ -355,6 +381,32 @@ class State:
             from_, from_raw = self._path(raw.params, *source)
             to, to_raw = self._path(raw.params, *target)
             return made._replace(source_path=from_, source_path_raw=from_raw, target_path=to, target_path_raw=to_raw)
+
+        return apply
+
+    def _folders(self, type_: EventType) -> Handler:
+        """A call about a path below a folder, which is its descriptor: a relative path is told with the folder's."""
+        index, folder = EVENTS[type_].index, EVENTS[type_].folder
+        assert folder is not None  # noqa: S101
+        at_folder, at_base, plain = index[folder], index["base"], self._plain(type_)
+
+        def apply(raw: RawEvent) -> Event | None:
+            made = plain(raw)
+            num, base = cast(int, raw.params[at_folder]), cast("str | None", raw.params[at_base])
+            if made is None:
+                return made
+            return made._replace(fd=Fd(num, "directory", "d", base, base) if base and num >= 0 else Fd(num))
+
+        return apply
+
+    def _pairs(self, type_: EventType) -> Handler:
+        """Two descriptors at once: the event is about the first."""
+        at = EVENTS[type_].index["fd1"]
+        kind = ("unix", "u", "") if type_ is EventType.SOCKETPAIR else ("pipe", "p", "")
+
+        def apply(raw: RawEvent) -> Event | None:
+            num = cast(int, raw.params[at])
+            return self._make(raw, self._find(raw), Fd(num, *kind) if raw.res >= 0 else Fd(-1))
 
         return apply
 
@@ -433,11 +485,13 @@ class State:
 
     def _prctl(self, type_: EventType) -> Handler:
         index = EVENTS[type_].index
-        at_option, at_text = index["option"], index["arg2_str"]
+        at_option, at_text, at_number = index["option"], index["arg2_str"], index["arg2_int"]
 
         def apply(raw: RawEvent) -> Event:
             entry = self._find(raw)
             name = raw.params[at_text]
+            if raw.res >= 0 and raw.params[at_option] == _PR_SET_CHILD_SUBREAPER:
+                entry.reaps = bool(raw.params[at_number])
             renamed = raw.res >= 0 and raw.params[at_option] == _PR_SET_NAME and isinstance(name, str)
             if renamed and raw.tid == raw.pid:  # another thread's name is its own
                 entry.process = changed(entry.process, name=_comm(cast(str, name)))
@@ -505,14 +559,18 @@ class State:
 
     def _chdirs(self, type_: EventType) -> Handler:
         plain = self._plain(type_)
-        at_cwd = EVENTS[type_].index["cwd"]
+        at_cwd, at_fd = EVENTS[type_].index["cwd"], EVENTS[type_].index.get("fd")
 
         def apply(raw: RawEvent) -> Event | None:
             entry = self._find(raw)
             cwd = raw.params[at_cwd]
             if raw.res >= 0 and isinstance(cwd, str) and cwd:
                 entry.process = changed(entry.process, cwd=_folder(cwd))
-            return plain(raw)
+            made = plain(raw)
+            if at_fd is None or made is None:
+                return made
+            num, known = cast(int, raw.params[at_fd]), raw.res >= 0 and isinstance(cwd, str) and bool(cwd)
+            return made._replace(fd=Fd(num, "directory", "d", cast(str, cwd), cast(str, cwd)) if known else Fd(num))
 
         return apply
 
@@ -550,7 +608,13 @@ class State:
                 child = self._born(entry, child_pid, vpid, ppid, start_ns, memory, cast(int, raw.params[at_limit]))
                 if (cast("int | None", raw.params[at_flags]) or 0) & _CLONE_FILES:
                     self._remembered.shared(entry, child)
-            return self._make(raw, entry)
+            elif raw.res >= 0 and child_pid > 0 and entry.process.single:
+                entry.process = changed(entry.process, single=False)
+            made = self._make(raw, entry)
+            if raw.res > 0 and child_pid > 0:
+                born = entry if child_pid != child_tid else self._live.get(child_pid, entry)
+                self.newborn = self._make(raw._replace(tid=child_tid, res=0), born)
+            return made
 
         return apply
 
@@ -566,6 +630,7 @@ class State:
         if entry is None:
             entry = self._processes.add(Entry(process, place, exact=True))
         else:
+            process = changed(process, single=True)  # an exec ends all other threads (execve(2))
             if process.ppid != entry.process.ppid:
                 self._processes.unlink(entry)
             entry.process, entry.place = process, place
@@ -785,7 +850,7 @@ class State:
         process = changed(
             caller.process, pid=pid, ppid=ppid, vpid=vpid, start_ns=start_ns,
             started_ns=start_ns + self._boot_offset_ns, vmsize=memory[0], vmrss=memory[1], vmswap=memory[2],
-            pfmajor=0, pfminor=0, fdlimit=fdlimit,
+            pfmajor=0, pfminor=0, fdlimit=fdlimit, single=True,
         )  # fmt: skip
         entry = self._processes.add(Entry(process, caller.place, exact=True))
         if parent is not None:

@@ -30,6 +30,8 @@ _FIXED: Mapping[ParamType, tuple[str, str, int]] = MappingProxyType(
         ParamType.INT32: ("s32", "i", 4),
         ParamType.INT64: ("s64", "q", 8),
         ParamType.RELTIME: ("s64", "q", 8),
+        ParamType.ABSTIME: ("u64", "Q", 8),
+        ParamType.SIGSET: ("u32", "I", 4),
         ParamType.SIGNAL: ("u32", "I", 4),
         ParamType.UINT16: ("u16", "H", 2),
         ParamType.UINT32: ("u32", "I", 4),

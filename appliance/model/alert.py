@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-FieldValue = str | int | float | bool | None
+FieldValue = str | int | float | bool | tuple[str, ...] | None
 
 
 class Priority(IntEnum):

@@ -537,15 +537,15 @@ class Fd(NamedTuple):
 
     @property
     def directory(self) -> str | None:
-        """The folder of a file's name, without a slash at its end (`/` for the root's entries)."""
+        """The folder of a file's name, without a slash at its end (`/` for the root's entries); a folder itself."""
         if self.name is None or self.typechar not in ("f", "d"):
             return None
-        return self.name.rpartition("/")[0] or "/"
+        return self.name if self.typechar == "d" else self.name.rpartition("/")[0] or "/"
 
     @property
     def filename(self) -> str | None:
-        """The last component of a file's name."""
-        if self.name is None or self.typechar not in ("f", "d"):
+        """The last component of a file's name; a folder has none (Falco)."""
+        if self.name is None or self.typechar != "f":
             return None
         return self.name.rpartition("/")[2]
 
@@ -689,6 +689,8 @@ class Process:
     namespace, are nanoseconds since the epoch, like the times of the running file (`exe_ctime_ns`, `exe_mtime_ns`);
     `exe_flags` are the bits of `catalog.params.EXE_FLAGS`; `exe_dev` is its device as stat(2) tells it, `exe_magic`
     what kind of file system it lies on (statfs(2); 0 where that is not known), `exe_sha256` is there where a rule asks.
+    `single`: we saw it being born, and no thread of it since.
+
     `vmsize`, `vmrss` and `vmswap` (KiB), page faults and `fdlimit` are as they were last told: when it was born, when
     it started its program, when we were started, at calls about memory that are heard. `cgroup` is the path below its
     hierarchy; `unit`, `user_unit` and `slice` are what systemd calls it.
@@ -741,6 +743,7 @@ class Process:
     vmsize: int | None = None
     vmrss: int | None = None
     vmswap: int | None = None
+    single: bool = False
     user: Account | None = None
     login: Account | None = None
     group: Account | None = None

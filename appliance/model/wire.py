@@ -97,4 +97,6 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _json_value(value: FieldValue) -> FieldValue:
+    if isinstance(value, tuple):
+        return tuple(map(json_safe, value))
     return json_safe(value) if isinstance(value, str) else value

@@ -96,6 +96,20 @@ class Procfs:
         finally:
             os.close(folder)
 
+    def parent(self, pid: int, start_ns: int) -> int | None:
+        """The number of the parent that the process of this start has now; None where it has ended."""
+        try:
+            folder = self._open(pid)
+        except OSError:
+            return None
+        try:
+            told = _stat_line(_read(folder, "stat"))
+            return told.ppid if told.start_ticks == start_ns // _TICK_NS and told.state not in "ZX" else None
+        except (OSError, ValueError, IndexError):
+            return None
+        finally:
+            os.close(folder)
+
     def scan(self) -> Iterator[RawEvent]:
         """All processes, oldest pid first."""
         pids = sorted(int(name) for name in os.listdir(self._root) if name.isascii() and name.isdigit())  # noqa: PTH208

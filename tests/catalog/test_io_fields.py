@@ -20,7 +20,7 @@ LOG = Fd(num=4, type="unix", typechar="u", name="/dev/log")
 READ = event("read", res=3, data="abc", fd=file_fd("/a"))
 SENT = event("sendto", res=-11, data="xyz", fd=SOCKET)
 LOGGED = event("sendto", res=5, data="hello", fd=LOG)
-OPENED = event("open", res=-2, name="/a")
+OPENED = event("open", res=-2, name="/a", fd=file_fd("/a", num=-1))
 HANDLE = event("open_by_handle_at", res=3, flags=2, fd=file_fd("/a"))
 WAITED = event("poll", res=0)
 MAPPED = event("mmap", res=-12)
@@ -33,8 +33,8 @@ KILLED = event("kill", res=-3)
         ("evt.is_io", READ, True),
         ("evt.is_io_read", READ, True),
         ("evt.is_io_write", READ, False),
-        ("evt.io_dir", READ, "r"),
-        ("evt.io_dir", SENT, "w"),
+        ("evt.io_dir", READ, "read"),
+        ("evt.io_dir", SENT, "write"),
         ("evt.io_dir", OPENED, None),
         ("evt.is_io", OPENED, False),
         ("evt.buffer", READ, b"abc"),
@@ -47,7 +47,7 @@ KILLED = event("kill", res=-3)
         ("evt.is_syslog", SENT, False),
         ("evt.type.is.read", READ, 1),
         ("evt.type.is.read", SENT, 0),
-        ("evt.count.error", READ, None),
+        ("evt.count.error", READ, 0),
         ("evt.count.error", SENT, 1),
         ("evt.count.error.net", SENT, 1),
         ("evt.count.error.file", SENT, None),

@@ -56,7 +56,7 @@ def test_what_an_opens_arguments_say() -> None:
 
 ABOUT_THE_OPEN = re.compile(
     r"e\.fd\.(name|nameraw|directory|filename|type|typechar|realpath)|e\.path(_raw)? if e\.res >= 0 else None"
-    r"|e\.res < 0|e\.type\.value|(is_open_\w+|result_name|paths_text)\(e\)"
+    r"|(e\.res < 0|result_name\(e\)) if is_call\(e\) else None|e\.type\.value|(is_open_\w+|raw_name|paths_text)\(e\)"
 )
 
 

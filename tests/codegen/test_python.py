@@ -176,7 +176,7 @@ CASES = [
     (CAT, "len(proc.aname) = 3", True),
     (CAT, "len(fd.sip) > 0", False),
     (CAT, "not len(fd.sip) > 0", True),
-    (CAT, "tolower(fd.l4proto) exists", False),
+    (CAT, "tolower(fd.cproto) exists", False),
     (CAT, "b64(fd.name) exists", False),
     (event("openat", process=process("cat", "c2hhZG93"), res=3), "b64(proc.args) = shadow", True),
     (CAT, "concat(proc.name, proc.pname) = catbash", True),

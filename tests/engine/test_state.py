@@ -319,7 +319,7 @@ def test_what_is_made_by_hand_is_what_its_constructor_makes(type_: E, closes: bo
     record = raw(type_, 7, res=3, **{k: v for k, v in given.items() if k in index})
     opened = made.apply(record)
     assert opened is not None
-    fd = Fd(3, "file", "f", "/f/b", "a/../b", ino=8, dev=9, realpath="/r/b")
+    fd = Fd(3, "file", "f", "/f/b", "a/../b", ino=8, dev=9, name_changed=True, realpath="/r/b")
     assert opened.fd == fd and type(opened.fd) is Fd
     assert opened == Event(
         type_, opened.num, record.ts_ns + made.wall_offset_ns, 0, 7, 3, record.params, opened.process, HOST, fd,

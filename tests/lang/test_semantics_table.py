@@ -22,7 +22,7 @@ ARGS = ('a "b', "it's", "c:\\d", "(x)", "k=v", "one, two")
 EVENTS: dict[str, Event] = {
     "cat": event(
         "openat", process=process("Cat-9.x", *ARGS), ancestors=[SHELL, process("sshd"), process("systemd")],
-        fd=file_fd("/etc/Shadow File"), res=3, name="/etc/Shadow File", flags=0x241, mode=0o640,
+        fd=file_fd("/etc/Shadow File"), res=3, name="/etc/Shadow File", flags=0x241 | 1 << 30, mode=0o640,
         path="/etc/Shadow File",
     ),
     "failed": event("openat", process=process("cat"), fd=file_fd("/etc/x", num=-1), res=-2, name="x", flags=0),

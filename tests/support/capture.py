@@ -66,6 +66,7 @@ class Capture:
             wall_offset_ns=wall_offset_ns(),
             boot_offset_ns=boot_offset_ns(),
             read_usage=processes.usage,
+            parent_now=processes.parent,
         )
         self.state.remember(EventType.CLOSE in types)
         for raw in processes.scan():

@@ -27,7 +27,7 @@ def _leader(field: str, of: str) -> tuple[Field, ...]:
 
 ROWS = (
     Field("proc.pid", T.INT, "process id, in the host's namespace", "e.process.pid"),
-    Field("proc.ppid", T.INT, "id of the parent process", "e.process.ppid"),
+    Field("proc.ppid", T.INT, "id of the parent process", "parent_pid(e)"),
     Field("proc.vpid", T.INT, "process id in its own pid namespace", "e.process.vpid"),
     Field("proc.name", T.TEXT, "name of the process, 15 bytes at most (comm)", "e.process.name"),
     Field("proc.exe", T.TEXT, "first argument (argv[0])", "e.process.exe"),
@@ -131,8 +131,8 @@ ROWS = (
     ),
     Field("proc.loginshellid", T.INT, "pid of the eldest shell among the ancestors", "login_shell(e)"),
     Field("proc.fdlimit", T.INT, "descriptors it may open, as it was when last told of", "e.process.fdlimit"),
-    Field("proc.nthreads", T.UINT, "living threads, when a rule asks", "WORLD.usage(e).threads"),
-    Field("proc.nchilds", T.UINT, "those of them that are not the first", "WORLD.usage(e).others"),
+    Field("proc.nthreads", T.UINT, "living threads, when a rule asks", "threads(WORLD, e)"),
+    Field("proc.nchilds", T.UINT, "those of them that are not the first", "threads(WORLD, e, others=True)"),
     Field("proc.fdopencount", T.UINT, "open descriptors, when a rule asks", "WORLD.usage(e).fds"),
     Field(
         "proc.fdusage",
@@ -164,7 +164,7 @@ ROWS = (
     Field(
         "thread.cgroup",
         T.TEXT,
-        "its cgroup for one controller: `thread.cgroup[cpu]`",
+        "its cgroup for one controller: `thread.cgroup.cpu`",
         "cgroup_of(e.process, {arg})",
         A.KEY,
         arg_required=True,
@@ -193,7 +193,30 @@ ROWS = (
         A.INDEX,
         get_all="above_arguments(e)",
     ),
-    _ancestor("proc.apid", T.INT, "process id", "pid"),
+    *(
+        Field(
+            f"proc.b{name}",
+            type_,
+            f"{doc} of a forebear by birth, ended or not: [1] made the process; alone, of any (not in Falco)",
+            f"WORLD.births(e)[{{arg}}].{attribute}",
+            A.INDEX,
+            get_all=f"by_birth(WORLD, e, '{attribute}')",
+        )
+        for name, type_, doc, attribute in (
+            ("name", T.TEXT, "name", "name"),
+            ("exe", T.TEXT, "first argument", "exe"),
+            ("exepath", T.PATH, "path of the running file", "exepath"),
+            ("cmdline", T.TEXT, "name and arguments", "cmdline"),
+        )
+    ),
+    Field(
+        "proc.apid",
+        T.INT,
+        "process id of an ancestor: [1] is the parent; without a number, of any ancestor",
+        "ancestor_pid(e, {arg})",
+        A.INDEX,
+        get_all="above(e, 'pid')",
+    ),
     Field("thread.tid", T.INT, "thread id, in the host's namespace", "e.tid"),
     Field(
         "thread.vtid",
@@ -201,6 +224,8 @@ ROWS = (
         "thread id in its own pid namespace; of the first thread only where that is not the host's",
         "e.process.vpid if e.tid == e.process.pid else e.tid if e.process.vpid == e.process.pid else None",
     ),
+    Field("thread.exectime", T.RELTIME, "always 0, as in Falco, which does not hear the scheduler", "0"),
+    Field("thread.totexectime", T.RELTIME, "always 0, likewise", "0"),
     Field("thread.ismain", T.BOOL, "true for the first thread of a process", "e.tid == e.process.pid"),
     Field("thread.cap_effective", T.TEXT, "effective capabilities by name", "capabilities(e.process.cap_effective)"),
     Field("thread.cap_permitted", T.TEXT, "permitted capabilities by name", "capabilities(e.process.cap_permitted)"),

@@ -362,27 +362,28 @@ TRACEPOINT(sched_process_exec)
 }
 
 /* A program could not be started. */
-#define FAILED(NAME, name, filename, argv)                       \
-    if ((s64)ctx->args[1] >= 0)                                  \
-        return 0;                                                \
-    CALL(NAME, name);                                            \
-    u64 task = (u64)this_task();                                 \
-    PUT_STANDING(task);                                          \
-    PUT_EXE(task);                                               \
-    e->len_args = put_argv(s, argv, c.via);                      \
-    e->args_size = e->len_args;                                  \
-    PUT_PLACE(task, 0, put_user_text(s, filename));              \
+#define FAILED(NAME, name, filename, argv, envp)                                 \
+    if ((s64)ctx->args[1] >= 0)                                                  \
+        return 0;                                                                \
+    CALL(NAME, name);                                                            \
+    u64 task = (u64)this_task();                                                 \
+    PUT_STANDING(task);                                                          \
+    PUT_EXE(task);                                                               \
+    e->len_args = put_argv(s, argv, c.via);                                      \
+    e->args_size = e->len_args;                                                  \
+    PUT_PLACE(task, kind_of(T_##NAME) & KIND_ENV ? put_argv(s, envp, c.via) : 0, \
+              put_user_text(s, filename));                                       \
     e->len_stdio = 0
 
 HANDLER(execve)
 {
-    FAILED(EXECVE, execve, ARG(c, 0), ARG(c, 1));
+    FAILED(EXECVE, execve, ARG(c, 0), ARG(c, 1), ARG(c, 2));
     DONE();
 }
 
 HANDLER(execveat)
 {
-    FAILED(EXECVEAT, execveat, ARG(c, 1), ARG(c, 2));
+    FAILED(EXECVEAT, execveat, ARG(c, 1), ARG(c, 2), ARG(c, 3));
     DONE();
 }
 
