@@ -351,7 +351,7 @@ def test_a_socket_open_to_all_needs_what_an_address_needs(tmp_path: Path) -> Non
     with socket.socket() as bound:
         bound.bind(("0.0.0.0", 0))  # it does not listen: nobody reaches it
         manager = f'LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=collector exec "$@" 3<&{bound.fileno()}'
-        argv = ["sh", "-c", manager, "sh", *TERCEL, "run", "-o", f"data_dir={tmp_path}/data"]
+        argv = ["bash", "-c", manager, "bash", *TERCEL, "run", "-o", f"data_dir={tmp_path}/data"]
         done = subprocess.run(argv, pass_fds=[bound.fileno()], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, "tercel-hub.socket is open at 0.0.0.0" in done.stderr) == (1, True), done.stderr
 
