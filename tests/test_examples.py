@@ -44,6 +44,8 @@ RUN_BY = {
     "docs/fleet.md": {
         "make setup-test": "tests/packaging/conftest.py",  # `make dist`; who runs tests has done the rest
         "# fleet/": "tests/roles/test_roles.py",
+        "make dist dist-hub": "tests/roles/test_hub.py",
+        "# fleet-with-hub/": "tests/roles/test_hub.py",
         "ansible-playbook": "tests/roles/test_roles.py",
         "ansible-galaxy collection build": "tests/roles/test_collection.py",
     },

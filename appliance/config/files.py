@@ -13,7 +13,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 _INSTALLED = Path(sysconfig.get_path("data")) / "share" / "tercel"
 _PACKAGED = (_CHECKOUT / "../../share/tercel").resolve()  # of a checkout right below the root, too
 SYSTEM_CONFIG = Path("/etc/tercel/tercel.yaml")
-SYSTEM_HUB_CONFIG = Path("/etc/tercel/tercel-hub.yaml")
+SYSTEM_HUB_CONFIG = Path("/etc/tercel-hub/tercel-hub.yaml")
 
 
 def schema_file(name: str) -> Path:
@@ -27,7 +27,7 @@ def default_config() -> Path:
 
 
 def default_hub_config() -> Path:
-    """The hub's configuration where none is named: /etc/tercel/tercel-hub.yaml, else the one we ship."""
+    """The hub's configuration where none is named: /etc/tercel-hub/tercel-hub.yaml, else the one we ship."""
     return SYSTEM_HUB_CONFIG if SYSTEM_HUB_CONFIG.exists() else _shipped(Path("tercel-hub.yaml"))
 
 

@@ -91,7 +91,7 @@ complete -c tercel -n '__fish_seen_subcommand_from hub' -s h -l help -d 'show th
 complete -c tercel -n '__fish_seen_subcommand_from hub' -l role -r -d 'for user: their role'
 complete -c tercel -n '__fish_seen_subcommand_from hub' -l one-time -d 'for user: make a password up, print it, to be changed at the first login'
 complete -c tercel -n '__fish_seen_subcommand_from hub' -l fields -r -d 'for tune: the fields that the exception asks for'
-complete -c tercel -n '__fish_seen_subcommand_from hub' -s c -l config -r -d 'the hub'\''s configuration file, or Falcosidekick'\''s; without it /etc/tercel/tercel-hub.yaml, or the shipped one'
+complete -c tercel -n '__fish_seen_subcommand_from hub' -s c -l config -r -d 'the hub'\''s configuration file, or Falcosidekick'\''s; without it /etc/tercel-hub/tercel-hub.yaml, or the shipped one'
 complete -c tercel -n '__fish_seen_subcommand_from hub' -s o -l option -r -d 'set a configuration key, a.b=c for a nested one; may be given several times'
 complete -c tercel -n '__fish_seen_subcommand_from hub' -l sidekick -d 'the file of -c, if any, and the environment are Falcosidekick'\''s; its file is also known by its keys'
 complete -c tercel -n '__fish_seen_subcommand_from hub' -l json -d 'for status and check: print one JSON object'

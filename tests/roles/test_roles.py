@@ -56,7 +56,9 @@ def hosts(grow: Callable[[], Tree], fleet: Path, artifact: Path) -> dict[str, Tr
 def commands() -> list[str]:
     """The plays of the page."""
     return [
-        line for line in PAGE.splitlines() if line.startswith("ansible-playbook") and "tercel.appliance" not in line
+        line
+        for line in PAGE.splitlines()
+        if line.startswith("ansible-playbook") and "tercel.appliance" not in line and "hub.yml" not in line
     ]
 
 
@@ -362,6 +364,33 @@ def test_secrets_are_credentials_for_root_alone_and_nowhere_shown(
     )
     assert played.status != 0 and (tree.root / "etc/logrotate.d/tercel").read_text() == rotation, played.out
 
-    assert put(tercel_outputs_config={"journald_output": {"enabled": True}}).status == 0
+    # the hub in one variable
+    linked = {"url": "https://hub.invalid:2801/", "token": "hush-hush-hush-hush", "group": "web"}
+    linked["ca"] = str(tmp_path / "ca.pem")
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=ca",
+        "-keyout",
+        tmp_path / "ca.key",
+    ]
+    subprocess.run([*made, "-out", tmp_path / "ca.pem"], check=True, capture_output=True)
+    journal = {"journald_output": {"enabled": True}}
+    played = put(tercel_outputs_config=journal, tercel_outputs_hub=linked)
+    assert played.status == 0 and "hush" not in played.out, played.out[-4000:]
+    assert yaml.safe_load(tree.run("cat", "/etc/tercel/config.d/outputs.yaml").stdout) == {
+        "hub": {"url": linked["url"], "token": "credential:hub-token", "group": "web"},
+        "http_output": {"enabled": True, "url": linked["url"], "batch": 256, "batch_wait_ms": 1000,
+                        "token": "credential:hub-token", "ca_cert": "credential:hub-ca"},
+        **journal,
+    }  # fmt: skip
+    assert secrets().keys() == {"hub-token", "hub-ca"}
+
+    assert put(tercel_outputs_config=journal).status == 0
     assert not list((tree.root / "etc/tercel/credentials").iterdir())
     assert not (tree.root / "etc/systemd/system/tercel.service.d/60-credentials.conf").exists()
