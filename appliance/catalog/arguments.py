@@ -7,11 +7,13 @@ None where absent. Never: a path that is made absolute before somebody asks for 
 from __future__ import annotations
 
 import errno
+import socket
+import struct
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from appliance.catalog.events import CLONES, EVENTS, EXECS, PathRole
-from appliance.catalog.flags import SIGNALS
+from appliance.catalog.flags import SIGNALS, VALUES_OF_OPTIONS, SockValue
 from appliance.catalog.params import (
     CLONE_FLAGS,
     CWD,
@@ -25,7 +27,7 @@ from appliance.catalog.params import (
 )
 from appliance.catalog.renumbered import OPEN, RENUMBERED
 from appliance.model.alert import FieldValue
-from appliance.model.event import UNRESOLVED, Account, Event, Fd, ParamValue
+from appliance.model.event import UNRESOLVED, Account, Event, EventType, Fd, ParamValue
 from appliance.model.moment import date_time
 from appliance.model.paths import UNKNOWN, absolute
 
@@ -84,10 +86,14 @@ def hexadecimal(number: int | None) -> Hexadecimal | None:
 # -- an argument's value
 
 
+_TOLD = {type_: tuple(p for p in spec.params if not p.internal) for type_, spec in EVENTS.items()}
+
+
 def _param(e: Event, key: str | int) -> Param | None:
     spec = EVENTS[e.type]
     if isinstance(key, int):
-        return spec.params[key] if 0 <= key < len(spec.params) else None
+        told = _TOLD[e.type]
+        return told[key] if 0 <= key < len(told) else None
     return spec.param(key)
 
 
@@ -100,7 +106,9 @@ def raw_argument(e: Event, key: str | int) -> FieldValue:
     value = _value(e, param)
     if not isinstance(value, int):
         return _as_field(value)
-    if param.flags is not None and param.type is not ParamType.MODE:
+    if param.name == "optname" and e.params[EVENTS[e.type].index["level"]] != _SOL_SOCKET:
+        value = 0
+    elif param.flags is not None and param.type is not ParamType.MODE:
         value = _renumbered(value, param)
     elif param.type in (ParamType.UID, ParamType.RES_UID) and value == -1:
         value = 0xFFFFFFFF
@@ -113,6 +121,8 @@ def _value(e: Event, param: Param) -> ParamValue:
         return _derived(e, param.get)
     if not param.stored:
         return e.res
+    if param.name == "trusted_exepath":
+        return e.process.exepath
     value = e.params[EVENTS[e.type].index[param.name]]
     if isinstance(value, tuple) and param.name == "args" and e.type in EXECS:
         return value[1:]
@@ -226,10 +236,51 @@ def _texts(e: Event, param: Param, world: Names | None) -> tuple[str | None, str
     if value is None:
         return ("<NA>" if param.type in _TEXTS else None), None
     if isinstance(value, str):
+        if param.name == "val" and e.type in _OPTIONS:
+            return _option(e, value)
         return value, (_resolved(e, param, value) if param.type is ParamType.PATH else None)
+    if isinstance(value, bytes) and param.name == "addr":
+        return sockaddr_text(value), None
     if not isinstance(value, int):
         return str(_as_field(value)), None
     return _of_number(e, param, value, world)
+
+
+_OPTIONS = frozenset({EventType.SETSOCKOPT, EventType.GETSOCKOPT})
+
+
+def _option(e: Event, value: str) -> tuple[str, str | None]:
+    """A socket option's value, by what the option is; bytes as they are where that is not known."""
+    index = EVENTS[e.type].index
+    data = value.encode("utf-8", "surrogateescape")
+    kind = SockValue.NUMBER
+    if e.params[index["level"]] == _SOL_SOCKET:
+        kind = VALUES_OF_OPTIONS.get(int(str(e.params[index["optname"]])), SockValue.NUMBER)
+    if kind is SockValue.TIME and len(data) == 16:
+        seconds, micros = struct.unpack("=qq", data)
+        time_ns = seconds * 1_000_000_000 + micros * 1000
+        return str(time_ns), seconds_text(time_ns)
+    if kind is SockValue.LARGE and len(data) == 8:
+        return str(struct.unpack("=Q", data)[0]), None
+    if len(data) != 4:
+        return value, None
+    number = struct.unpack("=i", data)[0]
+    return str(number), (error_name(number) if kind is SockValue.ERROR and number > 0 else None)
+
+
+def sockaddr_text(data: bytes) -> str:
+    """The address that a caller gave: `127.0.0.1:80`, the path or the `@name` of a unix socket (ip(7), unix(7))."""
+    family = struct.unpack_from("=H", data)[0] if len(data) >= 2 else 0
+    if family == socket.AF_INET and len(data) >= 8:
+        return f"{socket.inet_ntop(socket.AF_INET, data[4:8])}:{int.from_bytes(data[2:4], 'big')}"
+    if family == socket.AF_INET6 and len(data) >= 24:
+        return f"{socket.inet_ntop(socket.AF_INET6, data[8:24])}:{int.from_bytes(data[2:4], 'big')}"
+    if family != socket.AF_UNIX:
+        return "NULL"
+    name = data[2:110]
+    if name[:1] == b"\0":
+        return "@" + name[1:].decode("utf-8", "surrogateescape")
+    return name.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
 def _of_number(e: Event, param: Param, value: int, world: Names | None) -> tuple[str, str | None]:
@@ -257,6 +308,8 @@ def _of_number(e: Event, param: Param, value: int, world: Names | None) -> tuple
         case ParamType.MODE if param.form is not Form.HEXADECIMAL:
             return f"0{value:o}" if value else "0", None if param.flags is None or not value else mode_names(value)
         case ParamType.FLAGS | ParamType.FLAGS16 | ParamType.ENUM | ParamType.SIGNAL if param.flags is not None:
+            if param.name == "optname" and e.params[EVENTS[e.type].index["level"]] != _SOL_SOCKET:
+                return "0", "UNKNOWN"  # of another level: a number that means something else there
             choice = param.type in (ParamType.ENUM, ParamType.SIGNAL)
             number = _renumbered(value, param)
             return str(number), _names(value, param.flags, choice=choice)
@@ -296,7 +349,8 @@ def _descriptor(e: Event, param: Param, number: int, world: Names | None) -> str
         fd = world.descriptor(e, number)
     if fd is None or fd.typechar is None:
         return None
-    return f"<{fd.typechar}{_PROTOCOLS.get(fd.l4proto or '', '') if fd.typechar in '46' else ''}>{fd.name or ''}"
+    protocol = _PROTOCOLS.get(fd.l4proto or "", "") if fd.name and fd.typechar in "46" else ""
+    return f"<{fd.typechar}{protocol}>{fd.name or ''}"
 
 
 def _folder_is(base: Param | None, param: Param) -> bool:

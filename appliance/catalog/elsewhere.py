@@ -70,6 +70,6 @@ EVENT_NAMES = _set(
 PARAM_NAMES = _set(
     """
     action container_id cpu cpu_sys cpu_usr desc description dpid error event_data event_type home ip next plugin_id
-    ratio reaper_tid scope shell spid
+    ratio scope shell spid
     """
 )

@@ -100,7 +100,7 @@ class Category(Enum):
     NET = "net"
     IO_READ = "io-read"
     IO_WRITE = "io-write"
-    IPC = "ipc"
+    IPC = "IPC"
     MEMORY = "memory"
     SIGNAL = "signal"
     SLEEP = "sleep"
@@ -111,6 +111,7 @@ class Category(Enum):
     SYSTEM = "system"
     INTERNAL = "internal"
     OTHER = "other"
+    UNKNOWN = "unknown"
 
 
 class PathRole(Enum):
@@ -180,6 +181,11 @@ def _arg(
 ) -> Param:
     """A parameter that is the n-th argument of the call, or lies where that points to."""
     return Param(name, type_, flags, arg=Arg(n, **more), form=form)
+
+
+def _bits(*numbers: int) -> int:
+    """A set of numbers below 32 as `Arg.when` has it."""
+    return sum(1 << number for number in numbers)
 
 
 def _zero(name: str) -> Param:
@@ -391,6 +397,33 @@ def _got(pointer: int, size: int) -> Param:
     return _arg("data", T.DATA, pointer, size=size, out=True)
 
 
+_SEMAPHORES_0, _SEMAPHORES_1 = 0xFFFFFFFE, 0xFFFFFFFC  # as many as the call names: at least one, at least two
+
+# Which operations of keyctl(2) use an argument, and where that is a text; those above 30 have buffers alone.
+_KEY_NUMBERS = {
+    1: _bits(0, *range(2, 18), *range(19, 31)),
+    2: _bits(0, 2, 4, 5, 6, 8, 9, 11, 12, 13, 15, 17, 19, 20, *range(22, 29), 30),
+    3: _bits(2, 4, 6, 11, 12, 13, 17, 19, 20, *range(23, 29), 30),
+    4: _bits(10, 12, 19, 20, *range(23, 29), 30),
+}
+_KEY_TEXTS = {1: _bits(1), 2: _bits(10, 29), 3: _bits(10, 29)}
+
+
+def _key_number(n: int) -> Param:
+    return _internal(f"number{n + 1}", T.UINT64, arg=Arg(n, only=0, when=_KEY_NUMBERS[n]))
+
+
+def _key_text(n: int) -> Param:
+    return _internal(f"text{n + 1}", T.TEXT, arg=Arg(n, only=0, when=_KEY_TEXTS[n]))
+
+
+def _key_argument(n: int) -> Param:
+    """An argument of keyctl: the text or the number that it is; a key's own number is of 32 bits."""
+    number = f"p['number{n + 1}']" + (" & 0xFFFFFFFF" if n == 1 else "")
+    get = f"{number} if p['text{n + 1}'] is None else p['text{n + 1}']" if n in _KEY_TEXTS else number
+    return Param(f"arg{n + 1}", T.UINT64, get=get)
+
+
 _ROWS = (
     # -- processes
     EventSpec(_E.EXECVE, _C.PROCESS, (_RES, *_PROCESS_FACTS), doc="a program was started, or failed to"),
@@ -412,6 +445,7 @@ _ROWS = (
             Param("ret", T.RES, get="(e.res >> 8) & 0xFF"),
             Param("sig", T.SIGNAL, SIGNALS, get="e.res & 0x7F"),
             Param("core", T.UINT32, get="(e.res >> 7) & 1"),
+            Param("reaper_tid", T.PID),  # who gets its children, 0 where it has none: `engine.state` finds out
         ),
         doc="the last thread of a process has ended",
     ),
@@ -492,8 +526,8 @@ _ROWS = (
             _C.PROCESS,
             (
                 _RES,
-                _arg("cur", T.INT64, 1, long=0),
-                _arg("max", T.INT64, 1, long=1),
+                _arg("cur", T.INT64, 1, long=0, out=type_ is _E.GETRLIMIT),
+                _arg("max", T.INT64, 1, long=1, out=type_ is _E.GETRLIMIT),
                 _arg("resource", T.ENUM, 0, LIMITS),
             ),
         )
@@ -641,6 +675,7 @@ _ROWS = (
     _by_path(
         _E.MKNOD,
         (_RES, _arg("path", T.PATH, 0), _named_mode(1, 0o177777), *_node(2)),
+        category=_C.OTHER,
     ),
     _by_path(
         _E.MKNODAT,
@@ -653,6 +688,7 @@ _ROWS = (
         ),
         "path",
         0,
+        _C.OTHER,
     ),
     _by_path(_E.ACCESS, (_RES, _arg("name", T.PATH, 0), _arg("mode", T.FLAGS, 1, ACCESS_MODES)), "name"),
     *(_by_path(type_, (_RES, _arg("path", T.PATH, 0))) for type_ in (_E.STAT, _E.LSTAT, _E.STAT64, _E.LSTAT64)),
@@ -749,7 +785,7 @@ _ROWS = (
     # -- mounts
     EventSpec(
         _E.MOUNT,
-        _C.SYSTEM,
+        _C.FILE,
         (
             _RES,
             _arg("dev", T.TEXT, 0),
@@ -769,10 +805,10 @@ _ROWS = (
             _RES,
             _CALL_FD,
             _arg("cmd", T.ENUM, 1, FSCONFIG_COMMANDS),
-            _arg("key", T.TEXT, 2),
-            _arg("value_bytebuf", T.DATA, 3, size=4),
-            _arg("value_charbuf", T.TEXT, 3),
-            _arg("aux", T.INT32, 4),
+            _arg("key", T.TEXT, 2, only=1, when=_bits(0, 1, 2, 3, 4, 5)),
+            _arg("value_bytebuf", T.DATA, 3, size=4, only=1, when=_bits(2)),
+            _arg("value_charbuf", T.TEXT, 3, only=1, when=_bits(1, 3, 4)),
+            _arg("aux", T.INT32, 4, only=1, when=_bits(2, 3, 4, 5)),
         ),
     ),
     EventSpec(
@@ -824,7 +860,7 @@ _ROWS = (
     EventSpec(_E.CLOSE, _C.OTHER, (_RES, _CALL_FD), (), True, doc="a descriptor was given back"),
     EventSpec(
         _E.CLOSE_RANGE,
-        _C.OTHER,
+        _C.UNKNOWN,
         (
             _RES,
             _arg("first", T.UINT32, 0),
@@ -1145,12 +1181,12 @@ _ROWS = (
         (
             _RES,
             _arg("nsops", T.UINT32, 2),
-            _arg("sem_num_0", T.UINT16, 1, at=0),
-            _arg("sem_op_0", T.INT16, 1, at=2),
-            _arg("sem_flg_0", T.FLAGS16, 1, SEMAPHORE_FLAGS, at=4),
-            _arg("sem_num_1", T.UINT16, 1, at=6),
-            _arg("sem_op_1", T.INT16, 1, at=8),
-            _arg("sem_flg_1", T.FLAGS16, 1, SEMAPHORE_FLAGS, at=10),
+            _arg("sem_num_0", T.UINT16, 1, only=2, when=_SEMAPHORES_0, at=0),
+            _arg("sem_op_0", T.INT16, 1, only=2, when=_SEMAPHORES_0, at=2),
+            _arg("sem_flg_0", T.FLAGS16, 1, SEMAPHORE_FLAGS, only=2, when=_SEMAPHORES_0, at=4),
+            _arg("sem_num_1", T.UINT16, 1, only=2, when=_SEMAPHORES_1, at=6),
+            _arg("sem_op_1", T.INT16, 1, only=2, when=_SEMAPHORES_1, at=8),
+            _arg("sem_flg_1", T.FLAGS16, 1, SEMAPHORE_FLAGS, only=2, when=_SEMAPHORES_1, at=10),
             _arg("semid", T.INT32, 0),
         ),
     ),
@@ -1191,7 +1227,7 @@ _ROWS = (
     ),
     EventSpec(
         _E.SOCKETPAIR,
-        _C.NET,
+        _C.IPC,
         (
             _RES,
             _arg("fd1", T.FD, 3, at=0, out=True),
@@ -1205,8 +1241,10 @@ _ROWS = (
         (),
         True,
     ),
-    _about_fd(_E.BIND, _C.NET, (_RES, Param("addr", T.TEXT, get="e.fd.name"), _CALL_FD), 0, _sockaddr(1, 2)),
-    _about_fd(_E.CONNECT, _C.NET, (_RES, _TUPLE, _CALL_FD, Param("addr", T.TEXT, get="e.fd.name")), 0, _sockaddr(1, 2)),
+    _about_fd(_E.BIND, _C.NET, (_RES, Param("addr", T.TEXT, get="p['sockaddr']"), _CALL_FD), 0, _sockaddr(1, 2)),
+    _about_fd(
+        _E.CONNECT, _C.NET, (_RES, _TUPLE, _CALL_FD, Param("addr", T.TEXT, get="p['sockaddr']")), 0, _sockaddr(1, 2)
+    ),
     _about_fd(_E.LISTEN, _C.NET, (_RES, _CALL_FD, _arg("backlog", T.INT32, 1))),
     _about_fd(_E.ACCEPT, _C.NET, (_FD, _TUPLE, *_QUEUE), RESULT),
     _about_fd(
@@ -1327,13 +1365,15 @@ _ROWS = (
         (
             _RES,
             _arg("operation", T.ENUM, 0, KEYCTL_OPERATIONS),
-            *(_arg(f"arg{n + 1}", T.UINT64, n) for n in range(1, 5)),
+            *(_key_argument(n) for n in range(1, 5)),
+            *(_key_number(n) for n in range(1, 5)),
+            *(_key_text(n) for n in sorted(_KEY_TEXTS)),
         ),
     ),
     # -- io_uring
     _about_fd(
         _E.IO_URING_SETUP,
-        _C.OTHER,
+        _C.UNKNOWN,
         (
             _RES,
             _arg("entries", T.UINT32, 0),
@@ -1348,7 +1388,7 @@ _ROWS = (
     ),
     _about_fd(
         _E.IO_URING_ENTER,
-        _C.OTHER,
+        _C.UNKNOWN,
         (
             _RES,
             _CALL_FD,
@@ -1360,7 +1400,7 @@ _ROWS = (
     ),
     _about_fd(
         _E.IO_URING_REGISTER,
-        _C.OTHER,
+        _C.UNKNOWN,
         (
             _RES,
             _CALL_FD,

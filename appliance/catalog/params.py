@@ -83,7 +83,9 @@ class Arg:
     the kernel writes it, so there is none if the call fails. With `sock` the argument is a socket and the value a
     member of the kernel's own structure; with `memory` it is a part of the process's memory in KiB (`size`, `rss`,
     `swap`). `size` goes with bytes: the argument that tells how many there are, with `size_at` through a pointer; at
-    most `most` are taken. `mask` is what the kernel takes of a value of at most 32 bits.
+    most `most` are taken. `mask` is what the kernel takes of a value of at most 32 bits. With `only` the call
+    uses the argument, or what lies there, only where that other argument is one of the numbers whose bits are set in
+    `when` (31 stands for all above, too); else it is 0 or absent, and nothing is read.
     """
 
     n: int
@@ -96,6 +98,8 @@ class Arg:
     size_at: bool = False
     most: int = 80
     mask: int = 0xFFFFFFFF
+    only: int | None = None
+    when: int = 0
     owner: bool = False
 
 

@@ -43,6 +43,7 @@ from appliance.model.event import (
     joined,
 )
 from appliance.model.moment import clock_time, date_time, iso_time
+from appliance.model.paths import absolute
 
 
 def result_name(e: Event) -> str:
@@ -112,11 +113,14 @@ _WAY = {Category.IO_READ: "r", Category.IO_WRITE: "w"}
 _WAITS = frozenset({Category.WAIT, Category.SLEEP})
 _MAKE_WAITS = frozenset({EventType.EPOLL_CREATE, EventType.EPOLL_CREATE1})
 _DATA = {t: row.index["data"] for t, row in EVENTS.items() if row.category in _WAY and "data" in row.index}
+_SYMBOLIC = frozenset({EventType.SYMLINK, EventType.SYMLINKAT})
+_LINKS = _SYMBOLIC | {EventType.LINK, EventType.LINKAT}
 _SYMLINKS = frozenset({EventType.SYMLINKAT})
 _PAIRS = frozenset({EventType.RENAMEAT, EventType.RENAMEAT2, EventType.LINKAT})
 _FILES, _SOCKETS = frozenset("fd"), frozenset("46unk")
 _RENAMES = frozenset({EventType.RENAMEAT, EventType.RENAMEAT2})
 _BY_DESCRIPTOR = frozenset({EventType.DUP, EventType.DUP2, EventType.DUP3, EventType.CLOSE})
+_KINDS = dict.fromkeys("fd", "file") | dict.fromkeys("46unk", "net") | dict.fromkeys("pem", "IPC")
 _WORDS = {"r": "read", "w": "write"}
 
 
@@ -177,7 +181,7 @@ def category_of(e: Event) -> str:
     category = EVENTS[e.type].category
     if category in _WAY or e.type in _BY_DESCRIPTOR:
         char = e.fd.typechar or ""
-        return "net" if char and char in _SOCKETS else "file" if char and char in "fdm" else "other"
+        return _KINDS.get(char, "unknown")
     return category.value
 
 
@@ -358,6 +362,20 @@ def socket_protocol(e: Event) -> str | None:
 def raw_name(e: Event) -> str | None:
     """The path as the caller gave it, empty where there was none to give."""
     return e.fd.nameraw if e.fd.nameraw is not None else "" if e.fd.type is not None else None
+
+
+def end_of_two(e: Event, which: str, *, raw: bool = False) -> str | None:
+    """`source` or `target` of a call with two paths that succeeded. Of links the source is the new one and the target
+    what it points to, as in Falco; of others the source is the old one."""
+    if e.res < 0:
+        return None
+    is_source = (which == "source") is not (e.type in _LINKS)
+    if raw:
+        return e.source_path_raw if is_source else e.target_path_raw
+    path = e.source_path if is_source else e.target_path
+    if path is not None and path[:1] != "/" and e.type in _SYMBOLIC and e.target_path is not None and is_source:
+        return absolute(path, e.target_path.rpartition("/")[0] or "/")
+    return path
 
 
 def absolute_path(e: Event) -> str | None:
@@ -626,7 +644,7 @@ NAMES: Mapping[str, object] = MappingProxyType(
             environment, cgroup_of, cgroups_text, ancestor_environment, login_shell, joined_args, arguments_length,
             socket_family, polled, domain_names, fd_type, fd_types,
             fd_flag, hexadecimal, stream, port_text, fd_uid, in_container, device_major, device_minor,
-            parent_pid, by_birth,
+            parent_pid, by_birth, end_of_two,
             category_of, io_word, is_call, result, socket_protocol,
              raw_name, absolute_path, threads, ancestor_pid,
             pod, short_id, label, labels_text, pod_labels_text, container_age, probe_text, is_probe,

@@ -141,6 +141,21 @@ class Processes:
             yield parent.process
             entry = parent
 
+    def heir(self, entry: Entry) -> Entry | None:
+        """Who gets the children of a process that ends now; None where none of the youngest processes is its child."""
+        if not entry.children or not any(e.parent is entry for e in islice(reversed(self.live.values()), _LEAVES)):
+            return None
+        return self._nearest_reaper(entry.parent)
+
+    def _nearest_reaper(self, elder: Entry | None) -> Entry | None:
+        for _ in range(MAX_LINE):
+            if elder is None:
+                break
+            if elder.reaps and self.live.get(elder.process.pid) is elder:
+                return elder
+            elder = elder.parent
+        return self.live.get(1)
+
     def _reaper_of(self, entry: Entry, parent: Entry | None) -> Entry | None:
         """The parent of a process whose parent has ended: the kernel gave it another. /proc is asked once for each time
         that happens; of a process that has ended itself, or is about to be given another, the nearest subreaper that
@@ -153,15 +168,10 @@ class Processes:
             if number is not None and (parent is None or number != parent.process.pid):
                 entry.reaper = self.live.get(number) or (self._read_parent(number) if number > 0 else None)
                 return entry.reaper
-        elder = parent
-        for _ in range(MAX_LINE):
-            if elder is None:
-                break
-            if elder.reaps and self.live.get(elder.process.pid) is elder:
-                return elder
-            elder = elder.parent
-        first = self.live.get(1)
-        return parent if first is None or parent is None or first is entry else first
+        if parent is None:
+            return None
+        found = self._nearest_reaper(parent)
+        return parent if found is None or found is entry else found
 
     def link(self, entry: Entry, parent: Entry) -> None:
         """Make it the child of another."""

@@ -83,12 +83,31 @@ class FdFacts(NamedTuple):
 
 
 class SocketNames:
-    """What sockets were last called, by inode: tells when an event gave one another name. Bounded: the socket that was
-    heard of longest ago is forgotten first."""
+    """What sockets were last called, by inode: tells when an event gave one another name, and what it was connected to
+    once the kernel has let its ports go. Bounded: the socket that was heard of longest ago is forgotten first."""
 
     def __init__(self, room: int = 16_384) -> None:
         self._room = room
         self._names: dict[int, str] = {}
+        self._ends: dict[int, Fd] = {}
+
+    def connected(self, fd: Fd) -> None:
+        """Keep both ends of a socket that was just connected or accepted."""
+        if fd.ino and fd.lport and fd.rport:
+            self._ends.pop(fd.ino, None)
+            self._ends[fd.ino] = fd
+            if len(self._ends) > self._room:
+                del self._ends[next(iter(self._ends))]
+
+    def whole(self, fd: Fd) -> Fd:
+        """The descriptor of a socket with the ports that it had, where the kernel has none of them any more: both ends
+        are shut, or the other refused."""
+        if fd.typechar not in ("4", "6") or (fd.lport and fd.rport) or not fd.ino:
+            return fd
+        kept = self._ends.get(fd.ino)
+        if kept is None or (kept.lip, kept.rip) != (fd.lip, fd.rip):
+            return fd
+        return kept._replace(num=fd.num, flags=fd.flags, connected=fd.connected, name_changed=False)
 
     def noted(self, fd: Fd, before: str | None) -> Fd:
         """The descriptor with `name_changed` as it is, its name taken note of; `before` is the name of a socket that is
@@ -131,14 +150,15 @@ def _pseudo(mode: int, magic: int, flags: int, path: str | None) -> tuple[str | 
         return None, None, None
     name = path.removeprefix("/")
     if magic == _PID_FS:
-        return "pidfd", "P", "[pidfd]"
+        return "pidfd", "P", ""
     if magic == _ANON_INODE_FS or not stat.S_IFMT(mode):  # before Linux 6.17 they have no format bits in their mode
         name = name.removeprefix("anon_inode:")
         if name.startswith("bpf"):
-            return "bpf", "b", name
-        return *_ANONYMOUS.get(name, _OTHER), name
+            return "bpf", "b", ""
+        known = _ANONYMOUS.get(name)  # which Falco calls by their kind alone
+        return (*known, "") if known is not None else (*_OTHER, name)
     if name.startswith("memfd:"):
-        return "memfd", "m", name
+        return "memfd", "m", name.removeprefix("memfd:")
     return "file", "f", name
 
 

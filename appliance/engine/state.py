@@ -421,7 +421,7 @@ class State:
         at = spec.index["inode_mode"]
         named = (p.name for p in spec.stored if p.type is ParamType.FD and p.arg and p.arg.n == spec.fd_arg)
         at_fd = None if spec.fd_arg == RESULT else spec.index[next(named)]
-        at_memory = spec.index.get("vm_size")
+        at_memory, names = spec.index.get("vm_size"), self._socket_names
 
         def apply(raw: RawEvent) -> Event:
             if at_memory is not None:
@@ -429,7 +429,14 @@ class State:
             # a dup is about the new descriptor
             num = max(raw.res, -1) if at_fd is None else cast(int, raw.params[at_fd])
             facts = FdFacts._make(raw.params[at : at + FD_FACTS])
-            fd = accepted(num, facts) if type_ in _ACCEPTS else describe(num, facts)
+            if type_ in _ACCEPTS:
+                fd = accepted(num, facts)
+                names.connected(fd)
+                fd = fd._replace(name_changed=raw.res >= 0)
+            else:
+                fd = describe(num, facts)
+                if fd.rip is not None and not (fd.lport and fd.rport):
+                    fd = names.whole(fd)
             return self._make(raw, self._find(raw), fd, fd.name if fd.typechar in ("f", "d") else None)
 
         return apply
@@ -543,6 +550,7 @@ class State:
             given = cast("bytes | None", sockaddr)
             if type_ is EventType.CONNECT:
                 fd = names.noted(connecting(num, facts, given, path_of, res=raw.res), "")
+                names.connected(fd)
             elif type_ is EventType.BIND:
                 fd = names.noted(binding(num, facts, given, path_of), "")
             else:
@@ -641,6 +649,9 @@ class State:
     def _exit(self, raw: RawEvent) -> Event:
         entry = self._find(raw)
         if self._live.get(raw.pid) is entry:
+            heir = self._processes.heir(entry)
+            if heir is not None:
+                raw = raw._replace(params=(heir.process.pid,))
             self._processes.end(entry)
         return self._make(raw, entry)
 

@@ -10,14 +10,14 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from appliance.catalog.params import CWD, ZERO, Arg, Param, ParamType
+from appliance.catalog.params import CWD, VEC, ZERO, Arg, Param, ParamType
 from appliance.kernel.layout import NUMBERS, Layout, size_of
 
 STEPS, TEXTS, BASES = 9, 4, 2
 _MEMORY = ("size", "rss", "swap")  # as bpf/process.c numbers them
 _PLACE_MAX = 480  # of bpf/plan.c
 _NOTHING = 255
-_STEP, _TEXT, _BASE = struct.Struct("<HBBBBHI"), struct.Struct("<HBBBBH"), struct.Struct("<HBB")
+_STEP, _TEXT, _BASE = struct.Struct("<HBBBBHIIB3x"), struct.Struct("<HBBBBHBxxxI"), struct.Struct("<HBB")
 
 # Which program fills a block.
 _BLOCKS = {"fd": "descriptor", "cred": "identity"}
@@ -101,7 +101,9 @@ def _step(layout: Layout, param: Param, offset: Callable[[str], int | None], sho
         kind, place = 5, _MEMORY.index(arg.memory)
     owner = arg.owner or param.type is ParamType.UID
     flags = arg.out | 2 * (short_ids and owner and arg.at is None)
-    return _STEP.pack(layout.places[param.name], arg.n, kind, size_of(param), flags, place, arg.mask)
+    return _STEP.pack(
+        layout.places[param.name], arg.n, kind, size_of(param), flags, place, arg.mask, arg.when, _only(arg)
+    )
 
 
 def _text(layout: Layout, param: Param | None) -> bytes:
@@ -109,9 +111,14 @@ def _text(layout: Layout, param: Param | None) -> bytes:
         return bytes(_TEXT.size)
     arg = _arg(param)
     if param.type not in (ParamType.BYTES, ParamType.DATA):
-        return _TEXT.pack(layout.places[param.name], arg.n, 1, 0, arg.out, 0)
+        return _TEXT.pack(layout.places[param.name], arg.n, 1, 0, arg.out, 0, _only(arg), arg.when)
     assert arg.size is not None  # noqa: S101
-    return _TEXT.pack(layout.places[param.name], arg.n, 3 if arg.size_at else 2, arg.size, arg.out, arg.most)
+    kind = 4 if arg.n == VEC else 3 if arg.size_at else 2
+    return _TEXT.pack(layout.places[param.name], arg.n, kind, arg.size, arg.out, arg.most, _only(arg), arg.when)
+
+
+def _only(arg: Arg) -> int:
+    return 0 if arg.only is None else arg.only + 1
 
 
 def _base(layout: Layout, param: Param, texts: list[Param]) -> bytes:

@@ -156,9 +156,9 @@ def test_names(shown: tuple[dict[str, Event], Told, Path]) -> None:
     (tc, ts), (sc, ss), (mc, ms), (uc, us) = (told[f"{kind} ports"] for kind in ("tcp", "tcp6", "mapped", "udp"))
     expected = {
         "file": f"{folder}/plain", "directory": str(folder), "device": "/dev/null", "fifo": f"{folder}/fifo",
-        "pipe": "", "lookalike": f"/dev/shm/memfd:x{told['pid']}", "memfd": "memfd:name me", "event": "[eventfd]",
-        "eventpoll": "[eventpoll]", "inotify": "inotify", "timerfd": "[timerfd]", "signalfd": "[signalfd]",
-        "userfaultfd": "[userfaultfd]", "io_uring": "[io_uring]", "bpf": "bpf-map",
+        "pipe": "", "lookalike": f"/dev/shm/memfd:x{told['pid']}", "memfd": "name me", "event": "",
+        "eventpoll": "", "inotify": "", "timerfd": "", "signalfd": "",
+        "userfaultfd": "", "io_uring": "", "bpf": "",
         "tcp fresh": "", "tcp listening": f"127.0.0.1:{ts}", "tcp client": f"127.0.0.1:{tc}->127.0.0.1:{ts}",
         "tcp server": f"127.0.0.1:{tc}->127.0.0.1:{ts}", "tcp6 client": f"::1:{sc}->::1:{ss}",
         "tcp6 server": f"::1:{sc}->::1:{ss}", "mapped server": f"127.0.0.1:{mc}->127.0.0.1:{ms}",
@@ -316,7 +316,7 @@ def test_standard_streams_of_a_program(capture: Capture, tmp_path: Path) -> None
     opened = next(e for e in mine if e.path == "/etc/hostname" and "-c" in e.process.args)
     assert streams(opened) == streams(ended) == [("ipv4", name), ("ipv4", name), last]
     dup = next(e for e in mine if e.type in (EventType.DUP2, EventType.DUP3) and (e.res, e.fd.type) == (1, "ipv4"))
-    assert [fd_type(dup, n) for n in range(4)] == ["ipv4", "ipv4", "file", None]
+    assert [fd_type(dup, n) for n in range(4)] == [("ipv4",), ("ipv4",), ("file",), ()]
     assert fd_types(dup) == ("ipv4", "file")
 
 
@@ -341,7 +341,7 @@ def test_standard_streams_of_one_that_ran_before_us(tmp_path: Path) -> None:
         name = f"127.0.0.1:{client.getsockname()[1]}->127.0.0.1:{server.getsockname()[1]}"
     first, second = (standard_streams(t.params[EVENTS[t.type].index["stdio"]]) for t in told if t)  # type: ignore[arg-type]
     assert first == ("ipv4", name, "ipv4", name, "unix", f"{tmp_path}/u.sock")
-    assert second[:4] == ("pipe", "", "memfd", "memfd:m")
+    assert second[:4] == ("pipe", "", "memfd", "m")
 
 
 def test_messages_name_the_other_side(capture: Capture) -> None:
@@ -386,8 +386,8 @@ def test_what_a_program_waits_for(capture: Capture) -> None:
     pid, events = capture.run([sys.executable, "-S", "-E", "-c", code])
     mine = [e for e in events if e.process.pid == pid]
     client = next(e for e in mine if e.res == 77).fd
-    (told,) = [e for e in mine if e.type is EventType.POLL and "[eventfd]" in str(value(e, "fdlist.names"))]
-    assert value(told, "fdlist.names") == f"{client.name},[eventfd]"
+    (told,) = [e for e in mine if e.type is EventType.POLL and str(value(e, "fdlist.names")).startswith(client.name)]
+    assert value(told, "fdlist.names") == client.name
     numbers = str(value(told, "fdlist.nums")).split(",")
     assert len(numbers) == 3
     assert value(told, "fdlist.cips") == value(told, "fdlist.sips") == "127.0.0.1"

@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping
-from ctypes import c_char_p, c_long
+from ctypes import c_long, c_void_p
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +49,18 @@ def at(buffer: ctypes.Array[ctypes.c_char]) -> int:
     return ctypes.addressof(buffer)
 
 
+POISON = b"\xee"  # around what arguments point to: no event tells any of it
+_JUNK = (0xEEEEEEEEEEEE,) * 3  # in registers that a call does not use
+
+
+def poisoned(data: bytes) -> c_void_p:
+    """Bytes that a call reads, or a text with its end, with others around that are not its own."""
+    around = POISON * 256
+    whole = ctypes.create_string_buffer(around + data + b"\0" + around)
+    KEEP.append(whole)
+    return c_void_p(ctypes.addressof(whole) + len(around))
+
+
 KEEP: list[object] = []  # what pointers within structures point to
 
 
@@ -77,16 +89,16 @@ def calls(folder: str, port: int, bound: int, pid: int) -> list[Call]:
     return [
         # -- first, so that their numbers are known
         Call(E.PIPE, (memory(bytes(8)),), {"fd1": 3, "fd2": 4}),
-        Call(E.PIPE2, (memory(bytes(8)), os.O_CLOEXEC), {"fd1": 5, "fd2": 6, "flags": "O_RDONLY|O_CLOEXEC"}),
+        Call(E.PIPE2, (memory(bytes(8)), os.O_CLOEXEC), {"fd1": 5, "fd2": 6, "flags": "O_CLOEXEC"}),
         # -- the process itself
         Call(E.SETPGID, (0, 0), {"pid": 0, "pgid": 0, "res": "0"}),
         Call(E.SETSID, (), {"res": -1}, "EPERM"),
-        Call(E.PRCTL, (38, 1, 0, 0, 0), {"option": "PR_SET_NO_NEW_PRIVS", "arg2_int": 1, "arg2_str": None}),
+        Call(E.PRCTL, (38, 1, 0, 0, 0), {"option": "PR_SET_NO_NEW_PRIVS", "arg2_int": 1, "arg2_str": "<NA>"}),
         Call(E.PRCTL, (999, 7), {"option": "999", "arg2_int": 7}, "EINVAL"),
         Call(E.UNSHARE, (0x4000000,), {"flags": "CLONE_NEWUTS"}),
         Call(E.SETNS, (NS, 0x4000000), {"fd": NS, "nstype": "CLONE_NEWUTS"}, fd={"num": NS}),
         Call(E.SETNS, (NONE, 0x20000), {"fd": NONE, "nstype": "CLONE_NEWNS"}, "EBADF"),
-        Call(E.CHROOT, (b"nowhere",), {"path": "nowhere"}, "ENOENT", path=f"{folder}/nowhere"),
+        Call(E.CHROOT, (b"nowhere",), {"path": f"{folder}/nowhere"}, "ENOENT", path=f"{folder}/nowhere"),
         Call(E.PIVOT_ROOT, (b"nowhere", b"else"), {"ID": "pivot_root"}, "ENOENT"),
         Call(E.SECCOMP, (77, 3), {"op": 77, "flags": 3}, "EINVAL"),
         Call(E.CAPSET, (0, 0), {}, "EFAULT"),
@@ -97,6 +109,7 @@ def calls(folder: str, port: int, bound: int, pid: int) -> list[Call]:
         Call(E.PIDFD_OPEN, (pid, 0), {"pid": pid, "flags": 0}, "fd", {"type": "pidfd"}),
         Call(E.PIDFD_GETFD, (NONE, 3, 0), {"pid_fd": NONE, "target_fd": 3}, "EBADF"),
         Call(E.PROCESS_VM_READV, (0x3FFFFFFF, b"", 0, b"", 0, 0), {"pid": 0x3FFFFFFF}, "any or error"),
+        Call(E.GETRLIMIT, (99, bytes(16)), {"resource": "RLIMIT_UNKNOWN", "cur": -1, "max": -1}, "EINVAL"),
         Call(E.GETRLIMIT, (4, memory(bytes(16))), {"resource": "RLIMIT_CORE", "cur": 0}),
         Call(E.SETRLIMIT, (4, struct.pack("QQ", 5, 4)), {"resource": "RLIMIT_CORE", "cur": 5, "max": 4}, "EINVAL"),
         Call(
@@ -109,29 +122,60 @@ def calls(folder: str, port: int, bound: int, pid: int) -> list[Call]:
         Call(E.GETRESUID, (memory(b"1234"), memory(b"1234"), memory(b"1234")), {"ruid": 0, "euid": 0, "suid": 0}),
         Call(E.GETPPID, (), {"ID": "getppid", "nativeID": 110}, "any"),
         # -- files by path
-        Call(E.ACCESS, (b"file", 4), {"name": "file", "mode": "R_OK"}, path=f"{folder}/file"),
-        Call(E.STAT, (b"file", memory(bytes(256))), {"path": "file"}, path=f"{folder}/file"),
-        Call(E.LSTAT, (b"none", memory(bytes(256))), {"path": "none"}, "ENOENT", path=f"{folder}/none"),
+        Call(E.ACCESS, (b"file", 4), {"name": f"{folder}/file", "mode": "R_OK"}, path=f"{folder}/file"),
+        Call(E.STAT, (b"file", memory(bytes(256))), {"path": f"{folder}/file"}, path=f"{folder}/file"),
+        Call(E.LSTAT, (b"none", memory(bytes(256))), {"path": f"{folder}/none"}, "ENOENT", path=f"{folder}/none"),
         Call(
             E.NEWFSTATAT,
             (DIR, b"file", memory(bytes(256)), 0x100),
-            {"dirfd": DIR, "path": "file", "flags": "AT_SYMLINK_NOFOLLOW"},
+            {"dirfd": DIR, "path": f"{folder}/file", "flags": "AT_SYMLINK_NOFOLLOW"},
             path=f"{folder}/file",
         ),
-        Call(E.MKNOD, (b"fifo", 0o10640, 0), {"path": "fifo", "mode": 0o10640, "dev": 0}, path=f"{folder}/fifo"),
+        Call(
+            E.MKNOD, (b"fifo", 0o10640, 0), {"path": f"{folder}/fifo", "mode": 0o10640, "dev": 0}, path=f"{folder}/fifo"
+        ),
         Call(
             E.MKNODAT,
             (DIR, b"null", 0o20600, 0x103),
-            {"dirfd": DIR, "path": "null", "mode": 0o20600, "dev": 0x103},
+            {"dirfd": DIR, "path": f"{folder}/null", "mode": 0o20600, "dev": 1 << 20 | 3},
             "any",
             path=f"{folder}/null",
         ),
         Call(E.GETCWD, (memory(bytes(200)), 200), {"path": folder}, "any"),
         Call(E.OPEN_BY_HANDLE_AT, (DIR, bytes(8), os.O_RDONLY), {"mountfd": DIR, "flags": "O_RDONLY"}, "EINVAL"),
         # -- mounts and modules
-        Call(E.MOUNT, (b"a", b"b", b"c", 4096, 0), {"dev": "a", "dir": "b", "type": "c", "flags": "BIND"}, "ENOENT"),
-        Call(E.UMOUNT2, (b"nowhere", 2), {"name": "nowhere", "flags": "DETACH"}, "ENOENT", path=f"{folder}/nowhere"),
+        Call(
+            E.MOUNT,
+            (b"a", b"b", b"c", 4096, 0),
+            {"dev": "a", "dir": f"{folder}/b", "type": "c", "flags": "BIND"},
+            "ENOENT",
+        ),
+        Call(
+            E.UMOUNT2,
+            (b"nowhere", 2),
+            {"name": f"{folder}/nowhere", "flags": "DETACH"},
+            "ENOENT",
+            path=f"{folder}/nowhere",
+        ),
         Call(E.FSOPEN, (b"nofs", 0), {"ID": "fsopen", "nativeID": 430}, "ENODEV"),
+        Call(
+            E.FSCONFIG,
+            (NONE, 3, b"key", b"/a/path", 2**64 - 100),
+            {"cmd": "FSCONFIG_SET_PATH", "value_bytebuf": "NULL", "value_charbuf": "/a/path", "aux": -100},
+            "EBADF",
+        ),
+        Call(
+            E.FSCONFIG,
+            (NONE, 2, b"key", b"\x01\x02\x03", 3),
+            {"cmd": "FSCONFIG_SET_BINARY", "value_bytebuf": "\x01\x02\x03", "value_charbuf": "<NA>"},
+            "EBADF",
+        ),
+        Call(
+            E.FSCONFIG,
+            (NONE, 6, b"junk", b"junk", 4),
+            {"cmd": "FSCONFIG_CMD_CREATE", "key": "<NA>", "value_bytebuf": "NULL", "value_charbuf": "<NA>", "aux": 0},
+            "any or error",
+        ),
         Call(
             E.FSCONFIG,
             (NONE, 1, b"key", b"value", 0),
@@ -162,17 +206,26 @@ def calls(folder: str, port: int, bound: int, pid: int) -> list[Call]:
         ),
         Call(E.DELETE_MODULE, (b"nomodule", 0o4000), {"name": "nomodule", "flags": "O_NONBLOCK"}, "any or error"),
         Call(E.BPF, (5, bytes(64), 64), {"cmd": "BPF_PROG_LOAD"}, "any or error"),
+        Call(E.KEYCTL, (1, b"a ring", *_JUNK), {"arg2": "a ring", "arg3": 0, "arg4": 0, "arg5": 0}, "any or error"),
+        Call(
+            E.KEYCTL,
+            (10, 2**64 - 3, b"user", b"desc", 7),
+            {"arg2": 2**32 - 3, "arg3": "user", "arg4": "desc", "arg5": 7},
+            "any or error",
+        ),
+        Call(E.KEYCTL, (3, 99, *_JUNK), {"arg2": 99, "arg3": 0, "arg4": 0, "arg5": 0}, "any or error"),
+        Call(E.KEYCTL, (99, 1, *_JUNK), {"arg2": 0, "arg3": 0, "arg4": 0, "arg5": 0}, "any or error"),
         Call(
             E.KEYCTL,
             (0, 2**64 - 3, 0, 0, 0),
-            {"operation": "KEYCTL_GET_KEYRING_ID", "arg2": 2**64 - 3},
+            {"operation": "KEYCTL_GET_KEYRING_ID", "arg2": 2**32 - 3},
             "any or error",
         ),
         Call(E.REQUEST_KEY, (b"user", b"nokey", 0, 0), {"ID": "request_key"}, "any or error"),
         Call(E.USERFAULTFD, (os.O_CLOEXEC | 1,), {"flags": "O_CLOEXEC|UFFD_USER_MODE_ONLY"}, "any or error"),
         # -- descriptors
         Call(E.READ, (FILE, memory(bytes(8)), 8), {"fd": FILE, "data": "0123456", "size": 8}, 7, file),
-        Call(E.READ, (NONE, memory(bytes(8)), 8), {"fd": NONE, "data": None, "size": 8}, "EBADF"),
+        Call(E.READ, (NONE, memory(bytes(8)), 8), {"fd": NONE, "data": "NULL", "size": 8}, "EBADF"),
         Call(E.WRITE, (WR, b"hello\xff", 6), {"fd": WR, "data": "hello\udcff", "size": 6}, 6, {"type": "pipe"}),
         Call(E.READV, (RD, vector(b"....."), 1), {"fd": RD, "data": "hello", "size": 5}, 5, {"type": "pipe"}),
         Call(E.WRITEV, (WR, vector(b"x" * 200), 1), {"fd": WR, "data": "x" * 80, "size": 200}, 200),
@@ -209,15 +262,15 @@ def calls(folder: str, port: int, bound: int, pid: int) -> list[Call]:
             "fd",
             {"type": "signalfd"},
         ),
-        Call(E.TIMERFD_CREATE, (1, 0o4000), {"clockid": 1, "flags": 0o4000}, "fd", {"type": "timerfd"}),
-        Call(E.INOTIFY_INIT1, (0o4000,), {"flags": "O_RDONLY|O_NONBLOCK"}, "fd", {"type": "inotify"}),
+        Call(E.TIMERFD_CREATE, (1, 0o4000), {"clockid": 1, "flags": 0x40}, "fd", {"type": "timerfd"}),
+        Call(E.INOTIFY_INIT1, (0o4000,), {"flags": "O_NONBLOCK"}, "fd", {"type": "inotify"}),
         Call(E.EPOLL_CREATE1, (0o2000000,), {"flags": "EPOLL_CLOEXEC"}, "fd", {"type": "eventpoll"}),
         Call(
             E.MEMFD_CREATE,
             (b"secret", 3),
             {"name": "secret", "flags": "MFD_CLOEXEC|MFD_ALLOW_SEALING"},
             "fd",
-            {"type": "memfd", "name": "memfd:secret"},
+            {"type": "memfd", "name": "secret"},
         ),
         Call(E.CLOSE, (SPARE,), {"fd": SPARE}, fd={"num": SPARE}),
         Call(E.CLOSE, (NONE,), {"fd": NONE}, "EBADF"),
@@ -239,8 +292,14 @@ def calls(folder: str, port: int, bound: int, pid: int) -> list[Call]:
         Call(E.MUNMAP, (0x1001, page), {"addr": 0x1001, "length": page}, "EINVAL"),
         Call(E.MLOCK2, (0x1000, page, 1), {"addr": 0x1000, "len": page, "flags": "MLOCK_ONFAULT"}, "ENOMEM"),
         Call(E.BRK, (0x77,), {"addr": 0x77}, "any"),
-        Call(E.FUTEX, (bytes(4), 129, 1), {"op": "FUTEX_WAKE|FUTEX_PRIVATE_FLAG", "val": 1}),
+        Call(E.FUTEX, (bytes(4), 129, 1), {"op": "FUTEX_WAKE|FUTEX_PRIVATE_FLAG", "val": "1"}),
         Call(E.SEMGET, (0x5EED, 3, 0), {"key": 0x5EED, "nsems": 3, "semflg": 0}, "ENOENT"),
+        Call(
+            E.SEMOP,
+            (0x7FFFFFF0, struct.pack("HhH", 1, -2, 0o4000), 1),
+            {"nsops": 1, "sem_num_0": 1, "sem_op_0": -2, "sem_num_1": 0, "sem_op_1": 0, "sem_flg_1": 0},
+            "any or error",
+        ),
         Call(
             E.SEMOP,
             (0x7FFFFFF0, struct.pack("HhHHhH", 1, -2, 0o4000, 3, 4, 0), 2),
@@ -258,8 +317,8 @@ def calls(folder: str, port: int, bound: int, pid: int) -> list[Call]:
         Call(E.SEMCTL, (0x7FFFFFF0, 1, 12, 0), {"semid": 0x7FFFFFF0, "semnum": 1, "cmd": "GETVAL"}, "EINVAL"),
         # -- network
         Call(E.SOCKET, (2, 1, 6), {"domain": "AF_INET", "type": 1, "proto": 6}, "fd", {"type": "ipv4"}),
-        Call(E.SOCKET, (17, 3 | 0o4000, 0), {"domain": "AF_PACKET", "flags": "SOCK_NONBLOCK"}, "any or error"),
-        Call(E.SOCKETPAIR, (1, 1, 0, memory(bytes(8))), {"domain": "AF_UNIX", "type": 1, "proto": 0}),
+        Call(E.SOCKET, (17, 3 | 0o4000, 0), {"domain": "AF_PACKET", "flags": "O_NONBLOCK"}, "any or error"),
+        Call(E.SOCKETPAIR, (1, 1, 0, memory(bytes(8))), {"domain": "AF_LOCAL|AF_UNIX", "type": 1, "proto": 0}),
         Call(
             E.BIND,
             (SERVER, inet(bound), 16),
@@ -279,7 +338,7 @@ def calls(folder: str, port: int, bound: int, pid: int) -> list[Call]:
         Call(
             E.ACCEPT4,
             (SERVER, memory(bytes(16)), memory(struct.pack("I", 16)), 0o4000),
-            {"queuelen": 0, "queuemax": 7, "queuepct": 0, "flags": 0o4000},
+            {"queuelen": 0, "queuemax": 7, "queuepct": 0, "flags": 0x40},
             "fd",
             {"sip": "127.0.0.1", "sport": bound, "lport": bound, "is_server": True},
         ),
@@ -310,7 +369,7 @@ def calls(folder: str, port: int, bound: int, pid: int) -> list[Call]:
         Call(
             E.RECVMSG,
             (SOCK, message(b"." * 30), 0x40),
-            {"fd": SOCK, "data": None},
+            {"fd": SOCK, "data": "NULL"},
             "EAGAIN",
             {"num": SOCK, "rip": "127.0.0.1", "rport": port},
         ),
@@ -318,12 +377,12 @@ def calls(folder: str, port: int, bound: int, pid: int) -> list[Call]:
         Call(
             E.SETSOCKOPT,
             (SOCK, 1, 9, struct.pack("i", 1), 4),
-            {"fd": SOCK, "level": "SOL_SOCKET", "optname": "SO_KEEPALIVE", "val": "\1\0\0\0", "optlen": 4},
+            {"fd": SOCK, "level": "SOL_SOCKET", "optname": "SO_KEEPALIVE", "val": "1", "optlen": 4},
         ),
         Call(
             E.GETSOCKOPT,
             (SOCK, 1, 3, memory(bytes(4)), memory(struct.pack("I", 4))),
-            {"fd": SOCK, "level": "SOL_SOCKET", "optname": "SO_TYPE", "val": "\1\0\0\0", "optlen": 4},
+            {"fd": SOCK, "level": "SOL_SOCKET", "optname": "SO_TYPE", "val": "1", "optlen": 4},
         ),
         Call(E.GETSOCKNAME, (SOCK, memory(bytes(16)), memory(struct.pack("I", 16))), {}),
         # -- io_uring
@@ -350,7 +409,7 @@ def calls(folder: str, port: int, bound: int, pid: int) -> list[Call]:
 
 def make(call: Call, number: int) -> None:
     """Make one raw call."""
-    made = [a if isinstance(a, ctypes.Array) else c_char_p(a) if isinstance(a, bytes) else c_long(a) for a in call.args]
+    made = [a if isinstance(a, ctypes.Array) else poisoned(a) if isinstance(a, bytes) else c_long(a) for a in call.args]
     libc.syscall(c_long(number), *made)
 
 

@@ -18,7 +18,7 @@ from appliance.catalog.values import argument, raw_argument
 from appliance.kernel.arch import this_arch
 from appliance.model.event import Event
 from appliance.model.event import EventType as E
-from tests.kernel.calls import Call, calls
+from tests.kernel.calls import POISON, Call, calls
 from tests.support.capture import Capture
 from tests.support.receivers import free_port
 
@@ -95,6 +95,19 @@ def test_each_call_is_one_event_that_says_what_it_was(made: tuple[list[Call], di
         if len(right) != 1:  # the interpreter itself reads, maps and closes in between
             wrong[f"{i} {call.event.value}"] = [difference(call, e) for e in events[:3]] or "no event"
     assert not wrong, "\n" + "\n".join(f"{name}: {what}" for name, what in wrong.items())
+
+
+def test_nothing_is_told_of_the_memory_around_arguments(made: tuple[list[Call], dict[int, list[Event]]]) -> None:
+    todo, found = made
+    types = {call.event for call in todo}
+    told = [(e.type.value, p) for events in found.values() for e in events if e.type in types for p in e.params]
+    assert len(told) > 500
+    for name, value in told:
+        if isinstance(value, int):
+            assert "eeee" not in f"{value & 0xFFFFFFFFFFFFFFFF:x}", name
+        elif value is not None:
+            text = value if isinstance(value, bytes) else os.fsencode("".join(value))
+            assert POISON * 2 not in text, (name, text)
 
 
 def test_all_events_with_arguments_are_tried() -> None:

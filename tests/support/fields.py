@@ -114,6 +114,8 @@ def watch(capture: Capture, root: int, rules: Ruleset) -> Iterator[tuple[Event, 
 
 
 def _named_as_there(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_named_as_there(part) for part in value]
     return value.replace(str(HOME), _CALLED) if isinstance(value, str) else value
 
 

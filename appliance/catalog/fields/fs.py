@@ -12,17 +12,17 @@ ROWS = (
     Field(
         "fs.path.source",
         T.PATH,
-        "absolute path of the existing file in a successful call with two",
-        "e.source_path if e.res >= 0 else None",
+        "absolute path of the first of two in a successful call: the old file of a rename, the new link",
+        "end_of_two(e, 'source')",
     ),
-    Field("fs.path.sourceraw", T.PATH, "the same as the caller gave it", "e.source_path_raw if e.res >= 0 else None"),
+    Field("fs.path.sourceraw", T.PATH, "the same as the caller gave it", "end_of_two(e, 'source', raw=True)"),
     Field(
         "fs.path.target",
         T.PATH,
-        "absolute path of the new file in a successful call with two",
-        "e.target_path if e.res >= 0 else None",
+        "absolute path of the second: the new name of a renamed file, what a link points to",
+        "end_of_two(e, 'target')",
     ),
-    Field("fs.path.targetraw", T.PATH, "the same as the caller gave it", "e.target_path_raw if e.res >= 0 else None"),
+    Field("fs.path.targetraw", T.PATH, "the same as the caller gave it", "end_of_two(e, 'target', raw=True)"),
     Field(
         "fs.paths",
         T.TEXT,

@@ -20,6 +20,7 @@
 #define V_RESULT 12
 #define V_NUMBER 13
 #define V_ZERO 14
+#define V_MOVED 15 /* bytes that a call with a vector moved, negative where it failed */
 
 /* where a value is */
 #define STEP_VALUE 1  /* in the argument */
@@ -31,6 +32,8 @@
 #define TEXT_TEXT 1
 #define TEXT_BYTES 2    /* as many as v[size] says */
 #define TEXT_BYTES_AT 3 /* as many as the u32 says that v[size] points to */
+#define TEXT_PIECES 4   /* the pieces of a struct iovec, v[size] of them, one behind the other */
+#define PIECES_MAX 8    /* of them that are looked at */
 
 #define FLAG_OUT 1      /* written by the kernel: nothing where the call failed */
 #define FLAG_SHORT_ID 2 /* a user or group of 16 bits; 65535 means -1 */
@@ -43,6 +46,8 @@ struct step {
     u8 flags;
     u16 offset;
     u32 mask;
+    u32 when; /* with `only`: the values of that argument, a bit each, where this one is used */
+    u8 only;  /* the argument's place and one more; 0: always used */
 };
 
 struct text {
@@ -52,6 +57,8 @@ struct text {
     u8 size;
     u8 flags;
     u16 most;
+    u8 only;
+    u32 when;
 };
 
 struct base {
@@ -89,16 +96,52 @@ static __always_inline void read_longs(u64 *first, u64 *second, u64 ptr, u32 via
     }
 }
 
-/* The first piece of a struct iovec. Of what a call that succeeded did not move (`moved`) nothing is told. */
-static __always_inline void read_vector(struct scratch *s, u64 ptr, struct call *c, s64 moved)
+/* Does the call use an argument, by what another one is? */
+static __always_inline bool used(struct scratch *s, u8 only, u32 when)
 {
-    u64 base = 0, size = 0;
-    if (ptr)
-        read_longs(&base, &size, ptr, c->via);
-    if (moved >= 0 && size > moved)
-        size = moved;
-    s->v[V_VEC] = base;
-    s->v[V_VEC_SIZE] = size;
+    u64 value;
+    if (!only)
+        return true;
+    value = (u32)s->v[(only - 1) & 15];
+    return when >> (value > 31 ? 31 : value) & 1;
+}
+
+/* A struct iovec: `number` pieces. Of what a call that succeeded did not move (`moved`) nothing is told. */
+static __always_inline void read_vector(struct scratch *s, u64 ptr, u64 number, s64 moved)
+{
+    s->v[V_VEC] = ptr;
+    s->v[V_VEC_SIZE] = number;
+    s->v[V_MOVED] = moved;
+}
+
+/* The pieces, one behind the other; gives their length, ABSENT where one cannot be read. */
+static __always_inline u16 put_pieces(struct scratch *s, struct text *text, struct call *c)
+{
+    u64 ptr = s->v[V_VEC], number = s->v[V_VEC_SIZE], start = s->at;
+    u64 wide = c->via == VIA_SYSCALL ? 16 : 8;
+    s64 rest = text->most, moved = s->v[V_MOVED];
+    if (moved >= 0 && moved < rest)
+        rest = moved;
+    if (!ptr)
+        return ABSENT;
+#pragma clang loop unroll(disable)
+    for (int i = 0; i < PIECES_MAX; i++) {
+        u64 base = 0, size = 0, at;
+        if (i >= number || rest <= 0)
+            break;
+        read_longs(&base, &size, ptr + i * wide, c->via);
+        if (size > rest)
+            size = rest;
+        size = opaque(size);
+        if (size > 128)
+            size = 128;
+        at = opaque(s->at);
+        if (at > ROOM || (size && bpf_probe_read_user(&s->data[at], size, (const void *)base)))
+            return ABSENT;
+        s->at = at + size;
+        rest -= size;
+    }
+    return s->at - start;
 }
 
 /* struct msghdr: name, its length, pieces, their number, control data, its length, flags; behind it, in a struct mmsghdr,
@@ -120,7 +163,7 @@ static __always_inline void read_message(struct scratch *s, u64 ptr, struct call
         bpf_probe_read_user(&told, sizeof(told), (const void *)(ptr + 3 * wide + wide / 2));
         moved = told;
     }
-    read_vector(s, pieces, c, moved);
+    read_vector(s, pieces, number, moved);
 }
 
 /* Write a value of the record. The bound is looked at here, at the store: before 6.8 the verifier forgets it on the way
@@ -155,7 +198,9 @@ static __always_inline void put_steps(struct scratch *s, struct plan *plan, stru
         u64 ptr = value + step->offset;
         if (!step->kind)
             break;
-        if (step->flags & FLAG_OUT && c->res < 0) {
+        if (!used(s, step->only, step->when)) {
+            value = 0;
+        } else if (step->flags & FLAG_OUT && c->res < 0) {
             value = -1;
         } else if (step->kind == STEP_AT) {
             value = 0;
@@ -200,8 +245,10 @@ static __always_inline u16 put_text_of(struct scratch *s, struct text *text, str
     u16 n = ABSENT;
     if (!text->kind)
         return ABSENT;
-    if (text->flags & FLAG_OUT && c->res < 0) {
+    if ((text->flags & FLAG_OUT && c->res < 0) || !used(s, text->only, text->when)) {
         n = ABSENT;
+    } else if (text->kind == TEXT_PIECES && !copied) {
+        n = put_pieces(s, text, c);
     } else if (text->kind == TEXT_TEXT) {
         n = copied ? put_kernel_text(s, ptr) : put_user_text(s, ptr);
     } else {
@@ -322,7 +369,7 @@ HANDLER(descriptor)
     if (plan->message != NOTHING)
         read_message(s, s->v[plan->message & 15], &c, plan->several);
     else if (plan->vector != NOTHING)
-        read_vector(s, s->v[plan->vector & 15], &c, c.res);
+        read_vector(s, s->v[plan->vector & 15], s->v[(plan->vector + 1) & 15], c.res);
     put_steps(s, plan, &c, true);
     put_text(s, &plan->texts[0], &c);
     put_text(s, &plan->texts[1], &c);

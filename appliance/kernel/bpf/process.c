@@ -537,7 +537,9 @@ TRACEPOINT(sched_process_exit)
         return 0;
     READ(status, task, task_struct_exit_code);
     struct scratch *s = begin(T_PROCEXIT, sizeof(struct rec_procexit), status);
-    if (s)
-        submit(s);
+    if (!s)
+        return 0;
+    ((struct rec_procexit *)s->data)->reaper_tid = 0;
+    submit(s);
     return 0;
 }

@@ -3,6 +3,7 @@
 
 #define PR_SET_NAME_ 15
 #define PR_GET_NAME_ 16
+#define PR_GET_CHILD_SUBREAPER_ 37
 
 HANDLER(prctl)
 {
@@ -18,6 +19,11 @@ HANDLER(prctl)
     if (e->option == PR_SET_NAME_ || e->option == PR_GET_NAME_) {
         e->arg2_int = 0;
         e->len_arg2_str = put_user_text(s, ARG(c, 1));
+    } else if (e->option == PR_GET_CHILD_SUBREAPER_) { /* what the call gave */
+        s32 told = 0;
+        if (c.res >= 0)
+            bpf_probe_read_user(&told, sizeof(told), (const void *)ARG(c, 1));
+        e->arg2_int = told;
     }
     DONE();
 }

@@ -268,7 +268,7 @@ HANDLER(uring_descriptor)
     if (plan->message != NOTHING)
         read_message(s, s->v[plan->message & 15], &c, 0);
     else if (plan->vector != NOTHING)
-        read_vector(s, s->v[plan->vector & 15], &c, -1);
+        read_vector(s, s->v[plan->vector & 15], s->v[(plan->vector + 1) & 15], -1);
     put_steps(s, plan, &c, true);
     put_text(s, &plan->texts[0], &c);
     put_text(s, &plan->texts[1], &c);
