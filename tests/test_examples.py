@@ -41,6 +41,8 @@ RUN_BY = {
         "tercel hub user add": "tests/hub/web/test_first_steps.py",
         "curl -H": "tests/hub/web/test_first_steps.py",
     },
+    "docs/from-falcosidekick.md": {"tercel hub": "tests/hub/test_way_over.py"},
+    "docs/from-falco.md": {"tercel ": "tests/hub/test_way_over.py"},
     "docs/fleet.md": {
         "make setup-test": "tests/packaging/conftest.py",  # `make dist`; who runs tests has done the rest
         "# fleet/": "tests/roles/test_roles.py",
