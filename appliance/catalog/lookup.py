@@ -32,7 +32,12 @@ def find_field(ref: FieldRef) -> tuple[Field, str | int | None] | None:
                 row, argument = FIELDS[base[:-1]], ref.name[len(base) :]
     if row is None:
         return None
-    if argument is not None and argument.isascii() and argument.isdigit() and row.arg is not ArgKind.KEY:
+    if (
+        argument is not None
+        and row.arg is not ArgKind.KEY
+        and argument.isascii()
+        and argument.removeprefix("-").isdigit()
+    ):
         return row, int(argument[:9])
     return row, argument
 
@@ -56,6 +61,8 @@ def value_of(operand: Operand) -> Value | None:
         if argument is None and row.get_all is not None:
             return Value(row.get_all, row, True)
         return Value(row.get.replace("{arg}", repr(argument)), row, row.is_list)
+    if not operand.name:
+        return _listed(operand)
     transformer = TRANSFORMERS[operand.name]
     codes, several = [], False
     for n, arg in enumerate(operand.args):
@@ -74,8 +81,24 @@ def value_of(operand: Operand) -> Value | None:
     return Value(code, row, several and not transformer.gathers)
 
 
+def _listed(operand: Call) -> Value | None:
+    """A list of operands and texts."""
+    codes = []
+    for arg in operand.args:
+        inner = None if isinstance(arg, Word) else value_of(arg)
+        if inner is None and not isinstance(arg, Word):
+            return None
+        codes.append(repr(arg.text) if isinstance(arg, Word) else inner.code if inner is not None else "None")
+    code = f"listed({', '.join(codes)})"
+    return Value(code, Field(str(operand), FieldType.TEXT, "several values", code, is_list=True), True)
+
+
 def words_of(operand: Operand) -> Value | None:
     """The texts that an operand gives one by one; None where it gives a single one."""
+    if isinstance(operand, Call) and not operand.name and len(operand.args) == 1:
+        (only,) = operand.args
+        if not isinstance(only, Word):
+            return words_of(only) or value_of(operand)
     value = value_of(operand)
     if value is not None and value.row.words is not None and isinstance(operand, FieldRef) and operand.arg is None:
         return Value(value.row.words, value.row, True)
@@ -114,9 +137,26 @@ def is_text_where_unresolved(operand: Operand) -> bool:
     return found is not None and found[0].name in _OF_ACCOUNTS
 
 
+_EQUALITIES = frozenset({Operator.EQ, Operator.NE, Operator.IN, Operator.INTERSECTS})
+_TEXT_ARGUMENTS = {
+    p.name
+    for spec in EVENTS.values()
+    for p in spec.params
+    if p.type in (ParamType.TEXT, ParamType.PATH, ParamType.DATA, ParamType.ARGS, ParamType.DIRPATH)
+}
+
+
+def is_text_argument(operand: Operand) -> bool:
+    """Whether a raw argument is a text on some event, so that the operators of texts go with it."""
+    found = find_field(operand) if isinstance(operand, FieldRef) else None
+    return found is not None and found[0].name == "evt.rawarg" and found[1] in _TEXT_ARGUMENTS
+
+
 def value_type(row: Field, op: Operator, text: str) -> FieldType:
     """The type by which a value beside this field is read: `evt.rawarg` holds texts too."""
     if row.name == "evt.rawarg" and op not in ORDER:
+        if op not in _EQUALITIES:
+            return FieldType.TEXT
         try:
             convert(row.type, op, text)
         except ValueError:

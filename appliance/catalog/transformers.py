@@ -38,10 +38,12 @@ TRANSFORMERS: Mapping[str, Transformer] = MappingProxyType(
     {
         row.name: row
         for row in (
-            Transformer("tolower", T.TEXT, "letters of ASCII in lower case", "lowered"),
-            Transformer("toupper", T.TEXT, "letters of ASCII in upper case", "uppered"),
-            Transformer("b64", T.TEXT, "what the text is the Base64 form of; absent where it is none", "unbase64"),
-            Transformer("basename", T.TEXT, "what follows the last slash", "base_name"),
+            Transformer("tolower", T.TEXT, "letters of ASCII in lower case", "lowered", literals=True),
+            Transformer("toupper", T.TEXT, "letters of ASCII in upper case", "uppered", literals=True),
+            Transformer(
+                "b64", T.TEXT, "what the text is the Base64 form of; absent where it is none", "unbase64", literals=True
+            ),
+            Transformer("basename", T.TEXT, "what follows the last slash", "base_name", literals=True),
             Transformer(
                 "len", T.UINT, "length in bytes, or number of values", "length", texts_only=False, gathers=True
             ),

@@ -20,6 +20,7 @@ from appliance.config.load import load_config
 from appliance.daemon.generation import NOTHING_JUDGED, appended, selected
 from appliance.lang.lint import shadowed
 from appliance.lang.load import load_rules
+from appliance.lang.portable import only_here
 from appliance.model.diagnostic import ConfigError, Diagnostic, Severity
 from appliance.model.text import json_safe
 
@@ -40,6 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="the same in the shape of what `falco -V` prints: a result for each file",
     )
+    parser.add_argument("--falco", action="store_true", help="warn of what Tercel accepts and Falco 0.44 would refuse")
     parser.add_argument(
         "--all", action="store_true", help="all warnings, not only those of files named here; of others their number"
     )
@@ -65,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     if files:
         loaded = load_rules(files, lenient=config is not None and config.rules_unknown_keys == "warn")
         diagnostics += loaded.diagnostics
+        if args.falco:
+            diagnostics += tuple(only_here(loaded.rules))
         if config is not None and config.rule_matching == "first":
             diagnostics += tuple(shadowed(selected(loaded.rules, config.rules)))
         checked.append(f"{len(loaded.rules)} rules of {', '.join(map(str, files))}")

@@ -34,7 +34,7 @@ _CALLED = (
     runtime.absent_text, runtime.ascii_lower, runtime.below, runtime.in_networks, runtime.text_of,
     runtime.field_value, runtime.list_value, runtime.related,
     runtime.lowered, runtime.uppered, runtime.unbase64, runtime.base_name, runtime.length, runtime.concatenated,
-    runtime.joined, runtime.options_of,
+    runtime.joined, runtime.listed, runtime.options_of,
 )  # fmt: skip
 NAMES: Mapping[str, object] = MappingProxyType({**VALUE_NAMES, **{f.__name__: f for f in _CALLED}})
 """What generated code may name besides its own constants and Python's built-ins."""
@@ -243,9 +243,9 @@ class _Writer:
         """A test of `{v}`, and whether it is right (false) for None too."""
         texts = [w.text for w in words if isinstance(w, Word)]
         if op in _TEXT_TESTS and row.type is not FieldType.BYTES:
-            return _TEXT_TESTS[op](self, texts[0]), False
+            return self._of_text(row, _TEXT_TESTS[op](self, texts[0])), False
         if op is Operator.PMATCH:
-            return self._pmatch(texts), False
+            return self._of_text(row, self._pmatch(texts)), False
         if op in ORDER and row.type in TEXTS:
             return f"{{v}} {op.value} {_literal(texts[0])}", False
         values = [convert(value_type(row, op, t), op, t) for t in texts]
@@ -257,6 +257,11 @@ class _Writer:
             networks = tuple(v for v in values if not isinstance(v, str | bytes | int | float | bool))
             return f"{'not ' if op is Operator.NE else ''}in_networks({{v}}, {self._constant(networks)})", False
         return self._plain(row, op, values)
+
+    @staticmethod
+    def _of_text(row: Field, test: str) -> str:
+        """A raw argument may be a number on one event and a text on another."""
+        return f"(isinstance({{v}}, str) and {test})" if row.name == "evt.rawarg" else test
 
     def _plain(self, row: Field, op: Operator, values: Sequence[Value]) -> tuple[str, bool]:
         if row.name == "evt.around":  # its value is a distance

@@ -130,6 +130,12 @@ def concatenated(*values: object) -> str | None:
     return joined("", *values)
 
 
+def listed(*values: object) -> tuple[object, ...] | None:
+    """Several values as a list of them; absent where one of them is."""
+    found = tuple(itertools.chain.from_iterable(several(v) if v is not None else (None,) for v in values))
+    return None if None in found else found
+
+
 def joined(separator: object, *values: object) -> str | None:
     """Transformer `join`: absent where one of the values is."""
     if separator is None or any(value is None for value in values):

@@ -16,6 +16,7 @@ from appliance.catalog.fields import FIELDS
 from appliance.catalog.lookup import (
     UNKNOWN_PROCESS,
     find_field,
+    is_text_argument,
     is_text_where_unresolved,
     value_of,
     value_type,
@@ -29,7 +30,7 @@ from appliance.lang.source import Report
 from appliance.model.diagnostic import Severity, Span
 from appliance.model.event import EventType
 from appliance.model.expr import Call, Check, FieldRef, Operand, Word
-from appliance.model.field import ArgKind, Field, Operator
+from appliance.model.field import ArgKind, Field, FieldType, Operator
 from appliance.model.spelling import nearest
 
 _CONDITION = "LOAD_ERR_COMPILE_CONDITION"
@@ -134,6 +135,9 @@ class Checker:
         return False
 
     def _call(self, call: Call, code: str) -> bool:
+        if not call.name:
+            good = [isinstance(arg, Word) or self.operand(arg, code) for arg in call.args]  # all of them are reported
+            return all(good)
         row = TRANSFORMERS[call.name]
         if call.index is not None and not row.of_words:
             return self._fail("bad-argument", f"`{call.name}(...)` takes no argument in brackets", call.span)
@@ -176,8 +180,9 @@ class Checker:
         if row.name == "evt.around" and check.op is not Operator.EQ:
             return self._fail("operator-type", f"`{check.op.value}` does not go with `evt.around`", check.op_span,
                               "`evt.around[T]=D` is true within D milliseconds of T")  # fmt: skip
-        if check.op not in operators_of(row.type):
-            allowed = " ".join(op.value for op in Operator if op in operators_of(row.type))
+        operators = operators_of(row.type) | (operators_of(FieldType.TEXT) if is_text_argument(check.left) else set())
+        if check.op not in operators:
+            allowed = " ".join(op.value for op in Operator if op in operators)
             return self._fail("operator-type", f"`{check.op.value}` does not go with `{check.left}`, a field of type "
                               f"{row.type.value}", check.op_span, f"operators for it: {allowed}")  # fmt: skip
         if isinstance(check.right, FieldRef | Call):

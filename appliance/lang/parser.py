@@ -258,12 +258,19 @@ class _Parser:
                 f"did you mean `{near[0]}`?" if near else f"transformers: {', '.join(TRANSFORMERS)}",
                 "unknown-transformer",
             )  # fmt: skip
-        self._deeper(name.start)
         lexer.char("(")
+        return self._arguments(name)
+
+    def _arguments(self, name: Token) -> Call:
+        """The arguments of a transformer, or, without a name, the items of a list of them; the bracket is open."""
+        lexer = self._lexer
+        self._deeper(name.start)
         args: list[Operand | Word] = []
         while True:
             if lexer.peek() in ("'", '"'):
                 args.append(self._word())
+            elif name.value and (opened := lexer.char("(")) is not None:
+                args.append(self._arguments(Token("", opened.start, opened.start)))
             else:
                 inner = lexer.name()
                 if inner is None:
@@ -276,7 +283,7 @@ class _Parser:
         if lexer.char(")") is None:
             raise Unreadable("this transformer has no `)`", name.start, name.end, "add a `)` behind its arguments")
         self._depth -= 1
-        index = lexer.argument()
+        index = lexer.argument() if name.value else None
         span = self._span(name.start, closed + 1)
         return Call(name.value, tuple(args), index.value if index else None, span)
 

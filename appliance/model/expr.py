@@ -65,7 +65,7 @@ _BARE_ARG = re.compile(r"[^()\"'\s\[\]]+")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A transformer over operands: `tolower(proc.name)`."""
+    """A transformer over operands: `tolower(proc.name)`. Without a name a list of them: `(proc.name, proc.exe)`."""
 
     name: str
     args: tuple[Operand | Word, ...]

@@ -10,7 +10,7 @@ _tercel() {
         status) words='-h --help -c --config --socket --json' files='-c --config --socket';;
         top) words='-h --help -c --config --socket -d --interval' files='-c --config --socket';;
         doctor) words='-h --help -c --config -r --rules -o --option --json' files='-c --config -r --rules';;
-        check) words='-h --help -c --config -o --option --json --falco-json --all' files='-c --config';;
+        check) words='-h --help -c --config -o --option --json --falco-json --falco --all' files='-c --config';;
         list) words='-h --help -c --config -r --rules -o --option --json fields events operators transformers rules' files='-c --config -r --rules';;
         show) words='-h --help -c --config -r --rules -o --option --events --json' files='-c --config -r --rules --events';;
         explain) words='-h --help -c --config -r --rules -o --option --json' files='-c --config -r --rules';;
