@@ -27,7 +27,7 @@ from appliance.catalog.params import (
 )
 from appliance.catalog.renumbered import OPEN, RENUMBERED
 from appliance.model.alert import FieldValue
-from appliance.model.event import UNRESOLVED, Account, Event, EventType, Fd, ParamValue
+from appliance.model.event import UNRESOLVED, Account, Event, EventType, Fd, ParamValue, Process
 from appliance.model.moment import date_time
 from appliance.model.paths import UNKNOWN, absolute
 
@@ -116,7 +116,18 @@ def raw_argument(e: Event, key: str | int) -> FieldValue:
     return value if form is None else form(value)
 
 
+_BIRTHS = CLONES | EXECS
+CONTROLLERS = ("cpuset", "cpu", "cpuacct", "io", "memory")  # those that Falco asks for
+
+
+def cgroups_of(process: Process) -> tuple[str, ...] | None:
+    """The cgroup for each controller: `cpu=/a`."""
+    return None if process.cgroup is None else tuple(f"{name}={process.cgroup}" for name in CONTROLLERS)
+
+
 def _value(e: Event, param: Param) -> ParamValue:
+    if param.name == "cgroups" and e.type in _BIRTHS:
+        return cgroups_of(e.process)
     if param.get is not None:
         return _derived(e, param.get)
     if not param.stored:

@@ -15,8 +15,10 @@ from types import MappingProxyType
 
 from appliance.catalog import audit
 from appliance.catalog.arguments import (
+    CONTROLLERS,
     argument,
     arguments,
+    cgroups_of,
     error_name,
     hexadecimal,
     name_of,
@@ -312,17 +314,15 @@ def ancestor_environment(e: Event, key: str | int) -> str | None:
     return next((v for p in islice(e.line.above(), _ENV_LEVELS) if (v := environment(p, key))), "")
 
 
-_CONTROLLERS = ("cpuset", "cpu", "cpuacct", "io", "memory")  # those that Falco asks for
-
-
 def cgroup_of(process: Process, controller: str | int) -> str | None:
     """The cgroup's path, the same for each controller that there is; None for another word."""
-    return process.cgroup if controller in _CONTROLLERS else None
+    return process.cgroup if controller in CONTROLLERS else None
 
 
 def cgroups_text(process: Process) -> str | None:
     """The cgroup for each controller: `cpu=/a memory=/a`."""
-    return None if process.cgroup is None else " ".join(f"{name}={process.cgroup}" for name in _CONTROLLERS)
+    found = cgroups_of(process)
+    return None if found is None else " ".join(found)
 
 
 def login_shell(e: Event) -> int | None:
@@ -419,7 +419,7 @@ def polled(e: Event, column: str) -> str | None:
     told = e.params[at] if at is not None else None
     if not isinstance(told, tuple):
         return None
-    return ",".join(text for text in told[POLLED.index(column) :: len(POLLED)] if text)
+    return ",".join(text for text in told[POLLED.index(column) :: len(POLLED)] if text) or None
 
 
 def fd_flag(e: Event, value: object) -> bool | None:
@@ -515,9 +515,15 @@ def labels_text(e: Event, labels: Labels) -> str | None:
     return None if e.container.missing is not None else ",".join(f"{name}:{value}" for name, value in labels)
 
 
+def pod_text(e: Event, text: str | None) -> str | None:
+    """A fact of the pod; empty in a container that is in none (Falco), None on the host and while it is not known."""
+    container = e.container
+    return "" if text is None and not container.is_host and container.missing is None else text
+
+
 def pod_labels_text(e: Event) -> str | None:
-    """All labels of the pod; None outside of Kubernetes and while the facts are not known."""
-    return None if e.container.pod is None else labels_text(e, e.container.pod.labels)
+    """All labels of the pod; empty in a container that is in none, None on the host and while they are not known."""
+    return pod_text(e, None if e.container.pod is None else labels_text(e, e.container.pod.labels))
 
 
 def container_age(e: Event) -> int | None:
@@ -647,7 +653,7 @@ NAMES: Mapping[str, object] = MappingProxyType(
             parent_pid, by_birth, end_of_two,
             category_of, io_word, is_call, result, socket_protocol,
              raw_name, absolute_path, threads, ancestor_pid,
-            pod, short_id, label, labels_text, pod_labels_text, container_age, probe_text, is_probe,
+            pod, pod_text, short_id, label, labels_text, pod_labels_text, container_age, probe_text, is_probe,
             mounts_text, mount_part, paths_text, either, share, seconds, fraction, distance_ms, document_text, plugin,
         )
     }

@@ -471,12 +471,15 @@ class State:
         index = EVENTS[type_].index
         at_fd, at_command, at_value = index["fd"], index["cmd"], index["arg"]
         plain, set_flags = self._descriptors(type_), FCNTL_COMMANDS["F_SETFD"]
+        duplicates = FCNTL_COMMANDS["F_DUPFD"], FCNTL_COMMANDS["F_DUPFD_CLOEXEC"]
 
         def apply(raw: RawEvent) -> Event | None:
             made = plain(raw)
             if raw.params[at_command] == set_flags and raw.res >= 0:
                 num, value = cast(int, raw.params[at_fd]), cast(int, raw.params[at_value])
                 self._remembered.mark(self._find(raw), num, survives=not value & _FD_CLOEXEC)
+            if raw.params[at_command] in duplicates and raw.res >= 0 and made is not None:
+                made = made._replace(fd=made.fd._replace(num=raw.res))  # it is about the new one
             return made
 
         return apply

@@ -125,7 +125,7 @@ class Engine:
         digest = (
             container.image_digest or ref.partition("@")[2] or own_digest(told.texts(3), container.image_repository)
         )
-        return replace(container, image_id=image_id.removeprefix("sha256:")[:12], image_digest=digest)
+        return replace(container, image_id=image_id.removeprefix("sha256:"), image_digest=digest)
 
     def _in_sandbox(
         self, container: Container, sandbox_id: str, labels: Mapping[str, str], timeout_s: float

@@ -308,7 +308,7 @@ def read_answer(told: object, runtime: str) -> Container:
         runtime=runtime,
         name=as_text(facts.get("Name")).removeprefix("/"),
         image=image,
-        image_id=as_text(facts.get("Image")).removeprefix("sha256:")[:12],
+        image_id=as_text(facts.get("Image")).removeprefix("sha256:"),
         image_repository=name.repository,
         image_tag=name.tag,
         image_digest=name.digest,

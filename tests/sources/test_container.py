@@ -92,7 +92,7 @@ def test_running_and_new_containers_are_told(docker_engine: DockerEngine, nginx_
             told = wait_for(source, lambda c: c.full_id == old and c.missing is None)
             assert (told.id, told.runtime, told.name) == (old[:12], "docker", "old")
             assert (told.image, told.image_repository, told.image_tag) == (nginx_image, "nginx", "1.22")
-            assert told.image_id is not None and len(told.image_id) == 12
+            assert told.image_id is not None and len(told.image_id) == 64
             assert told.privileged is True and told.missing is None
             mounts = {m.dest: m for m in told.mounts}
             assert (mounts["/data"].source, mounts["/data"].rdwr) == (str(tmp_path), False)

@@ -42,7 +42,7 @@ def test_a_container_of_a_pod(containerd: Containerd, tmp_path: Path) -> None:
         told = engine.container(full_id, 60)
         assert (told.id, told.full_id, told.runtime, told.name) == (full_id[:12], full_id, "containerd", "web")
         assert (told.image, told.image_repository, told.image_tag) == (IMAGE, "tercel.test:5000/shop/act", "1.2")
-        assert told.image_id is not None and len(told.image_id) == 12
+        assert told.image_id is not None and len(told.image_id) == 64
         assert (told.privileged, told.host_network, told.host_pid, told.host_ipc) == (False, False, False, False)
         assert told.mounts == (Mount(str(tmp_path), "/data", "", False, "private"),)
         assert dict(told.labels)["io.kubernetes.container.name"] == "web"
@@ -204,7 +204,7 @@ def test_the_words_of_crio(tmp_path: Path) -> None:
     assert (told.runtime, told.image, told.image_repository, told.image_tag) == (
         "cri-o", "quay.io/shop/web:3", "quay.io/shop/web", "3",
     )  # fmt: skip
-    assert (told.image_id, told.image_digest, told.privileged) == ("e" * 12, "sha256:" + "a" * 64, True)
+    assert (told.image_id, told.image_digest, told.privileged) == ("e" * 64, "sha256:" + "a" * 64, True)
     assert told.pod is not None and (told.pod.uid, told.pod.cni, told.ip) == (UID, '{"ips":[]}', "10.0.0.9")
 
 
