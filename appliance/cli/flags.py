@@ -48,6 +48,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     prints.add_argument("-N", dest="names_only", action="store_true", help="with --list: names alone")
     prints.add_argument("--list-events", action="store_true", help="list the events")
     prints.add_argument("--markdown", action="store_true", help="with --list, --list-events: a table in Markdown")
+    prints.add_argument("--format", choices=["text", "markdown", "json"], default="text",
+                        help="with --list, --list-events: how they are printed; `json` as Falco does")  # fmt: skip
     prints.add_argument("--config-schema", action="store_true", help="print the schema of the configuration")
     prints.add_argument("--support", action="store_true",
                         help="print diagnostic information for a bug report as JSON, without secrets")  # fmt: skip
@@ -127,7 +129,7 @@ def answer(args: argparse.Namespace) -> int | None:
         return _list(args)
     if args.validate:
         given = argparse.Namespace(
-            config=None, option=[], rules=args.validate, json=False, falco_json=_json(args), all=True
+            config=None, option=[], rules=args.validate, json=False, falco_json=_json(args), falco=False, all=True
         )
         return check.run(given)
     if args.all_rules or args.one_rule is not None or args.support or args.dry_run:
@@ -146,7 +148,11 @@ def _list(args: argparse.Namespace) -> int:
     if args.list is not None and args.names_only:
         print("\n".join(row.name for rows in CLASSES.values() for row in rows if args.list in row.sources))
         return 0
-    listing.print_rows(args.list, as_json=_json(args), markdown=args.markdown)
+    if args.format == "json":
+        found = listing.falco_events() if args.list is None else listing.falco_fields(args.list)
+        print(json.dumps(found, indent=2))
+        return 0
+    listing.print_rows(args.list, as_json=_json(args), markdown=args.markdown or args.format == "markdown")
     return 0
 
 

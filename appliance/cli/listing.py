@@ -16,7 +16,7 @@ from appliance.catalog.operators import operators_of
 from appliance.catalog.transformers import TRANSFORMERS
 from appliance.cli.loading import add_rule_options, load_generation
 from appliance.daemon.generation import selected
-from appliance.model.field import ArgKind, FieldType, Operator
+from appliance.model.field import ArgKind, Field, FieldType, Operator
 from appliance.model.text import json_safe, printable
 
 _ARGUMENTS = {
@@ -110,6 +110,54 @@ def print_rows(source: str | None, *, as_json: bool, markdown: bool) -> None:
             print(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     else:
         _print_table(rows)
+
+
+def falco_fields(source: str) -> dict[str, object]:
+    """The fields of a source as `falco --list --format json` prints them."""
+    classes = [
+        {
+            "name": name,
+            "desc": "",
+            "event_sources": [source],
+            "fields": [
+                {
+                    "name": row.name,
+                    "type": row.type.value,
+                    "desc": row.doc,
+                    "is_list": row.is_list,
+                    "argument": _argument(row),
+                }
+                for row in rows
+                if source in row.sources
+            ],
+        }
+        for name, rows in CLASSES.items()
+    ]
+    return {"fieldclasses": [c for c in classes if c["fields"]]}
+
+
+def _argument(row: Field) -> dict[str, object] | None:
+    kinds = {ArgKind.INDEX: ["INDEX"], ArgKind.KEY: ["KEY"], ArgKind.INDEX_OR_KEY: ["INDEX", "KEY"]}
+    return None if row.arg is ArgKind.NONE else {"required": row.arg_required, "type": kinds[row.arg]}
+
+
+def falco_events() -> dict[str, object]:
+    """The events as `falco --list-events --format json` prints them: all of ours are ends of system calls."""
+    events = [
+        {
+            "name": type_.value,
+            "dir": "<",
+            "available": not spec.bulk,
+            "params": [
+                {"name": p.name, "type": p.type.value.strip()} | ({"flags": list(p.flags)} if p.flags else {})
+                for p in spec.params
+                if not p.internal
+            ],
+        }
+        for type_, spec in EVENTS.items()
+        if spec.category is not Category.INTERNAL and spec.source == "syscall"
+    ]
+    return {"Syscall events": events}
 
 
 def _rules(args: argparse.Namespace) -> list[Row] | None:

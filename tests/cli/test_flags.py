@@ -18,6 +18,7 @@ from appliance.cli.run import delivering, pidfile
 from appliance.config.load import load_config
 from appliance.sinks.dispatch import Dispatcher
 from tests.support.daemon import COMMAND, ROOT
+from tests.support.shared import shared_falco
 from tests.support.sinks import MemorySink, alert
 
 RULES = """
@@ -57,11 +58,24 @@ def test_rules_are_described(rules: Path, capsys: pytest.CaptureFixture[str]) ->
     assert [r["description"] for r in json.loads(out)["rules"]] == ["the first", "the second"]
 
 
+def test_fields_are_listed_in_falcos_form(capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = json.loads((shared_falco() / "falco-fields.json").read_text())["fieldclasses"]
+    forms = {field["name"]: (field["is_list"], set(field)) for of in theirs for field in of["fields"]}
+    told = json.loads(run(capsys, "--list", "--format", "json")[0])["fieldclasses"]
+    common = [field for of in told for field in of["fields"] if field["name"] in forms]
+    assert len(common) > 150
+    assert not [f["name"] for f in common if forms[f["name"]] != (f["is_list"], set(f))]
+
+
 def test_fields_and_events_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     names = [row.name for rows in CLASSES.values() for row in rows if "syscall" in row.sources]
     assert run(capsys, "--list", "-N")[0].split() == names
     assert run(capsys, "--list=syscall", "--markdown")[0].startswith("| field | argument |")
     assert len(json.loads(run(capsys, "--list", "-o", "json_output=true")[0])) == len(names)
+    told = json.loads(run(capsys, "--list", "--format", "json")[0])["fieldclasses"]
+    assert [field["name"] for of in told for field in of["fields"]] == names
+    events = json.loads(run(capsys, "--list-events", "--format", "json")[0])["Syscall events"]
+    assert {"name", "dir", "available", "params"} == set(events[0])
     assert "ka.verb" in run(capsys, "--list=k8s_audit", "-N")[0].split()
     assert "ka.verb" not in names
     assert "openat" in run(capsys, "--list-events")[0]
