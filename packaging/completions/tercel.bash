@@ -5,7 +5,7 @@ _tercel() {
         case "$w" in -*) ;; *) verb="$w"; break;; esac
     done
     case "$verb" in
-        run) words='-h --help -c --config -r --rules -o --option -V --validate -L -l --list -N --list-events --markdown --config-schema --support --page-size --dry-run --disable-source --enable-source -t -T -D -p --print -M -P --pidfile -v' files='-c --config -r --rules -V --validate -P --pidfile';;
+        run) words='-h --help -c --config -r --rules -o --option -V --validate -L -l --list -N --list-events --markdown --format --config-schema --support --page-size --dry-run --disable-source --enable-source -t -T -D -p --print -M -P --pidfile -v' files='-c --config -r --rules -V --validate -P --pidfile';;
         reload) words='-h --help -c --config --socket' files='-c --config --socket';;
         status) words='-h --help -c --config --socket --json' files='-c --config --socket';;
         top) words='-h --help -c --config --socket -d --interval' files='-c --config --socket';;

@@ -24,6 +24,7 @@ complete -c tercel -n '__fish_seen_subcommand_from run' -l list -r -d 'list the 
 complete -c tercel -n '__fish_seen_subcommand_from run' -s N -d 'with --list: names alone'
 complete -c tercel -n '__fish_seen_subcommand_from run' -l list-events -d 'list the events'
 complete -c tercel -n '__fish_seen_subcommand_from run' -l markdown -d 'with --list, --list-events: a table in Markdown'
+complete -c tercel -n '__fish_seen_subcommand_from run' -l format -r -d 'with --list, --list-events: how they are printed; `json` as Falco does'
 complete -c tercel -n '__fish_seen_subcommand_from run' -l config-schema -d 'print the schema of the configuration'
 complete -c tercel -n '__fish_seen_subcommand_from run' -l support -d 'print diagnostic information for a bug report as JSON, without secrets'
 complete -c tercel -n '__fish_seen_subcommand_from run' -l page-size -d 'print the size of a page of memory'
