@@ -31,9 +31,9 @@ from typing import Any
 
 import pytest
 
+from appliance.catalog import values
 from appliance.catalog.events import CLONES, EVENTS, EXECS
 from appliance.catalog.params import CWD, OPEN_FLAGS, VEC, Param, ParamType
-from appliance.catalog.values import raw_argument
 from appliance.kernel.arch import this_arch
 from appliance.model.event import Event
 from appliance.model.event import EventType as E
@@ -88,6 +88,15 @@ class Line:
     args: list[str]
     res: int | None
     text: str
+
+
+def raw_argument(event: Event, name: str) -> object:
+    """An argument as the kernel told it, before Falco's numbers and spellings."""
+    param = EVENTS[event.type].param(name)
+    if param is not None and param.stored:
+        value = event.params[EVENTS[event.type].index[name]]
+        return " ".join(value) if isinstance(value, tuple) else value.hex() if isinstance(value, bytes) else value
+    return values.raw_argument(event, name)
 
 
 def number(text: str) -> int | None:
@@ -234,9 +243,9 @@ def differences(line: Line, event: Event) -> Iterator[str]:
         arg = param.arg
         n = MORE.get((line.type, param.name), arg.n if arg is not None else CWD)
         if n == VEC and param.type is T.DATA and line.type not in (E.SENDMMSG, E.RECVMMSG):
-            first = re.search(r'iov_base="[^"]*"', line.text)
-            if event.res > 0 and first is not None:
-                (whole,) = strings(first[0])
+            pieces = re.findall(r'iov_base="[^"]*"', line.text)
+            if event.res > 0 and pieces:  # of these as much as was moved
+                whole = b"".join(strings(piece)[0] for piece in pieces)[: event.res]
                 if raw_argument(event, param.name) != shown(whole[: arg.most if arg is not None else 0]):
                     yield f"{param.name}: {raw_argument(event, param.name)!r}"
             continue
