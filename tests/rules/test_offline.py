@@ -12,6 +12,7 @@ from appliance.lang.load import load_rules
 from appliance.model.event import Container, Event, EventType, Fd, Mount
 from appliance.model.expr import FieldRef
 from appliance.model.rule import Rule
+from tests.rules import test_acts_live as acts
 from tests.rules import test_live as live
 from tests.support.daemon import ROOT
 from tests.support.events import SHELL, event, file_fd, inet_fd, process
@@ -39,8 +40,8 @@ def test_each_rule_is_whole(rule: Rule) -> None:
     assert fields >= {
         "user.name", "proc.name", "proc.pname", "proc.cmdline", "proc.tty", "container.name", "container.image",
     }  # fmt: skip
-    assert rule.output.text.startswith(rule.name), "the message begins by what it is about"
-    assert rule.name in ALL_LIVE, "fires in a live test"
+    assert "maturity_incubating" not in rule.tags or {"noise_low", "noise_moderate", "noise_high"} & set(rule.tags)
+    assert rule.name in ALL_LIVE | set(acts.ACTS) | acts.NOT_DONE, "fires in a live test"
     assert len(rule.event_types) < 20
 
 
@@ -62,6 +63,8 @@ def started(name: str, *args: str, parent: str = "bash", **rest: object) -> Even
 SSHD = process("sshd", exepath="/usr/sbin/sshd")
 FAKE = process("sshd", exepath="/tmp/sshd")
 DPKG = process("dpkg", exepath="/usr/bin/dpkg")
+ACCOUNTS = "Account file written by hand"
+SERVER = "Shell started by a server program"
 
 CASES = [
     # who is trusted by name must be a file of the system
@@ -81,8 +84,8 @@ CASES = [
     (opened("/etc/passwd", process=process("cat")), []),
     # writes
     (opened("/etc/passwd", write=True, process=process("useradd", exepath="/usr/sbin/useradd")), []),
-    (opened("/etc/passwd", write=True, process=process("useradd", exepath="/dev/shm/useradd")), [live.ETC]),
-    (opened("/etc/passwd", write=True, process=process("bash")), [live.ETC]),
+    (opened("/etc/passwd", write=True, process=process("useradd", exepath="/dev/shm/useradd")), [ACCOUNTS]),
+    (opened("/etc/passwd", write=True, process=process("bash")), [ACCOUNTS]),
     (opened("/etc/.hosts.swp", write=True, process=process("vim")), []),
     (opened("/etc/.hosts.swp", write=True, process=process("cp")), [live.ETC]),
     (opened("/usr/bin/ls", write=True, process=process("cp")), [live.PROGRAMS]),
@@ -92,7 +95,7 @@ CASES = [
     (opened("/usr/binaries/x", write=True, process=process("cp")), []),
     (opened("/root/.bash_history", write=True, process=process("bash")), []),
     (opened("/root/.ssh/known_hosts", write=True, process=process("ssh")), []),
-    (opened("/root/.ssh/authorized_keys", write=True, process=process("sh")), [live.ROOT_DIR]),
+    (opened("/root/.ssh/authorized_keys", write=True, process=process("sh")), ["Key for logins written"]),
     (opened("/payload", write=True, process=process("sh")), [live.ROOT_DIR]),
     (opened("/tmp", write=True, flags=0x410041, process=process("sh")), []),  # a file without a name
     (opened("/srv/payload", write=True, process=process("sh")), []),
@@ -137,8 +140,9 @@ CASES = [
     (started("bash", parent="containerd-shim", container=WEB), [live.TERMINAL]),
     (started("bash", parent="bash", container=WEB), []),
     (started("bash", parent="sshd"), []),
-    (started("sh", "-c", "x", parent="nginx", tty=0, container=WEB), [live.SHELL]),
-    (started("sh", "-c", "x", parent="nginx", tty=0), []),
+    (started("sh", "-c", "x", parent="python3", tty=0, container=WEB), [live.SHELL]),
+    (started("sh", "-c", "x", parent="nginx", tty=0, container=WEB), [SERVER]),
+    (started("sh", "-c", "x", parent="nginx", tty=0), [SERVER]),
     (started("sh", "/entrypoint.sh", parent="containerd-shim", tty=0, vpid=1, container=WEB), []),
     (started("sh", "-c", "x", parent="cron", tty=0, container=WEB), []),
     (started("sh", "-c", "x", parent="sh", tty=0, container=WEB), []),
