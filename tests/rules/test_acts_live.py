@@ -71,10 +71,61 @@ ACTS = {
     "Unit of systemd run or linked by a command": "cp /bin/true /tmp/systemd-run; /tmp/systemd-run x;"
     "rm /tmp/systemd-run",
     "Account changed by a command": "useradd --help; useradd -D",
+    "Secret file linked or moved": "ln -s /etc/shadow /tmp/tercel-l; rm /tmp/tercel-l",
+    "Environment of another process read": "cat /proc/1/environ",
+    "Memory of another process opened": "sleep 5 & dd if=/proc/$!/mem count=0",
+    "Memory of another process copied": "python3 -c 'import ctypes;"
+    "ctypes.CDLL(None).process_vm_writev(1,None,0,None,0,0)'",
+    "Search for keys or passwords": "find /srv -name id_rsa",
+    "Credential file read": "mkdir /home/.aws; echo >/home/.aws/credentials; cat /home/.aws/credentials",
+    "Shell history read": "echo >>/home/.bash_history; cat /home/.bash_history",
+    "Raw or packet socket made": "python3 -c 'import socket;socket.socket(17,3,0)'",
+    "Metadata of the cloud asked": "python3 -c 'import socket;socket.socket().connect((\"169.254.169.254\",80))'",
+    "Connection to an anonymous network or a mining pool": "python3 -c 'import socket;"
+    'socket.socket().connect(("127.0.0.1",9050))\'',
+    "Shell history emptied or removed": "echo >/home/.bash_history; rm /home/.bash_history",
+    "Log emptied or removed": "echo >/var/log/auth.log",
+    "Program removed its own file": "cp /bin/rm /tmp/tercel-rm; /tmp/tercel-rm /tmp/tercel-rm",
+    "Control file of the kernel written by hand": 'python3 -c \'open("/proc/sys/kernel/sysrq","r+")\'',
+    "Raw disk opened": 'python3 -c \'open("/dev/vdzz","w")\' ; rm -f /dev/vdzz',
+    "File of a running program opened for writing": 'python3 -c \'open("/proc/1/exe","r+")\'',
+}
+
+# What a copy of /bin/true is called, with its arguments: the rules look at these only.
+CALLED = {
+    "Tool for guessing or dumping passwords run": "hydra x",
+    "Directory service searched or changed by a command": "ldapsearch x",
+    "Search for setuid files or capabilities": "getcap -r /srv",
+    "Search for container engines": "ls /run/docker.sock",
+    "Network scanned by a tool": "nmap x",
+    "Tunnel or proxy tool run": "chisel client x",
+    "Miner of coins run": "xmrig x",
+    "Server started by hand": "busybox httpd",
+    "Data sent by a command": "rclone copy a b:",
+    "File fetched into a temporary folder": "wget -O /tmp/x http://h",
+    "Name service asked for a chosen server": "dig @192.0.2.1 x",
+    "Service of the defence stopped": "systemctl stop rsyslog",
+    "Firewall opened by a command": "iptables -F",
+    "File made unchangeable or given capabilities": "chattr +i x",
+    "Disk or files overwritten by a command": "shred x",
+    "Folder of the system or of data removed": "rm -rf /var/lib/mysql",
+    "Files encrypted or packed with a password by a command": "zip -P x a b",
+    "Time of a file set by a command": "touch -t 1 x",
+    "Machine stopped by a command": "reboot x",
+    "Shape of an attack on a setuid program": "sudo -u#-1 id",
+    "Screen, clipboard or keys recorded": "xwd x",
+}
+ACTS |= {
+    rule: f"cp /bin/true /tmp/{line.split()[0]}; /tmp/{line}; rm /tmp/{line.split()[0]}"
+    for rule, line in CALLED.items()
 }
 
 # Those whose facts need a container; `tercel test` has their cases.
-NOT_DONE = {"Program that is not of the image"}
+NOT_DONE = {
+    "Program that is not of the image", "Device node made in a container",
+    "Namespace entered or made by a program in a container", "Kernel opened up in a container",
+    "Program lent the rights of root outside of the system",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
