@@ -102,7 +102,7 @@ def _step(layout: Layout, param: Param, offset: Callable[[str], int | None], sho
     owner = arg.owner or param.type is ParamType.UID
     flags = arg.out | 2 * (short_ids and owner and arg.at is None)
     return _STEP.pack(
-        layout.places[param.name], arg.n, kind, size_of(param), flags, place, arg.mask, arg.when, _only(arg)
+        layout.places[param.name], arg.n, kind, size_of(param), flags, place, arg.mask, _when(arg), _only(arg)
     )
 
 
@@ -111,10 +111,14 @@ def _text(layout: Layout, param: Param | None) -> bytes:
         return bytes(_TEXT.size)
     arg = _arg(param)
     if param.type not in (ParamType.BYTES, ParamType.DATA):
-        return _TEXT.pack(layout.places[param.name], arg.n, 1, 0, arg.out, 0, _only(arg), arg.when)
+        return _TEXT.pack(layout.places[param.name], arg.n, 1, 0, arg.out, 0, _only(arg), _when(arg))
     assert arg.size is not None  # noqa: S101
     kind = 4 if arg.n == VEC else 3 if arg.size_at else 2
-    return _TEXT.pack(layout.places[param.name], arg.n, kind, arg.size, arg.out, arg.most, _only(arg), arg.when)
+    return _TEXT.pack(layout.places[param.name], arg.n, kind, arg.size, arg.out, arg.most, _only(arg), _when(arg))
+
+
+def _when(arg: Arg) -> int:
+    return 0xFFFFFFFF if arg.only is None else arg.when
 
 
 def _only(arg: Arg) -> int:

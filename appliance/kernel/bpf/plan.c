@@ -33,7 +33,7 @@
 #define TEXT_BYTES 2    /* as many as v[size] says */
 #define TEXT_BYTES_AT 3 /* as many as the u32 says that v[size] points to */
 #define TEXT_PIECES 4   /* the pieces of a struct iovec, v[size] of them, one behind the other */
-#define PIECES_MAX 8    /* of them that are looked at */
+#define PIECES_MAX 4    /* of them that are looked at */
 
 #define FLAG_OUT 1      /* written by the kernel: nothing where the call failed */
 #define FLAG_SHORT_ID 2 /* a user or group of 16 bits; 65535 means -1 */
@@ -47,7 +47,7 @@ struct step {
     u16 offset;
     u32 mask;
     u32 when; /* with `only`: the values of that argument, a bit each, where this one is used */
-    u8 only;  /* the argument's place and one more; 0: always used */
+    u8 only;  /* the argument's place and one more */
 };
 
 struct text {
@@ -96,14 +96,13 @@ static __always_inline void read_longs(u64 *first, u64 *second, u64 ptr, u32 via
     }
 }
 
-/* Does the call use an argument, by what another one is? */
-static __always_inline bool used(struct scratch *s, u8 only, u32 when)
+/* 1 where the call uses an argument, by what another one is, else 0. Without a branch, as the verifier follows each one to
+ * the end of the program; kernel/plan.py sets all bits of `when` where the argument is always used. */
+static __always_inline u64 used(struct scratch *s, u8 only, u32 when)
 {
-    u64 value;
-    if (!only)
-        return true;
-    value = (u32)s->v[(only - 1) & 15];
-    return when >> (value > 31 ? 31 : value) & 1;
+    u64 value = (u32)s->v[(only - 1) & 15];
+    u64 beyond = (31 - value) >> 63;
+    return opaque(when >> ((value | (0 - beyond)) & 31) & 1);
 }
 
 /* A struct iovec: `number` pieces. Of what a call that succeeded did not move (`moved`) nothing is told. */
@@ -114,20 +113,22 @@ static __always_inline void read_vector(struct scratch *s, u64 ptr, u64 number, 
     s->v[V_MOVED] = moved;
 }
 
-/* The pieces, one behind the other; gives their length, ABSENT where one cannot be read. */
+/* The pieces, one behind the other; gives their length, ABSENT where none can be read. Unrolled, as kernels before 6.8 take
+ * a loop only if its last instruction is a jump, and few, as the verifier follows each. */
 static __always_inline u16 put_pieces(struct scratch *s, struct text *text, struct call *c)
 {
     u64 ptr = s->v[V_VEC], number = s->v[V_VEC_SIZE], start = s->at;
     u64 wide = c->via == VIA_SYSCALL ? 16 : 8;
-    s64 rest = text->most, moved = s->v[V_MOVED];
+    u64 rest = text->most;
+    s64 moved = s->v[V_MOVED];
     if (moved >= 0 && moved < rest)
         rest = moved;
     if (!ptr)
         return ABSENT;
-#pragma clang loop unroll(disable)
+#pragma clang loop unroll(full)
     for (int i = 0; i < PIECES_MAX; i++) {
         u64 base = 0, size = 0, at;
-        if (i >= number || rest <= 0)
+        if (i >= number)
             break;
         read_longs(&base, &size, ptr + i * wide, c->via);
         if (size > rest)
@@ -136,10 +137,10 @@ static __always_inline u16 put_pieces(struct scratch *s, struct text *text, stru
         if (size > 128)
             size = 128;
         at = opaque(s->at);
-        if (at > ROOM || (size && bpf_probe_read_user(&s->data[at], size, (const void *)base)))
-            return ABSENT;
+        if (at > ROOM || bpf_probe_read_user(&s->data[at], size, (const void *)base))
+            return i ? s->at - start : ABSENT;
         s->at = at + size;
-        rest -= size;
+        rest = opaque(rest - size);
     }
     return s->at - start;
 }
@@ -198,9 +199,7 @@ static __always_inline void put_steps(struct scratch *s, struct plan *plan, stru
         u64 ptr = value + step->offset;
         if (!step->kind)
             break;
-        if (!used(s, step->only, step->when)) {
-            value = 0;
-        } else if (step->flags & FLAG_OUT && c->res < 0) {
+        if (step->flags & FLAG_OUT && c->res < 0) {
             value = -1;
         } else if (step->kind == STEP_AT) {
             value = 0;
@@ -229,6 +228,7 @@ static __always_inline void put_steps(struct scratch *s, struct plan *plan, stru
         }
         if (step->flags & FLAG_SHORT_ID)
             value = (u16)value == 0xffff ? 0xffffffff : (u16)value;
+        value &= 0 - used(s, step->only, step->when);
         if (step->width == 8)
             put_u64(s, step->place, value);
         else if (step->width == 4)
@@ -239,15 +239,16 @@ static __always_inline void put_steps(struct scratch *s, struct plan *plan, stru
 }
 
 /* Gives the text's length, ABSENT where there is none. With `copied` texts are the kernel's copies. */
-static __always_inline u16 put_text_of(struct scratch *s, struct text *text, struct call *c, bool copied)
+static __always_inline u16 put_text_of(struct scratch *s, struct text *text, struct call *c, bool copied, bool pieces)
 {
     u64 ptr = s->v[text->from & 15];
     u16 n = ABSENT;
     if (!text->kind)
         return ABSENT;
-    if ((text->flags & FLAG_OUT && c->res < 0) || !used(s, text->only, text->when)) {
+    u64 failed = (u64)(s64)c->res >> 63 & text->flags & FLAG_OUT;
+    if (failed | (used(s, text->only, text->when) ^ 1)) {
         n = ABSENT;
-    } else if (text->kind == TEXT_PIECES && !copied) {
+    } else if (pieces && text->kind == TEXT_PIECES) {
         n = put_pieces(s, text, c);
     } else if (text->kind == TEXT_TEXT) {
         n = copied ? put_kernel_text(s, ptr) : put_user_text(s, ptr);
@@ -277,7 +278,7 @@ static __always_inline u16 put_text_of(struct scratch *s, struct text *text, str
 
 static __always_inline u16 put_text(struct scratch *s, struct text *text, struct call *c)
 {
-    return put_text_of(s, text, c, false);
+    return put_text_of(s, text, c, false, false);
 }
 
 static __always_inline void put_plan_base(struct scratch *s, struct base *base, u64 *starts, u16 *sizes)
@@ -371,9 +372,9 @@ HANDLER(descriptor)
     else if (plan->vector != NOTHING)
         read_vector(s, s->v[plan->vector & 15], s->v[(plan->vector + 1) & 15], c.res);
     put_steps(s, plan, &c, true);
-    put_text(s, &plan->texts[0], &c);
-    put_text(s, &plan->texts[1], &c);
+    put_text_of(s, &plan->texts[0], &c, false, true);
+    put_text_of(s, &plan->texts[1], &c, false, true);
     PUT_FD_FACTS(s->v[plan->fd & 15]);
-    put_text(s, &plan->texts[2], &c);
+    put_text_of(s, &plan->texts[2], &c, false, true);
     DONE();
 }

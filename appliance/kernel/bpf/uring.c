@@ -177,9 +177,9 @@ HANDLER(uring_paths)
     take_paths(s, req, op);
     put_steps(s, plan, &c, false);
     starts[0] = s->at;
-    sizes[0] = put_text_of(s, &plan->texts[0], &c, true);
+    sizes[0] = put_text_of(s, &plan->texts[0], &c, true, false);
     starts[1] = s->at;
-    sizes[1] = put_text_of(s, &plan->texts[1], &c, true);
+    sizes[1] = put_text_of(s, &plan->texts[1], &c, true, false);
     starts[2] = s->at;
     sizes[2] = ABSENT;
     put_plan_base(s, &plan->bases[0], starts, sizes);
@@ -270,14 +270,14 @@ HANDLER(uring_descriptor)
     else if (plan->vector != NOTHING)
         read_vector(s, s->v[plan->vector & 15], s->v[(plan->vector + 1) & 15], -1);
     put_steps(s, plan, &c, true);
-    put_text(s, &plan->texts[0], &c);
-    put_text(s, &plan->texts[1], &c);
+    put_text_of(s, &plan->texts[0], &c, false, true);
+    put_text_of(s, &plan->texts[1], &c, false, true);
     PUT_FD_FACTS(s->v[plan->fd & 15]);
     address = copied_address(s, req, op);
     if (address)
         put_copied_bytes(s, &plan->texts[2], address);
     else
-        put_text(s, &plan->texts[2], &c);
+        put_text_of(s, &plan->texts[2], &c, false, true);
     DONE();
 }
 
