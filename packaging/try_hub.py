@@ -31,7 +31,7 @@ def main() -> int:
     config = folder / "tercel-hub.yaml"
     config.write_text(
         f"data_dir: {folder / 'data'}\ncollector: {{port: {args.collector_port}}}\npage:\n  port: {args.page_port}\n"
-        f"  rules: [{ROOT / 'rules/tercel_rules.yaml'}]\n  exceptions_file: {folder / 'tercel_rules.local.yaml'}\n"
+        f"  rules: [{ROOT / 'rules/tercel_rules.yaml'}, {ROOT / 'rules/tercel_attack_rules.yaml'}]\n  exceptions_file: {folder / 'tercel_rules.local.yaml'}\n"
     )
     hub = [*TERCEL, "hub"]
     if args.demo:

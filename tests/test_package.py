@@ -40,6 +40,7 @@ def test_the_wheel_brings_schemas_rules_and_configuration(installed: Path) -> No
         "schemas/config.schema.json", "schemas/alert.schema.json", "schemas/event.schema.json",
         "schemas/status.schema.json",
         "rules/tercel_rules.yaml",
+        "rules/tercel_attack_rules.yaml",
         "rules/tercel_rules.local.yaml",
         "rules/k8s_audit_rules.yaml",
         *(f"systemd/tercel-hub{kind}" for kind in (".service", ".socket", "-page.socket")),

@@ -44,8 +44,8 @@ POD = OPEN._replace(container=Container("0123", "012345", "docker", image="web:1
         (OPEN, "%fd.sip %container.image", "<NA> ", {"fd.sip": None, "container.image": ""}),
         (LOST, "%container.id %container.image %k8s.ns.name", "0123 <NA: no such container at docker> <NA: no such "
          "container at docker>", {"container.id": "0123", "container.image": None, "k8s.ns.name": None}),
-        (POD, "%container.image %k8s.ns.name %k8s.pod.ip", "web:1 <NA> <NA>",
-         {"container.image": "web:1", "k8s.ns.name": None, "k8s.pod.ip": None}),
+        (POD, "%container.image %k8s.ns.name %k8s.pod.ip", "web:1 <NA> ",
+         {"container.image": "web:1", "k8s.ns.name": None, "k8s.pod.ip": ""}),
         (WEB, "%fd.ip %fd.name", "10.0.0.5 1.1.1.1 10.0.0.5:40000->1.1.1.1:443",
          {"fd.ip": "10.0.0.5 1.1.1.1", "fd.name": "10.0.0.5:40000->1.1.1.1:443"}),
         (OPEN, "%evt.rawtime %evt.time.iso8601", "1700000000123456789 2023-11-14T22:13:20.123456789+0000",

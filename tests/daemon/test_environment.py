@@ -62,7 +62,7 @@ def told(event: Event) -> tuple[object, object]:
 @pytest.mark.kernel
 def test_a_start_tells_it_from_the_moment_on_when_someone_asks() -> None:
     with Capture(types={EventType.EXECVE}, environment=False) as capture:
-        for extras, expected in ((Extras(), (None, None)), (Extras(environment=True), ("yes", "TERCEL_T=yes"))):
+        for extras, expected in ((Extras(), (None, "NULL")), (Extras(environment=True), ("yes", "TERCEL_T=yes"))):
             capture.source.hear({EventType.EXECVE}, extras)
             pid, events = capture.run(["/bin/true"], env={"TERCEL_T": "yes"})
             (event,) = [e for e in events if e.type is EventType.EXECVE and e.process.pid == pid and e.res == 0]

@@ -86,7 +86,8 @@ def test_what_it_depends_on(debs: dict[str, Path]) -> None:
     assert "python3 (>= 3.11), python3 (<< 3.14~)" in depends
     assert depends == said("dpkg-deb", "--field", debs["arm64"], "Depends")
     conffiles = said("dpkg-deb", "--info", debs["amd64"], "conffiles").split()
-    names = ("k8s_audit_rules.yaml", "tercel.yaml", "tercel_rules.local.yaml", "tercel_rules.yaml")
+    names = ("k8s_audit_rules.yaml", "tercel.yaml", "tercel_attack_rules.yaml", "tercel_rules.local.yaml",
+             "tercel_rules.yaml")  # fmt: skip
     assert conffiles == [f"/etc/tercel/{name}" for name in names]
 
 

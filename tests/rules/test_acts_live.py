@@ -15,6 +15,7 @@ from tests.support.daemon import ROOT, Daemon
 
 pytestmark = pytest.mark.kernel
 
+SHIPPED = [ROOT / "rules/tercel_rules.yaml", ROOT / "rules/tercel_attack_rules.yaml"]
 OVER = "/etc /root /home /var /usr/lib /usr/local"
 NAMESPACE = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "bash", "-c"]
 
@@ -131,7 +132,7 @@ NOT_DONE = {
 @pytest.fixture(scope="module")
 def raised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
     """The names of the rules that the acts raised."""
-    with Daemon(tmp_path_factory.mktemp("acts"), {}, rules=[ROOT / "rules/tercel_rules.yaml"]) as daemon:
+    with Daemon(tmp_path_factory.mktemp("acts"), {}, rules=SHIPPED) as daemon:
         for name, act in ACTS.items():
             subprocess.run(
                 [*NAMESPACE, SETUP + act], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=20

@@ -18,7 +18,7 @@ from tests.support.docker import DockerEngine
 
 pytestmark = [pytest.mark.kernel, pytest.mark.docker]
 
-SHIPPED = ROOT / "rules/tercel_rules.yaml"
+SHIPPED = [ROOT / "rules/tercel_rules.yaml", ROOT / "rules/tercel_attack_rules.yaml"]
 PRIVATE = textwrap.dedent("""
     mount --make-rprivate / && mount -t tmpfs none /mnt || exit 90
     for d in /etc /root /home /var /srv /usr/lib/udev /usr/lib/systemd; do
@@ -78,7 +78,7 @@ QUIET = """
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, docker_engine: DockerEngine) -> Iterator[Daemon]:
-    with Daemon(tmp_path_factory.mktemp("daemon"), config(docker_engine), rules=[SHIPPED]) as daemon:
+    with Daemon(tmp_path_factory.mktemp("daemon"), config(docker_engine), rules=SHIPPED) as daemon:
         yield daemon
         assert "errors" not in daemon.errors()
 

@@ -18,7 +18,11 @@ from tests.support.daemon import ROOT
 from tests.support.events import SHELL, event, file_fd, inet_fd, process
 from tests.support.rules import ruleset_of
 
-FILES = [ROOT / "rules/tercel_rules.yaml", ROOT / "rules/tercel_rules.local.yaml"]
+FILES = [
+    ROOT / "rules/tercel_rules.yaml",
+    ROOT / "rules/tercel_attack_rules.yaml",
+    ROOT / "rules/tercel_rules.local.yaml",
+]
 LOADED = load_rules(FILES)
 RULES = ruleset_of(LOADED.rules)
 WEB = Container("0123456789ab", "0123456789ab" * 5, runtime="docker", name="web", image="nginx:1.22", privileged=False)
@@ -204,12 +208,12 @@ def test_no_rule_needs_a_rare_event() -> None:
 
 
 def test_the_example_of_the_local_file_works(tmp_path: Path) -> None:
-    text = FILES[1].read_text()
+    text = FILES[2].read_text()
     example = "\n".join(line[2:] for line in text.splitlines() if line.startswith("# ") or line == "#")
     example = example[example.index("- rule: Unauthorized") :].replace("\nSwitch a default rule off:\n", "\n")
     file = tmp_path / "local.yaml"
     file.write_text(example)
-    loaded = load_rules([FILES[0], file])
+    loaded = load_rules([*FILES[:2], file])
     assert [d.render() for d in loaded.diagnostics] == []
     by_name = {rule.name: rule for rule in loaded.rules}
     assert not by_name["Write below root"].enabled
