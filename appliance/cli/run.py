@@ -195,7 +195,7 @@ def account(summary: Summary, sinks: Iterable[SinkStats], flood: Mapping[str, in
     yield f"ended after {summary.seconds:.1f} s"
     yield f"  events    produced {made} ({rate:.0f}/s), judged {counts.judged}, lost {books.lost}"
     if books.filtered:
-        yield f"            filtered {books.filtered}: calls that failed, as `capture.drop_failed` asks"
+        yield f"            filtered {books.filtered}: dropped in the kernel, as no rule can match them"
     if books.unread:
         yield f"            of the lost {books.unread} were left behind when the end had to come: {_types(books)}"
     if summary.difference or summary.undecodable:

@@ -194,7 +194,8 @@ class Capture:
 
     There is a ring of `ring_mib` for each `cpus_per_ring` processors (0: one for all), and one of `state_ring_mib` for
     what keeps the process table true. `hooks` says where the end of a call is heard: at `tracepoints`, or at the
-    kernel's `functions` where it offers them. With `drop_failed` calls that failed are dropped in the kernel.
+    kernel's `functions` where it offers them. With `drop_failed` calls that failed are dropped in the kernel;
+    with `filter: arguments` opens whose arguments no rule can hold on are.
     `programs` is where compiled programs are kept for the next start, None for nowhere. At the end, records that wait
     are evaluated for `drain_ms` milliseconds.
 
@@ -207,6 +208,7 @@ class Capture:
     cpus_per_ring: int = 2
     hooks: str = "tracepoints"  # tracepoints, functions
     drop_failed: bool = False
+    filter: str = "arguments"  # off, arguments
     programs: Path | None = Path("/var/lib/tercel/programs")
     drain_ms: int = 10_000
     enabled: bool = False

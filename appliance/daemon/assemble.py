@@ -17,6 +17,7 @@ from appliance.config.plugins import k8s_audit
 from appliance.config.settings import LOG_LEVELS, Capture, ContainerEngines
 from appliance.daemon.audit import Audit
 from appliance.daemon.canary import CALLS, LATE_RULE, Canary
+from appliance.daemon.early import EarlyFilter
 from appliance.daemon.generation import Generation
 from appliance.daemon.identity import boot_offset_ns, internal_alerts, wall_offset_ns
 from appliance.daemon.ledger import Ledger
@@ -291,6 +292,8 @@ def arm(
     source.watch(digests.fileno())
     loop.shortcut = Shortcut(generation.ruleset, state.knows, faults=faults)
     source.skip = loop.shortcut.skip
+    if capture.filter == "arguments":
+        loop.early = EarlyFilter(source.drop_opens)
     source.watch(loop.fileno())
     settings = k8s_audit(config.plugins, config.load_plugins)
     audit = None

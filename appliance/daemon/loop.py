@@ -30,6 +30,7 @@ from typing import Any, Protocol
 
 from appliance.daemon.canary import WATCHED, Canary, CanaryHealth
 from appliance.daemon.cost import Sample
+from appliance.daemon.early import WRONG_RULE, EarlyFilter
 from appliance.daemon.ledger import Ledger, Snapshot
 from appliance.daemon.pen import Pen, is_waiting
 from appliance.daemon.recorder import Recorder
@@ -40,7 +41,7 @@ from appliance.engine.timing import Stopwatch
 from appliance.host.faults import Faults
 from appliance.kernel.loader import Books
 from appliance.model.alert import Alert, Priority
-from appliance.model.event import Event, EventType, RawEvent
+from appliance.model.event import SAMPLED, Event, EventType, RawEvent
 
 log = logging.getLogger(__name__)
 
@@ -239,6 +240,7 @@ class Loop:
         self.documents: Callable[[int], Sequence[Event]] = _no_documents  # events of other sources, at most so many
         self.pulse: Callable[[], None] = _nothing  # called on the loop's thread, twice a second or so
         self.shortcut: Shortcut | None = None  # asked by the source for what need not be judged
+        self.early: EarlyFilter | None = None  # what the kernel drops
         self.ledger = ledger
         self._canary = canary if canary is not None and canary.enabled else None
         self._compat_told = 0
@@ -294,6 +296,7 @@ class Loop:
         self._look_for(ruleset)
         if self.shortcut is not None:
             self.shortcut.adopt(ruleset)
+        self._choose_what_passes()
 
     def tell(self, alert: Alert) -> None:
         """Hand over an alert of the appliance's own, counted as any other. On the loop's thread."""
@@ -339,9 +342,7 @@ class Loop:
         self._served_ns = self._clock()
         while not self._stopping:
             self._attend()
-            if self.shortcut is not None:
-                # a recording wants every event, a stopwatch the one before, a close the name that an open gave
-                self.shortcut.on = self.recorder is None and not self._times and not self._state.remembers
+            self._choose_what_passes()
             batch = self._source.read(_BATCH)
             self._take(batch)
             if not batch:
@@ -362,6 +363,15 @@ class Loop:
             gave_up=self.ledger.gave_up,
             faults=self.faults.counts,
         )
+
+    def _choose_what_passes(self) -> None:
+        """Let opens that no rule can hold on be dropped in the kernel and passed over here, or let all of them come."""
+        # a recording wants every event, a stopwatch the one before, a close the name that an open gave
+        may = self.recorder is None and not self._times and not self._state.remembers
+        if self.shortcut is not None:
+            self.shortcut.on = may
+        if self.early is not None:
+            self.early.use(self._ruleset.early if may else None)
 
     def _drain(self) -> Books:
         """The end: what waits is judged while there is time, the rest is counted."""
@@ -475,6 +485,8 @@ class Loop:
             by_type[raw.type] += 1
             if event is None:
                 continue
+            if raw.via == SAMPLED and self.early is not None:
+                self.early.sampled(event.num, raw.ts_ns)
             if self._state.newborn is not None:
                 self._born()
             try:
@@ -548,8 +560,24 @@ class Loop:
             recorder.saw(event)
         for alert in self._ruleset.match(event):
             self._submit(alert)
+            if self.early is not None and self.early.is_wrong(event.num):
+                self._tell_wrong(event, alert)
             if recorder is not None:
                 self._record(recorder, event, alert)
+
+    def _tell_wrong(self, event: Event, alert: Alert) -> None:
+        """An event that the kernel would have dropped, had it not been a sample, made an alert: a bug of ours."""
+        path = event.path or ""
+        log.error("the kernel's filter would have dropped an event that rule `%s` holds on; it is off now", alert.rule)
+        self._submit(
+            self._make_alert(
+                WRONG_RULE,
+                Priority.CRITICAL,
+                f"the kernel's filter would have dropped an event that rule `{alert.rule}` holds on: {event.type.value}"
+                f" {path}; the filter is off until the rules change. Please report it",
+                {"filter.rule": alert.rule, "filter.event": event.type.value, "filter.path": path},
+            )
+        )
 
     def _record(self, recorder: Recorder, event: Event, alert: Alert) -> None:
         rule = self._ruleset.rule_named(alert.rule)

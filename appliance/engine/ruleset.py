@@ -15,16 +15,18 @@ from typing import Any
 
 from appliance.catalog.events import OPENS
 from appliance.catalog.narrow import specialise
+from appliance.catalog.opens import ALL
 from appliance.catalog.values import World
 from appliance.codegen.output import output_code
 from appliance.codegen.pushdown import of_an_open, over
 from appliance.codegen.python import NAMES, Code, judge_code
+from appliance.engine.early import Early, early_of
 from appliance.engine.needs import needs_of
 from appliance.model.alert import Alert, FieldValue, Priority
 from appliance.model.diagnostic import worth_a_line
 from appliance.model.event import Event, EventType
-from appliance.model.expr import TRUE
-from appliance.model.rule import Rule
+from appliance.model.expr import TRUE, Check
+from appliance.model.rule import Output, Rule
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class Ruleset:
 
     `rules` are those that are judged, in load order; `event_types` those on which one of them can hold; `errors` counts
     errors of generated code by rule, each a bug of ours. `fields` are the names of all that they look at, in conditions
-    and messages; `world` is what they ask beyond the event.
+    and messages; `world` is what they ask beyond the event; `early` is what the kernel may drop of opens.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Ruleset:
         world: World,
         new_id: Callable[[], str],
         opens: Mapping[EventType, Judge] | None = None,
+        early: Early | None = None,
     ) -> None:
         self.rules = tuple(rules)
         self.event_types = frozenset(judges)
         self.errors: Counter[str] = Counter()
         self._judges = dict(judges)
         self._opens = dict(opens or {})
+        self.early = Early({b"": ALL}) if early is None else early
         self._writers = tuple(writers)
         self._first = first
         self.world = world
@@ -97,7 +101,9 @@ class Ruleset:
             writers.append(_writer(output_code(rule.output), f"<output of {rule.name}>", world))
             rest()
         opens = {type_: judge for type_ in OPENS if (judge := _generous(chosen, type_, world)) is not None}
-        return cls(chosen, judges, writers, first=first, world=world, new_id=new_id, opens=opens)
+        rest()
+        early = early_of(chosen, _compile_check)
+        return cls(chosen, judges, writers, first=first, world=world, new_id=new_id, opens=opens, early=early)
 
     def may_fire(self, event: Event) -> bool:
         """False for an open on whose arguments no rule can hold, whoever makes it. Of the event only these are looked
@@ -190,6 +196,15 @@ def compile_rule(rule: Rule, type_: EventType) -> Judge | None:
     """One rule's predicate for events of a type, alone; None where it can never hold on them."""
     code = judge_code([(0, rule)], type_, first=True)
     return None if code is None else _judge(code, f"<rule {rule.name} on {type_.value}>", World())
+
+
+def _compile_check(check: Check, type_: EventType) -> Callable[[Event], bool]:
+    """A check by itself, as a rule has it."""
+    rule = Rule(
+        "a check", "", check, Output("", ()), Priority.DEBUG, "syscall", (), True, frozenset((type_,)), check.span
+    )
+    judge = compile_rule(rule, type_)
+    return (lambda event: False) if judge is None else lambda event: bool(judge(event))
 
 
 def compile_value(value: str) -> Callable[[Event], object]:

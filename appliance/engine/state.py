@@ -41,6 +41,7 @@ from appliance.model.event import (
     NO_USAGE,
     UNRESOLVED,
     VIA,
+    VIA_OF,
     Account,
     Container,
     Event,
@@ -292,7 +293,7 @@ class State:
             self._note(raw, entry, fd)
         return Event(
             raw.type, self._num, raw.ts_ns + self.wall_offset_ns, raw.cpu, raw.tid, raw.res, raw.params,
-            entry.process, entry.place.container, fd, path, lineage=self._lineage, via=VIA[raw.via],
+            entry.process, entry.place.container, fd, path, lineage=self._lineage, via=VIA_OF[raw.via],
         )  # fmt: skip
 
     def _opens(self, type_: EventType) -> Handler:
@@ -343,7 +344,7 @@ class State:
                 Event,
                 (
                     type_, self._num, ts_ns + self.wall_offset_ns, cpu, tid, res, params, entry.process,
-                    entry.place.container, fd, path, name, None, None, None, None, lineage, VIA[via],
+                    entry.place.container, fd, path, name, None, None, None, None, lineage, VIA_OF[via],
                     None, None, None,
                 ),
             )  # fmt: skip

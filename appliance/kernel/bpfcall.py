@@ -79,8 +79,12 @@ def map_by_id(number: int) -> int:
 
 def update(map_fd: int, key: int, value: bytes) -> None:
     """Write the value of a 32-bit key; of a table of programs, the value is a descriptor. Raises OSError."""
-    held = ctypes.c_uint32(key)
-    data = ctypes.create_string_buffer(value, len(value))
+    put(map_fd, struct.pack("=I", key), value)
+
+
+def put(map_fd: int, key: bytes, value: bytes) -> None:
+    """Write the value of a key of any size. Raises OSError."""
+    held, data = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
     _call(_UPDATE, struct.pack("=IIQQQ", map_fd, 0, ctypes.addressof(held), ctypes.addressof(data), 0))
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from appliance.catalog.events import EXECS, OPENS, STATE
 from appliance.kernel import bpfcall
+from appliance.kernel.early import KeptOpens, make_table
 from appliance.kernel.inventory import Inventory, fdinfo, id_cell
 from appliance.kernel.kept import Kept, key_of
 from appliance.kernel.layout import NUMBERS
@@ -47,8 +48,9 @@ _TABLES = (
     "sleeping",
     "pace",
     "rings",
+    "early",
 )
-_LIKE = {"rings": "ring_like"}  # a table of tables, and the table that these are like
+_LIKE = {"rings": "ring_like", "early": "early_like"}  # a table of tables, and the table that these are like
 _LOG_BYTES = 16 << 20
 _CONSTANT = ("rings", "plans", "books")  # written before the start, or by our programs alone
 _BOOK = struct.Struct("=4Q")  # struct book of bpf/base.h
@@ -139,6 +141,7 @@ class Program:
     _doors: dict[str, int] = field(default_factory=dict)  # function -> descriptor of its program
     _heard: frozenset[int] = frozenset()
     _asked: tuple[Collection[EventType], Collection[EventType], Extras] = ((), (), BARE)  # of `hear`'s latest call
+    _early: KeptOpens | None = None
     _cpus: int = 0
     _attached: bool = False
     _changing: threading.RLock = field(default_factory=threading.RLock, repr=False)
@@ -256,6 +259,27 @@ class Program:
         self._heard = slots
         self._asked = types, whole, extras  # last: a demand that failed is none that `repair` may put into force
 
+    def drop_opens(self, but: KeptOpens | None) -> None:
+        """From now on, drop opens in the kernel but for those that are to be kept; None: drop none. Takes effect at
+        once and whole. Raises OSError, and nothing has changed."""
+        with self._changing:
+            if not self._maps:
+                return
+            self._drop_opens(but)
+
+    def _drop_opens(self, but: KeptOpens | None) -> None:
+        if but is None:
+            if self._early is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    self._inventory.delete("early", self._maps["early"], 0)
+        else:
+            table = make_table(but)
+            try:
+                self._write("early", 0, struct.pack("=I", table), reads_as=id_cell(table))
+            finally:
+                os.close(table)  # the table of tables holds it
+        self._early = but
+
     def _groups(self, slot: int) -> frozenset[int]:
         return frozenset(door.group for door in self.spec.doors.get(slot, ())) or frozenset((0,))
 
@@ -279,6 +303,7 @@ class Program:
             self._open(self._heard)
             self._heard = frozenset()
             self._hear(*self._asked)
+            self._drop_opens(self._early)
 
     def costs(self) -> dict[str, tuple[int, int]]:
         """Runs and nanoseconds of each program that ran, as the kernel counts them while `kernel.bpf_stats_enabled` is

@@ -12,6 +12,7 @@ from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 
+from appliance.catalog import opens
 from appliance.catalog.events import CLONES, EXECS, FD_MAKERS, STATE
 from appliance.kernel import bpfcall
 from appliance.kernel.arch import IO_URING_OPERATIONS, SLOTS, Arch
@@ -24,8 +25,8 @@ from appliance.kernel.plan import plan_of
 from appliance.model.event import EventType
 
 _PARTS = (
-    "base.h", "ring.h", "path.h", "call.h", "facts.h", "entry.c", "open.c", "folder.c", "process.c", "self.c", "plan.c",
-    "poll.c", "uring.c",
+    "base.h", "ring.h", "path.h", "call.h", "facts.h", "early.h", "entry.c", "open.c", "folder.c", "process.c",
+    "self.c", "plan.c", "poll.c", "uring.c",
 )  # fmt: skip
 
 _NUMBERS = 1024  # system call numbers that are looked up: more than any architecture has
@@ -215,6 +216,7 @@ def program_spec(
     values |= {f"COMPAT_NR_{name}": -1 for name in _NUMBERED}
     values |= {f"COMPAT_NR_{t.name}": n for n, t in arch.compat.items() if t.name in _NUMBERED}
     values |= {
+        **opens.MACROS,
         "OWN_PID_MARK": OWN_PID_MARK,
         "RINGS": len(rings),
         "RING_BYTES": buffers.ring_bytes,

@@ -469,6 +469,10 @@ class EventType(StrEnum):
 
 
 VIA = ("syscall", "ia32", "x32", "io_uring")
+SAMPLED = len(VIA)
+"""In `RawEvent.via`: an ordinary call that the kernel's filter would drop, handed over to be judged all the same."""
+VIA_OF = (*VIA, VIA[0])
+"""By `RawEvent.via`: how the process asked."""
 """How a process asks the kernel for something: a system call, one of a 32-bit program (or `int 0x80`), one of the x32
 ABI, an entry of an io_uring."""
 
@@ -483,7 +487,7 @@ class RawEvent(NamedTuple):
     good, pid reuse or not. `pid` is the thread group, `tid` the thread, both in the host's pid namespace. `uid`, `gid`
     are the real ids in the host's user namespace. `res` is the system call's result: negative errno, descriptor, pid.
     `params` are the stored parameters of the type's row in `catalog.events`, in table order, without the first (the
-    result). `via` is the place in `VIA` of how the process asked for it.
+    result). `via` is the place in `VIA` of how the process asked for it, or `SAMPLED`.
     """
 
     type: EventType

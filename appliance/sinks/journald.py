@@ -24,6 +24,7 @@ OWN_MESSAGE_ID = "7fde6ea314184c659325c6423c8fb2ae"
 
 OWN_MESSAGE_IDS = {
     "Tercel internal: events lost": "07ee59102e7745e4a79abffef2a857ec",
+    "Tercel internal: filter was wrong": "014fe2dffa6d449cb2b43acf9551692e",
     "Tercel internal: 32-bit calls not seen": "32ee1075ea7d42e1b6aa5cdc41fc4221",
     "Tercel internal: reload refused": "eb7554ca95c746588be5430f77341eb2",
     "Tercel internal: metrics snapshot": "f1f0bb6d429a41d8966823abdace49c3",

@@ -17,6 +17,7 @@ from appliance.catalog.events import STATE
 from appliance.kernel.arch import this_arch
 from appliance.kernel.btf import read_btf
 from appliance.kernel.doors import doors_of, why_no_doors, without_door
+from appliance.kernel.early import KeptOpens
 from appliance.kernel.kept import Kept
 from appliance.kernel.loader import Books, Program, load_first, possible_cpus
 from appliance.kernel.merge import Merged
@@ -174,6 +175,11 @@ class SyscallSource:
         """
         self._asked = frozenset(types)
         self._program.hear(self._asked, whole=self._whole, extras=extras)
+
+    def drop_opens(self, but: KeptOpens | None) -> None:
+        """From now on, drop opens in the kernel but for those that are to be kept; None: drop none. Any thread. Raises
+        OSError, and nothing has changed."""
+        self._program.drop_opens(but)
 
     @property
     def heard(self) -> frozenset[EventType]:

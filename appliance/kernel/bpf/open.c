@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Files opened by path. */
+/* Files opened by path. The name is put first: most opens are dropped once it is known (early.h). */
 
 #define O_CREAT_ 0100
 #define O_TMPFILE_ 020000000
@@ -61,9 +61,12 @@ static __always_inline void get_opened(struct scratch *s, u64 file, struct fd_fa
 HANDLER(open)
 {
     CALL(OPEN, open);
-    e->flags = (ARG(c, 1) & O_ASKED_) | PUT_OPENED();
+    e->flags = ARG(c, 1) & O_ASKED_;
     e->mode = e->flags & (O_CREAT_ | O_TMPFILE_) ? MODE_OF(ARG(c, 2)) : 0;
-    PUT_PATH(name, base, ARG(c, 0), AT_FDCWD_);
+    e->len_name = put_user_text(s, ARG(c, 0));
+    DROP_EARLY(e->flags);
+    e->len_base = put_base(s, AT_FDCWD_, sizeof(*e), e->len_name);
+    e->flags |= PUT_OPENED();
     PUT_REAL(OPEN);
     DONE();
 }
@@ -72,9 +75,12 @@ HANDLER(openat)
 {
     CALL(OPENAT, openat);
     e->dirfd = ARG(c, 0);
-    e->flags = (ARG(c, 2) & O_ASKED_) | PUT_OPENED();
+    e->flags = ARG(c, 2) & O_ASKED_;
     e->mode = e->flags & (O_CREAT_ | O_TMPFILE_) ? MODE_OF(ARG(c, 3)) : 0;
-    PUT_PATH(name, base, ARG(c, 1), e->dirfd);
+    e->len_name = put_user_text(s, ARG(c, 1));
+    DROP_EARLY(e->flags);
+    e->len_base = put_base(s, e->dirfd, sizeof(*e), e->len_name);
+    e->flags |= PUT_OPENED();
     PUT_REAL(OPENAT);
     DONE();
 }
@@ -89,10 +95,13 @@ HANDLER(openat2)
     CALL(OPENAT2, openat2);
     bpf_probe_read_user(&how, sizeof(how), (const void *)ARG(c, 2)); /* struct open_how, first version */
     e->dirfd = ARG(c, 0);
-    e->flags = (how.flags & O_ASKED_) | PUT_OPENED();
+    e->flags = how.flags & O_ASKED_;
     e->mode = MODE_OF(how.mode);
     e->resolve = how.resolve;
-    PUT_PATH(name, base, ARG(c, 1), e->dirfd);
+    e->len_name = put_user_text(s, ARG(c, 1));
+    DROP_EARLY(e->flags);
+    e->len_base = put_base(s, e->dirfd, sizeof(*e), e->len_name);
+    e->flags |= PUT_OPENED();
     PUT_REAL(OPENAT2);
     DONE();
 }
@@ -101,8 +110,10 @@ HANDLER(creat)
 {
     CALL(CREAT, creat);
     e->mode = MODE_OF(ARG(c, 1));
+    e->len_name = put_user_text(s, ARG(c, 0));
+    DROP_EARLY(OPEN_OF_CREAT);
+    e->len_base = put_base(s, AT_FDCWD_, sizeof(*e), e->len_name);
     e->creat_flags = PUT_OPENED() & ~O_F_CREATED_;
-    PUT_PATH(name, base, ARG(c, 0), AT_FDCWD_);
     PUT_REAL(CREAT);
     DONE();
 }
