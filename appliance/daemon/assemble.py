@@ -249,6 +249,7 @@ def arm(
         always_failed=CALLS,
         programs=capture.programs,
         hooks=Hooks(capture.hooks),
+        early=capture.filter == "arguments",
     )
     containers = ContainerSource(
         engines_of(config.containers),

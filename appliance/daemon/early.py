@@ -48,6 +48,7 @@ class EarlyFilter:
                 self._give_up()
             return
         self._now, self._since_ns = early, self._clock()
+        self._samples.clear()  # they are judged by other rules than they were dropped for
         if early is not None and early.weakened:
             log.warning("the rules name more paths than the kernel's filter holds: paths were cut, more events pass")
 

@@ -202,6 +202,7 @@ def build_generation(
         hostname=hostname,
         new_id=new_id,
         rest=rest,
+        early=config.capture.filter == "arguments",
     )
     warnings = loaded.diagnostics + tuple(_unheard(ruleset, config.base_syscalls.custom_set))
     warnings += tuple(passed_over(loaded.rules, config.append_output))

@@ -82,11 +82,13 @@ class Ruleset:
         hostname: str,
         new_id: Callable[[], str],
         rest: Callable[[], None] = lambda: None,
+        early: bool = False,
     ) -> Ruleset:
         """Compile the rules that are enabled and at least as severe as `minimum`.
 
         `matching` is `first` (an event fires the first rule that holds, in load order) or `all`. `new_id` gives each
-        alert its id. `rest` is called between two steps, of some milliseconds each.
+        alert its id. `rest` is called between two steps, of some milliseconds each. With `early` the table for the
+        kernel's filter is made, too.
         """
         chosen = [rule for rule in rules if rule.enabled and rule.priority <= minimum]
         first, world = matching == "first", World(hostname)
@@ -101,9 +103,8 @@ class Ruleset:
             writers.append(_writer(output_code(rule.output), f"<output of {rule.name}>", world))
             rest()
         opens = {type_: judge for type_ in OPENS if (judge := _generous(chosen, type_, world)) is not None}
-        rest()
-        early = early_of(chosen, _compile_check)
-        return cls(chosen, judges, writers, first=first, world=world, new_id=new_id, opens=opens, early=early)
+        table = early_of(chosen, _compile_check) if early else None
+        return cls(chosen, judges, writers, first=first, world=world, new_id=new_id, opens=opens, early=table)
 
     def may_fire(self, event: Event) -> bool:
         """False for an open on whose arguments no rule can hold, whoever makes it. Of the event only these are looked

@@ -263,7 +263,7 @@ class Program:
         """From now on, drop opens in the kernel but for those that are to be kept; None: drop none. Takes effect at
         once and whole. Raises OSError, and nothing has changed."""
         with self._changing:
-            if not self._maps:
+            if "early" not in self._maps:  # closed, or a program that filters nothing
                 return
             self._drop_opens(but)
 
@@ -303,7 +303,8 @@ class Program:
             self._open(self._heard)
             self._heard = frozenset()
             self._hear(*self._asked)
-            self._drop_opens(self._early)
+            if self._early is not None:
+                self._drop_opens(self._early)
 
     def costs(self) -> dict[str, tuple[int, int]]:
         """Runs and nanoseconds of each program that ran, as the kernel counts them while `kernel.bpf_stats_enabled` is

@@ -25,9 +25,11 @@ from appliance.kernel.plan import plan_of
 from appliance.model.event import EventType
 
 _PARTS = (
-    "base.h", "ring.h", "path.h", "call.h", "facts.h", "early.h", "entry.c", "open.c", "folder.c", "process.c",
-    "self.c", "plan.c", "poll.c", "uring.c",
+    "base.h", "ring.h", "path.h", "call.h", "facts.h", "entry.c", "open.c", "folder.c", "process.c", "self.c", "plan.c",
+    "poll.c", "uring.c",
 )  # fmt: skip
+
+_EARLY_PARTS = ("early.h", "early.c")  # where the kernel filters opens
 
 _NUMBERS = 1024  # system call numbers that are looked up: more than any architecture has
 
@@ -201,11 +203,13 @@ def program_spec(
     buffers: Buffers,
     cpus: int,
     typed: bool = False,
+    early: bool = False,
     doors: Mapping[int, tuple[Door, ...]] | None = None,
 ) -> ProgramSpec:
     """Put the program together. `cpus` is the number of processors that may ever be there.
     With `typed`, the end of a call is heard by a typed tracepoint (`kernel.probe.why_not_typed` knows whether it can);
-    with `doors`, at the functions that make it (`kernel.doors`), with the same text.
+    with `doors`, at the functions that make it (`kernel.doors`), with the same text. With `early`, opens can be dropped
+    by a table (`kernel.early`); without, the text holds nothing of that.
 
     Raises `NotSupportedError` for a kernel that lacks what the C reads.
     """
@@ -216,7 +220,6 @@ def program_spec(
     values |= {f"COMPAT_NR_{name}": -1 for name in _NUMBERED}
     values |= {f"COMPAT_NR_{t.name}": n for n, t in arch.compat.items() if t.name in _NUMBERED}
     values |= {
-        **opens.MACROS,
         "OWN_PID_MARK": OWN_PID_MARK,
         "RINGS": len(rings),
         "RING_BYTES": buffers.ring_bytes,
@@ -227,6 +230,8 @@ def program_spec(
         "IO_URING_OPERATIONS": IO_URING_OPERATIONS,
         f"ARCH_{arch.name}": 1,
     }
+    if early:
+        values |= {**opens.MACROS, "EARLY": 1}
     target = btf.typed_tracepoint(_SYS_EXIT) if typed or doors else None
     if target is not None:
         values["TYPED"] = 1
@@ -249,7 +254,8 @@ def program_spec(
         else:
             handlers[slot.slot] = Handler(f"on_{plan.program}", data, slot.number, slot.type)
     defines = "\n".join(f"#define {name} {value}" for name, value in sorted(values.items()))
-    parts = "\n".join(f'#line 1 "{name}"\n{(bpf_folder() / name).read_text()}' for name in _PARTS)
+    names = (*_PARTS, *_EARLY_PARTS) if early else _PARTS
+    parts = "\n".join(f'#line 1 "{name}"\n{(bpf_folder() / name).read_text()}' for name in names)
     own = {type_ for type_ in EventType if f"HANDLER({type_.value})" in parts} | {EventType.IORING}
     return ProgramSpec(
         text="\n".join((defines, c_structs(own | TRACED), parts)).replace("#pragma once\n", "\n"),

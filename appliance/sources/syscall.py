@@ -93,6 +93,7 @@ class SyscallSource:
         programs: Path | None = None,
         hooks: Hooks = Hooks.TRACEPOINTS,
         paced: bool = True,
+        early: bool = False,
     ) -> None:
         """Compile, load and attach. Takes seconds; raises `KernelError` and its kin.
 
@@ -101,10 +102,11 @@ class SyscallSource:
         compiled is kept in the folder `programs`, and taken from there. With `hooks` the ends of calls are heard at
         their functions, where this kernel lets us; where not, by the tracepoint, and `instead` says why. `paced`: one
         cgroup may fill no more of a ring than is read in a moment, so that others need not wait; without it, the whole
-        ring."""
+        ring. `early`: the program can drop opens, see `drop_opens`."""
         require_platform()
         self.instead: str | None = None
         self._asked: frozenset[EventType] = frozenset()
+        self._early = early
         self._whole = frozenset(EventType if not no_failed else always_failed)
         kept = None if programs is None else Kept(programs)
         specs = self._specs(buffers, hooks)
@@ -127,7 +129,7 @@ class SyscallSource:
     def _specs(self, buffers: Buffers, hooks: Hooks) -> list[ProgramSpec]:
         """The ways to hear that this kernel offers, best first."""
         btf, arch = read_btf(), this_arch()
-        put = partial(program_spec, btf, arch, buffers=buffers, cpus=possible_cpus())
+        put = partial(program_spec, btf, arch, buffers=buffers, cpus=possible_cpus(), early=self._early)
         specs = [put(typed=typed) for typed in ((True, False) if why_not_typed(btf, arch) is None else (False,))]
         if hooks is Hooks.FUNCTIONS:
             doors = doors_of(btf, arch)
@@ -177,8 +179,8 @@ class SyscallSource:
         self._program.hear(self._asked, whole=self._whole, extras=extras)
 
     def drop_opens(self, but: KeptOpens | None) -> None:
-        """From now on, drop opens in the kernel but for those that are to be kept; None: drop none. Any thread. Raises
-        OSError, and nothing has changed."""
+        """From now on, drop opens in the kernel but for those that are to be kept; None: drop none. Any thread. Without
+        `early`, nothing ever is. Raises OSError, and nothing has changed."""
         self._program.drop_opens(but)
 
     @property

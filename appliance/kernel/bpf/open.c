@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Files opened by path. The name is put first: most opens are dropped once it is known (early.h). */
+/* Files opened by path. */
 
 #define O_CREAT_ 0100
 #define O_TMPFILE_ 020000000
@@ -58,15 +58,13 @@ static __always_inline void get_opened(struct scratch *s, u64 file, struct fd_fa
         }                                                                                      \
     } while (0)
 
+#ifndef EARLY /* else early.c has them */
 HANDLER(open)
 {
     CALL(OPEN, open);
-    e->flags = ARG(c, 1) & O_ASKED_;
+    e->flags = (ARG(c, 1) & O_ASKED_) | PUT_OPENED();
     e->mode = e->flags & (O_CREAT_ | O_TMPFILE_) ? MODE_OF(ARG(c, 2)) : 0;
-    e->len_name = put_user_text(s, ARG(c, 0));
-    DROP_EARLY(e->flags);
-    e->len_base = put_base(s, AT_FDCWD_, sizeof(*e), e->len_name);
-    e->flags |= PUT_OPENED();
+    PUT_PATH(name, base, ARG(c, 0), AT_FDCWD_);
     PUT_REAL(OPEN);
     DONE();
 }
@@ -75,12 +73,9 @@ HANDLER(openat)
 {
     CALL(OPENAT, openat);
     e->dirfd = ARG(c, 0);
-    e->flags = ARG(c, 2) & O_ASKED_;
+    e->flags = (ARG(c, 2) & O_ASKED_) | PUT_OPENED();
     e->mode = e->flags & (O_CREAT_ | O_TMPFILE_) ? MODE_OF(ARG(c, 3)) : 0;
-    e->len_name = put_user_text(s, ARG(c, 1));
-    DROP_EARLY(e->flags);
-    e->len_base = put_base(s, e->dirfd, sizeof(*e), e->len_name);
-    e->flags |= PUT_OPENED();
+    PUT_PATH(name, base, ARG(c, 1), e->dirfd);
     PUT_REAL(OPENAT);
     DONE();
 }
@@ -95,13 +90,10 @@ HANDLER(openat2)
     CALL(OPENAT2, openat2);
     bpf_probe_read_user(&how, sizeof(how), (const void *)ARG(c, 2)); /* struct open_how, first version */
     e->dirfd = ARG(c, 0);
-    e->flags = how.flags & O_ASKED_;
+    e->flags = (how.flags & O_ASKED_) | PUT_OPENED();
     e->mode = MODE_OF(how.mode);
     e->resolve = how.resolve;
-    e->len_name = put_user_text(s, ARG(c, 1));
-    DROP_EARLY(e->flags);
-    e->len_base = put_base(s, e->dirfd, sizeof(*e), e->len_name);
-    e->flags |= PUT_OPENED();
+    PUT_PATH(name, base, ARG(c, 1), e->dirfd);
     PUT_REAL(OPENAT2);
     DONE();
 }
@@ -110,10 +102,9 @@ HANDLER(creat)
 {
     CALL(CREAT, creat);
     e->mode = MODE_OF(ARG(c, 1));
-    e->len_name = put_user_text(s, ARG(c, 0));
-    DROP_EARLY(OPEN_OF_CREAT);
-    e->len_base = put_base(s, AT_FDCWD_, sizeof(*e), e->len_name);
     e->creat_flags = PUT_OPENED() & ~O_F_CREATED_;
+    PUT_PATH(name, base, ARG(c, 0), AT_FDCWD_);
     PUT_REAL(CREAT);
     DONE();
 }
+#endif
