@@ -208,7 +208,7 @@ class Capture:
     cpus_per_ring: int = 2
     hooks: str = "tracepoints"  # tracepoints, functions
     drop_failed: bool = False
-    filter: str = "off"  # off, arguments
+    filter: str = "none"  # none, arguments
     programs: Path | None = Path("/var/lib/tercel/programs")
     drain_ms: int = 10_000
     enabled: bool = False
