@@ -69,10 +69,10 @@ def new_alert(alert: HubAlert) -> NewAlert:
     )  # fmt: skip
 
 
-def whole_alert(new: NewAlert, seq: int = 0) -> HubAlert:
-    """The whole alert of a new one."""
+def whole_alert(new: NewAlert) -> HubAlert:
+    """The whole alert of a new one, still without a position."""
     return HubAlert(
-        seq, new.id, new.ts_ns, new.received_ns, new.hostname, new.rule, new.priority, new.source, new.tags,
+        0, new.id, new.ts_ns, new.received_ns, new.hostname, new.rule, new.priority, new.source, new.tags,
         new.output, fields_of(new.fields),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from appliance.catalog.events import EVENTS
 from appliance.catalog.params import EXE_FLAGS
@@ -32,6 +33,7 @@ _UNLIMITED = (1 << 64) - 1
 _DAC_OVERRIDE = 1
 _FDS_MAX = 65_536  # that are counted one by one
 _AT_ONCE = 64
+_T = TypeVar("_T")
 _TRIES = 2  # a process may start another program while it is read
 
 
@@ -81,30 +83,26 @@ class Procfs:
 
     def usage(self, pid: int, start_ns: int) -> Usage | None:
         """The threads and descriptors that the process of this start has now; None where it has ended."""
-        try:
-            folder = self._open(pid)
-        except OSError:
-            return None
-        try:
-            told = _stat_line(_read(folder, "stat"))
-            if told.start_ticks != start_ns // _TICK_NS:
-                return None
-            others = told.threads - 1  # a first thread that has ended is counted for as long as there are others
-            return Usage(others + (told.state not in "ZX"), others, _open_fds(folder))
-        except (OSError, ValueError, IndexError):
-            return None
-        finally:
-            os.close(folder)
+
+        def count(folder: int, line: _Stat) -> Usage:
+            others = line.threads - 1  # a first thread that has ended is counted for as long as there are others
+            return Usage(others + (line.state not in "ZX"), others, _open_fds(folder))
+
+        return self._ask(pid, start_ns, count)
 
     def parent(self, pid: int, start_ns: int) -> int | None:
         """The number of the parent that the process of this start has now; None where it has ended."""
+        return self._ask(pid, start_ns, lambda _, line: None if line.state in "ZX" else line.ppid)
+
+    def _ask(self, pid: int, start_ns: int, question: Callable[[int, _Stat], _T | None]) -> _T | None:
+        """The answer of the process of this start, from its folder and its line of stat; None where it has ended."""
         try:
             folder = self._open(pid)
         except OSError:
             return None
         try:
-            told = _stat_line(_read(folder, "stat"))
-            return told.ppid if told.start_ticks == start_ns // _TICK_NS and told.state not in "ZX" else None
+            line = _stat_line(_read(folder, "stat"))
+            return question(folder, line) if line.start_ticks == start_ns // _TICK_NS else None
         except (OSError, ValueError, IndexError):
             return None
         finally:
