@@ -44,7 +44,7 @@ class Names(Protocol):
 
 
 class Numeral(int):
-    """A number that Falco writes in another form than decimal: it compares as the number, and is told as a text."""
+    """A number that Falco writes in another form than decimal: rules compare the number, alerts print the text."""
 
     __slots__ = ()
 
@@ -79,7 +79,7 @@ def error_name(number: int) -> str | None:
 
 
 def hexadecimal(number: int | None) -> Hexadecimal | None:
-    """A number that is told in hexadecimal."""
+    """A number that alerts print in hexadecimal."""
     return None if number is None else Hexadecimal(number)
 
 
@@ -402,7 +402,7 @@ def _account_name(e: Event, name: str, value: int, world: Names | None) -> str:
 
 
 def name_of(account: Account | None, number: int | None) -> str | None:
-    """The name of an account; `<NA>` for a number that has none, but `root` for 0. None for a process not known."""
+    """The name of an account: `<NA>` where no account has the number, `root` for 0, None for an unknown process."""
     if account is None:
         return None if number is None else of_number(number, "root")
     return of_number(account.id, "root") if account.name is None else account.name

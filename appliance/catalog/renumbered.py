@@ -17,7 +17,7 @@ from appliance.catalog.params import Flags
 @dataclass(frozen=True, slots=True)
 class Renumbered:
     """`kernel` is the table of the kernel's numbers, `falco` the same names with Falco's, in its order; `unknown` is
-    the name and the number of what has none, `empty` the name of an empty set."""
+    the name and the number for values that neither table lists, `empty` the name of an empty set."""
 
     kernel: Flags
     falco: Flags

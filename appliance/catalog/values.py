@@ -165,7 +165,7 @@ def io_length(e: Event) -> int | None:
 
 def failed_about(e: Event, what: str) -> int | None:
     """Of a call about files, sockets (`net`), memory or something else (`other`): 1 if it failed, 0 if it did not. None
-    for a call about another of these: what it is about is told by its descriptor."""
+    for a call about another of these; its descriptor says which."""
     if e.type is EventType.PROCEXIT:
         return None
     char = e.fd.typechar
@@ -355,7 +355,7 @@ def socket_family(e: Event) -> str | None:
 
 
 def socket_protocol(e: Event) -> str | None:
-    """The protocol of a socket; the text `<NA>` of a descriptor that has none, as in Falco."""
+    """The protocol of a socket; for other descriptors the text `<NA>`, as in Falco."""
     return e.fd.l4proto or (UNRESOLVED if e.fd.type is not None else None)
 
 
@@ -533,7 +533,7 @@ def container_age(e: Event) -> int | None:
 
 
 def probe_text(argv: tuple[str, ...]) -> str | None:
-    """A probe's command as one line, `NONE` where it is switched off; None where the container has none."""
+    """A probe's command as one line, `NONE` where it is switched off; None for a container without the probe."""
     return " ".join(argv) if argv else None
 
 
@@ -580,7 +580,7 @@ class World:
 
 def threads(world: World, e: Event, *, others: bool = False) -> int | None:
     """The living threads of a process, or those that are not the first. One that never made another has one, known
-    without a look; at its end it has none."""
+    without a look; a process that ends has 0."""
     if e.type is EventType.PROCEXIT:
         return 0
     if e.process.single:

@@ -66,7 +66,12 @@ ROWS = (
     Field("container.host_network", T.BOOL, "true if it has the host's network", "e.container.host_network"),
     Field("container.host_ipc", T.BOOL, "true if it shares the host's IPC", "e.container.host_ipc"),
     *(
-        Field(f"container.{name}", T.TEXT, f"{doc}, absent where it has none", f"probe_text(e.container.{name})")
+        Field(
+            f"container.{name}",
+            T.TEXT,
+            f"{doc}; absent where the container has no such probe",
+            f"probe_text(e.container.{name})",
+        )
         for name, doc in (
             ("healthcheck", "command of the health check"),
             ("liveness_probe", "command by which Kubernetes asks whether it lives"),
