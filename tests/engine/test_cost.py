@@ -20,7 +20,6 @@ from tests.support.work import work
 
 SHIPPED = Path(__file__).resolve().parents[2] / "rules" / "tercel_rules.yaml"
 DEPTHS = (1, 4, 16, 64, 128, 256)
-SHIPPED_STEP = 24  # the same where rules look at name, file and arguments of each
 STEP = 20  # calls for one ancestor at most: to find it, and to look at it
 
 
@@ -110,7 +109,7 @@ def test_shipped_rules_are_linear_in_the_depth(name: str, where: str) -> None:
             inside = replace(event.process, container_id=box.id)
             event = event._replace(container=box, process=inside)
         costs[depth] = cost(rules, event, made)
-    assert costs[256] <= costs[1] + SHIPPED_STEP * 256, costs
+    assert costs[256] <= costs[1] + STEP * 256, costs
 
 
 def argv(words: int) -> Event:
@@ -127,7 +126,7 @@ def test_a_wide_command_line_costs_no_more_calls(condition: str) -> None:
         f"- {{rule: R, desc: d, condition: 'evt.type = execve and {condition}', output: o, priority: INFO}}"
     )
     costs = [work(lambda n=n: rules.match(argv(n))) for n in (1, 64, 2048)]
-    assert costs[1] == costs[2] <= costs[0] + SHIPPED_STEP, costs
+    assert costs[1] == costs[2] <= costs[0] + STEP, costs
 
 
 def test_the_arguments_of_ancestors_are_joined_once() -> None:
@@ -149,7 +148,7 @@ def test_two_lists_are_compared_without_each_pair() -> None:
     event = made.apply(raw(E.OPENAT, pid, start_ns, res=3, dirfd=-100, name="/x", flags=0, mode=0, base=""))
     assert event is not None
     wide = argv(2048)._replace(process=replace(event.process, args=("x",) * 2048), lineage=event.lineage)
-    assert work(lambda: rules.match(wide)) <= SHIPPED_STEP * 256 + 2048
+    assert work(lambda: rules.match(wide)) <= STEP * 256 + 2048
 
 
 def holding(count: int) -> str:
