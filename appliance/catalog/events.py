@@ -445,7 +445,7 @@ _ROWS = (
             Param("ret", T.RES, get="(e.res >> 8) & 0xFF"),
             Param("sig", T.SIGNAL, SIGNALS, get="e.res & 0x7F"),
             Param("core", T.UINT32, get="(e.res >> 7) & 1"),
-            Param("reaper_tid", T.PID),  # the new parent of its children, 0 without children; `engine.state` finds it
+            Param("reaper_tid", T.PID),  # the new parent of its children, 0 without children
         ),
         doc="the last thread of a process has ended",
     ),

@@ -24,8 +24,8 @@ class Entry:
     """A process in the table. `key` names it for good; `start_ns` becomes exact once the kernel has told it."""
 
     __slots__ = (
-        "children", "exact", "gone", "key", "parent", "place", "process", "reaper", "reaps", "recent", "start_ns",
-        "unlinked",
+        "children", "exact", "gone", "heir", "key", "parent", "place", "process", "reaper", "reaps", "recent",
+        "start_ns", "unlinked",
     )  # fmt: skip
 
     def __init__(self, process: Process, place: Place, *, exact: bool) -> None:
@@ -35,7 +35,8 @@ class Entry:
         self.start_ns = process.start_ns
         self.exact = exact
         self.parent: Entry | None = None  # by birth
-        self.reaper: Entry | None = None  # who took its place when it ended
+        self.reaper: Entry | None = None  # who is its parent now that the one by birth has ended
+        self.heir: Entry | None = None  # who got its children when it ended, as the kernel said
         self.reaps = False  # a subreaper, as far as we saw it become one (PR_SET_CHILD_SUBREAPER)
         self.unlinked = True  # the parent has not been looked for
         self.children = 0  # entries that name this one as their parent
@@ -141,12 +142,6 @@ class Processes:
             yield parent.process
             entry = parent
 
-    def heir(self, entry: Entry) -> Entry | None:
-        """Who gets the children of a process that ends now; None where none of the youngest processes is its child."""
-        if not entry.children or not any(e.parent is entry for e in islice(reversed(self.live.values()), _LEAVES)):
-            return None
-        return self._nearest_reaper(entry.parent)
-
     def _nearest_reaper(self, elder: Entry | None) -> Entry | None:
         for _ in range(MAX_LINE):
             if elder is None:
@@ -157,12 +152,21 @@ class Processes:
         return self.live.get(1)
 
     def _reaper_of(self, entry: Entry, parent: Entry | None) -> Entry | None:
-        """The parent of a process whose parent has ended: the kernel gave it another. /proc is asked once for each time
-        that happens; of a process that has ended itself, or is about to be given another, the nearest subreaper that
-        is known above it is taken, else the first process; as the kernel does (find_new_reaper)."""
+        """The parent of a process whose parent has ended: the kernel gave it another, and said which at that end. Where
+        that was not heard, /proc is asked once for each time it happens; of a process that has ended itself, or is
+        about to be given another, the nearest subreaper that is known above it is taken, else the first process; as
+        the kernel does (find_new_reaper)."""
         reaper = entry.reaper
         if reaper is not None and self.live.get(reaper.process.pid) is reaper:
             return reaper
+        heir = parent
+        for _ in range(MAX_LINE):
+            heir = None if heir is None else heir.heir
+            if heir is None:
+                break
+            if self.live.get(heir.process.pid) is heir:
+                entry.reaper = heir
+                return heir
         if self.live.get(entry.process.pid) is entry:
             number = self._parent_now(entry.process.pid, entry.start_ns)
             if number is not None and (parent is None or number != parent.process.pid):
@@ -201,7 +205,7 @@ class Processes:
     def _drop(self, key: Key) -> Key | None:
         """Drop an ended process; gives its parent's key if the parent has ended too and is not a recent one."""
         entry = self._ended.pop(key)
-        entry.gone = True
+        entry.gone, entry.heir = True, None
         parent, entry.parent = entry.parent, None
         if parent is None:
             return None

@@ -653,9 +653,7 @@ class State:
     def _exit(self, raw: RawEvent) -> Event:
         entry = self._find(raw)
         if self._live.get(raw.pid) is entry:
-            heir = self._processes.heir(entry)
-            if heir is not None:
-                raw = raw._replace(params=(heir.process.pid,))
+            entry.heir = self._live.get(cast(int, raw.params[0]))
             self._processes.end(entry)
         return self._make(raw, entry)
 

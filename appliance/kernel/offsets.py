@@ -18,7 +18,7 @@ _MEMBERS: dict[str, tuple[str, ...]] = {
         "task_struct.pid", "task_struct.tgid", "task_struct.real_parent", "task_struct.group_leader",
         "task_struct.start_boottime", "task_struct.mm", "task_struct.fs", "task_struct.files", "task_struct.cred",
         "task_struct.comm", "task_struct.signal", "task_struct.thread_pid", "task_struct.cgroups",
-        "task_struct.stack", "task_struct.flags", "task_struct.exit_code",
+        "task_struct.stack", "task_struct.flags", "task_struct.exit_code", "task_struct.children",
         "signal_struct.tty", "signal_struct.live", "signal_struct.pids", "tty_struct.driver", "tty_struct.index",
         "tty_driver.major", "tty_driver.minor_start", "pid.numbers", "pid.level",
         "cred.uid", "cred.gid", "cred.suid", "cred.sgid", "cred.euid", "cred.egid",
@@ -67,6 +67,13 @@ _OPTIONAL: dict[str, str] = {
     "unix_address_name": "unix_address.name",
 }
 
+# Bit fields: where the byte is, and how far to shift it. A kernel may lack them, too.
+_BITS: dict[str, str] = {
+    "sock_userlocks": "sock.sk_userlocks",
+    "is_child_subreaper": "signal_struct.is_child_subreaper",
+    "has_child_subreaper": "signal_struct.has_child_subreaper",
+}
+
 # Controllers of cgroup v1 that container engines always use, best first.
 _V1_CONTROLLERS = ("pids_cgrp_id", "memory_cgrp_id", "cpu_cgrp_id", "devices_cgrp_id")
 
@@ -92,9 +99,10 @@ def macros(btf: Btf, arch: Arch) -> dict[str, int]:
         offset = btf.offset(path)
         if offset is not None:
             found[f"OFF_{name}"] = offset
-    userlocks = btf.bit("sock.sk_userlocks")
-    if userlocks is not None:
-        found["OFF_sock_userlocks"], found["SHIFT_sock_userlocks"] = divmod(userlocks, 8)
+    for name, path in _BITS.items():
+        bit = btf.bit(path)
+        if bit is not None:
+            found[f"OFF_{name}"], found[f"SHIFT_{name}"] = divmod(bit, 8)
     for name in ("upid", "pt_regs", "inode"):
         found[f"SIZE_{name}"] = btf.size(name) or 0
     for macro, enum_name in (("PIDTYPE_SID", "PIDTYPE_SID"), ("PIDTYPE_PGID", "PIDTYPE_PGID")):

@@ -128,3 +128,36 @@ def test_the_parent_is_the_one_that_the_kernel_names(capture: Capture, tmp_path:
     assert mine[1] == ppid
     assert (ppid == child.pid) is reaped
     assert child.pid in mine[2] and ppid != mine[2][0], "by birth, the ended one in between stands"
+
+
+OLD_REAPER = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+print("ready", flush=True)
+sys.stdin.readline()
+first = os.fork()
+if first == 0:
+    first = os.getpid()
+    if os.fork() == 0:
+        while os.getppid() == first: pass
+        os.close(os.open("/dev/null", os.O_RDONLY))
+    os._exit(0)
+os.wait(), os.wait()
+"""
+
+
+def test_the_heir_of_what_has_ended_already() -> None:
+    """A subreaper from before the capture, as a container's shim is; all have ended when the first event is read."""
+    argv = [sys.executable, "-S", "-c", OLD_REAPER]
+    with subprocess.Popen(argv, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reaper:
+        assert reaper.stdin is not None and reaper.stdout is not None
+        assert reaper.stdout.readline() == "ready\n"
+        with Capture() as capture:
+            reaper.stdin.close()
+            assert reaper.wait() == 0
+            parents = [
+                value(event, "proc.ppid")
+                for event in capture.of_family(reaper.pid)
+                if event.type is E.OPENAT and value(event, "fd.name") == "/dev/null" and event.process.pid != reaper.pid
+            ]
+    assert parents == [reaper.pid]

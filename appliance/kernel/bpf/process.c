@@ -525,6 +525,56 @@ TRACEPOINT(task_rename)
     return 0;
 }
 
+#if defined(OFF_is_child_subreaper) && defined(OFF_has_child_subreaper)
+#define SUBREAPERS_ABOVE 16 /* how many ancestors are asked */
+
+static __always_inline u32 bit_at(u64 address, u32 shift)
+{
+    u8 byte = 0;
+    bpf_probe_read_kernel(&byte, sizeof(byte), (const void *)address);
+    return byte >> shift & 1;
+}
+
+/* Who gets the children of a process that ends now, as find_new_reaper in kernel/exit.c finds it: the nearest ancestor
+ * in the same pid namespace that is a subreaper, else that namespace's first process. 0 without children, or where more
+ * ancestors would have to be asked. */
+static __always_inline s32 heir_of(u64 task, u64 signal)
+{
+    u64 children = AT(task, task_struct_children), next = 0, pid = 0, ns = 0, found = 0;
+    u32 level = 0, level_above = 0;
+    s32 tgid = 0;
+    READ(next, task, task_struct_children); /* its `next`, the first member of a list head */
+    if (!next || next == children)
+        return 0;
+    READ(pid, task, task_struct_thread_pid);
+    READ(level, pid, pid_level);
+    bpf_probe_read_kernel(&ns, sizeof(ns), (const void *)(AT(pid, pid_numbers) + (u64)level * SIZE_upid + OFF_upid_ns));
+    READ(found, ns, pid_namespace_child_reaper);
+    if (bit_at(AT(signal, has_child_subreaper), SHIFT_has_child_subreaper)) {
+        u64 above = task;
+#pragma unroll
+        for (int i = 0; i < SUBREAPERS_ABOVE; i++) {
+            READ(above, above, task_struct_real_parent);
+            READ(pid, above, task_struct_thread_pid);
+            READ(level_above, pid, pid_level);
+            if (level_above != level)
+                goto known;
+            READ(signal, above, task_struct_signal);
+            if (bit_at(AT(signal, is_child_subreaper), SHIFT_is_child_subreaper)) {
+                found = above;
+                goto known;
+            }
+        }
+        return 0;
+    }
+known:
+    READ(tgid, found, task_struct_tgid);
+    return tgid;
+}
+#else
+#define heir_of(task, signal) 0
+#endif
+
 /* The last thread of a process ends: sched_process_exit(struct task_struct *task, ...). */
 TRACEPOINT(sched_process_exit)
 {
@@ -539,7 +589,7 @@ TRACEPOINT(sched_process_exit)
     struct scratch *s = begin(T_PROCEXIT, sizeof(struct rec_procexit), status);
     if (!s)
         return 0;
-    ((struct rec_procexit *)s->data)->reaper_tid = 0;
+    ((struct rec_procexit *)s->data)->reaper_tid = heir_of(task, signal);
     submit(s);
     return 0;
 }
