@@ -4,8 +4,8 @@ Comes in: settings, signals. Goes out: the exit status; READY, WATCHDOG and STOP
 in this process, so that none of them can stop it.
 
 SIGTERM ends the collector first, then outputs deliver what waits, within `shutdown_s`. SIGHUP reads the configuration
-anew: refused, all goes on as it was; else each part is started anew. The listening socket stays open meanwhile, so that
-no sender is turned away.
+anew: refused, all goes on as it was; else each part whose settings or files changed is started anew. The listening
+socket stays open meanwhile, so that no sender is turned away.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import random
 import select
 import signal
 import socket
+import stat
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 
 from appliance.host.systemd import JournalFormatter, Notifier, inherited_sockets, logs_to_journal
 from appliance.hub.load import may_collect_at, may_show_at
@@ -104,9 +106,41 @@ class Part:
     due_s: float = 0.0
     ends_by_s: float | None = None
     restarts: int = 0
+    uses: object = None
 
 
 PARTS: Mapping[str, Start] = {"collect": _collect, "deliver": _deliver, "page": _page}
+_USED = {
+    "collect": ("collector", "journal", "enrichment", "fleet", "shutdown_s"),
+    "deliver": ("outputs", "journal", "shutdown_s"),
+    "page": ("page", "journal", "fleet", "outputs", "collector", "shutdown_s"),
+}
+"""The settings that a part depends on; a part of another name depends on all."""
+
+
+def used_by(part: str, settings: HubSettings) -> object:
+    """All that a part depends on, to be compared: its settings, and the state of each file that they name."""
+    names = _USED.get(part, tuple(one.name for one in fields(settings)))
+    values = [getattr(settings, name) for name in names]
+    return values, [state for value in values for state in _files_in(value)]
+
+
+def _files_in(value: object) -> Iterator[tuple[str, int, int, int]]:
+    """Path, inode, size, time (ns) of each file that a setting names: a certificate is renewed under its old name."""
+    if is_dataclass(value):
+        for one in fields(value):
+            yield from _files_in(getattr(value, one.name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _files_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _files_in(item)
+    elif isinstance(value, Path) or (isinstance(value, str) and value.startswith("/")):
+        with contextlib.suppress(OSError, ValueError):
+            found = Path(value).stat()
+            if stat.S_ISREG(found.st_mode):
+                yield str(value), found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @dataclass(slots=True)
@@ -224,6 +258,7 @@ class Supervisor:
         listening = self._listening
         if listening is None:
             raise AssertionError("nothing listens")
+        uses = used_by(part.name, self.settings)
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -242,9 +277,12 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         os.close(writer)
         part.pid, part.beat, part.beats, part.started_s, part.heard_s = pid, reader, 0, now, now
+        part.uses = uses
 
     def _be(self, part: Part, listening: Listening, writer: int) -> int:
         """What a new process does."""
+        with contextlib.suppress(OSError):  # what `ps` and `top` show
+            Path("/proc/self/comm").write_text(f"hub-{part.name}")
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGHUP, signal.SIGINT):  # of a terminal; the supervisor says when
             signal.signal(number, signal.SIG_IGN)
@@ -285,11 +323,12 @@ class Supervisor:
             log.warning("`data_dir` changes at the next start")
         self.settings = settings
         limit_s = settings.shutdown_s + _GRACE_S
-        for part in self._parts:
-            if part.pid:
-                part.ends_by_s = time.monotonic() + limit_s
-                os.kill(part.pid, signal.SIGTERM)
-        log.info("the configuration is read anew")
+        changed = [part for part in self._parts if part.pid and part.uses != used_by(part.name, settings)]
+        for part in changed:
+            part.ends_by_s = time.monotonic() + limit_s
+            os.kill(part.pid, signal.SIGTERM)
+        names = ", ".join(part.name for part in changed)
+        log.info("the configuration is read anew; started again: %s", names or "nothing, for nothing has changed")
 
     def _end(self) -> None:
         """The collector and the page first; outputs deliver what that left."""

@@ -51,9 +51,14 @@ class Hub:
         return [json.loads(line) for line in stream.getvalue().splitlines()]
 
     def parts(self) -> dict[str, int]:
-        """Process ids of its parts, in the order in which they were started."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return dict(zip(("collect", "deliver", "page"), map(int, children), strict=False))
+        """Process ids of its parts that run, by name."""
+        found = {}
+        for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            with contextlib.suppress(OSError):  # ended meanwhile
+                comm = Path(f"/proc/{child}/comm").read_text().strip()
+                if comm.startswith("hub-"):
+                    found[comm.removeprefix("hub-")] = int(child)
+        return found
 
 
 def hub(*argv: str) -> subprocess.CompletedProcess[str]:

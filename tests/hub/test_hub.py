@@ -157,7 +157,8 @@ def test_killed_while_it_delivers_all_arrives_in_order(tmp_path: Path, receiver:
 
 
 def deliverer(made: Hub) -> int:
-    """Its process, alive and at work; started anew it comes after the collector among the children."""
+    """Its process, alive and at work."""
+    until(lambda: "deliver" in made.parts(), "the deliverer")
     return made.parts()["deliver"]
 
 
@@ -185,6 +186,36 @@ def test_a_restart_goes_on_and_a_new_output_begins(tmp_path: Path) -> None:
             until(lambda: len(one.ids) == len(other.ids) == 300, "both after the refusal")
             made.config.write_text(f"data_dir: {made.data_dir}\n{config(a=one.url)}\n")
         assert one.got == other.got == 300
+
+
+def test_a_reload_starts_again_what_changed_and_nothing_else(tmp_path: Path, receiver: Receiver) -> None:
+    hosts = tmp_path / "hosts.yaml"
+    hosts.write_text("h1: {team: a}\n")
+    text = config(out=receiver.url) + f"\nenrichment: {{hosts_file: {hosts}}}"
+    with running(tmp_path / "hub", text) as made:
+        until(lambda: len(made.parts()) == 2, "collector and deliverer")
+        before = made.parts()
+
+        def reloaded(again: str) -> None:
+            told = made.log.read_text().count(again)
+            made.process.send_signal(signal.SIGHUP)
+            until(lambda: made.log.read_text().count(again) > told, "the reload")
+
+        reloaded("started again: nothing")
+        assert made.parts() == before
+        made.config.write_text(f"data_dir: {made.data_dir}\n{text}\nlog: {{level: debug}}\n")
+        reloaded("started again: nothing")
+        assert made.parts() == before
+        renewed = tmp_path / "new.yaml"
+        renewed.write_text("h1: {team: b}\n")
+        renewed.replace(hosts)  # as certificates are renewed: another file under the same name
+        reloaded("started again: collect\n")
+        until(lambda: made.parts().get("collect", before["collect"]) != before["collect"], "the collector")
+        assert {name: pid for name, pid in made.parts().items() if name != "collect"} == {
+            name: pid for name, pid in before.items() if name != "collect"
+        }
+        post(made, range(20))
+        until(lambda: len(receiver.ids) == 20, "the alerts")
 
 
 def test_dead_letters_test_alerts_and_status(tmp_path: Path) -> None:
