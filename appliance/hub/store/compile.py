@@ -13,15 +13,19 @@ from typing import assert_never
 
 from appliance.hub.alert import HubAlert
 from appliance.hub.query.predicate import predicate
-from appliance.hub.query.tree import PRIORITIES, number_of, words_right
+from appliance.hub.query.tree import PRIORITIES, conjunction, number_of, words_right
 from appliance.hub.query.words import MARK, MOMENTS, words_of
 from appliance.hub.store.base import DIMENSIONS
+from appliance.hub.store.cells import held_of, is_of_kind
 from appliance.model.alert import Priority
 from appliance.model.expr import And, Check, Const, Expr, FieldRef, Macro, Not, Or, Word
 from appliance.model.field import Operator
 
 EVERY = MARK + "z"
 """The token that every alert has. Tokens of facets start with a character that no text has."""
+
+KIND_LETTER = "c"
+"""The letter of a kind's token (see `cells`): alerts of one kind agree in all that makes it."""
 
 LETTERS = dict(zip(DIMENSIONS, "rhstxukien", strict=True))
 """The letter of a facet's token: `r12` is the value with number 12 of the dimension `rule`."""
@@ -45,17 +49,23 @@ Samples = Callable[[str], Mapping[int, HubAlert]]
 """Dimension -> for each value's number an alert that has this value there."""
 
 
-def compile_tree(expr: Expr, samples: Samples) -> Query:
-    """The weakest query that the index can answer."""
+def compile_tree(expr: Expr, samples: Samples, kinds: Mapping[int, HubAlert] = {}) -> Query:
+    """The weakest query that the index can answer. `kinds` gives an alert of each kind: several checks of what makes a
+    kind are one choice of kinds, so that checks which no alert meets together find nothing at once."""
+    if kinds and isinstance(expr, And) and len(kinds) <= _MOST_TOKENS:
+        same = [part for part in expr.parts if is_of_kind(part)]
+        if len(same) > 1:
+            others = [compile_tree(part, samples, kinds) for part in expr.parts if part not in same]
+            return _all_of([_of_kinds(conjunction(*same), kinds), *others])
     match expr:
         case Const(value):
             return ALL if value else NOTHING
         case Not(part):
-            return _negated(compile_tree(part, samples))
+            return _negated(compile_tree(part, samples, kinds))
         case And(parts):
-            return _all_of([compile_tree(part, samples) for part in parts])
+            return _all_of([compile_tree(part, samples, kinds) for part in parts])
         case Or(parts):
-            return _any_of([compile_tree(part, samples) for part in parts])
+            return _any_of([compile_tree(part, samples, kinds) for part in parts])
         case Check():
             return _check(expr, samples)
         case Macro():
@@ -116,11 +126,17 @@ def _with_priority(value: int) -> HubAlert:
     return HubAlert(0, "", 0, 0, "", "", Priority(value), "", (), "", {})
 
 
+def _of_kinds(expr: Expr, kinds: Mapping[int, HubAlert]) -> Query:
+    return _numbered(expr, KIND_LETTER, kinds)
+
+
 def _dimension(check: Check, name: str, samples: Samples) -> Query:
-    judge = predicate(check)
-    numbers = samples(name)
-    held = [number for number, alert in numbers.items() if judge(alert)]
-    letter = MARK + LETTERS[name]
+    return _numbered(check, LETTERS[name], samples(name))
+
+
+def _numbered(expr: Expr, letter: str, numbers: Mapping[int, HubAlert]) -> Query:
+    held = sorted(held_of(expr, numbers))
+    letter = MARK + letter
     if len(held) * 2 <= len(numbers):
         return _tokens([f"{letter}{number}" for number in held])
     lacking = set(numbers) - set(held)

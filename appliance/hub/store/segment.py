@@ -7,6 +7,7 @@ range of numbers. Retention removes whole files. Never: an alert here twice, or 
     rows     the alert itself, compressed        ids     digest of its id -> row
     narrow   its dimensions as small numbers     names   those numbers -> values, per dimension
     words    FTS5 over text and facets' tokens   rolled  counts by dimension and slot of a minute, an hour, a day
+    kinds    what many alerts share              cells   counts by kind, host and slot of an hour, a day
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -24,8 +26,9 @@ import zstandard
 from appliance.hub.alert import HubAlert, JsonValue
 from appliance.hub.query.predicate import own_value
 from appliance.hub.query.words import MARK, searched
+from appliance.hub.store import cells
 from appliance.hub.store.base import DIMENSIONS, Span
-from appliance.hub.store.compile import EVERY, LETTERS, Query, compile_tree
+from appliance.hub.store.compile import EVERY, KIND_LETTER, LETTERS, Query, compile_tree
 from appliance.model.alert import Priority
 from appliance.model.expr import Expr
 from appliance.model.text import json_safe
@@ -51,7 +54,9 @@ CREATE TABLE dicts(number INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE VIRTUAL TABLE words USING fts5(text, content='', columnsize=0, tokenize="ascii tokenchars '_'");
 INSERT INTO meta VALUES ('watermark', 0), ('alerts', 0), ('sealed', 0);
-"""
+{cells.SCHEMA}"""
+_KIND_PLACES = tuple(DIMENSIONS.index(name) for name in cells.KIND_DIMENSIONS)
+_HOST_PLACE = DIMENSIONS.index("hostname")
 
 
 class _Body(msgspec.Struct, array_like=True):
@@ -102,6 +107,11 @@ def rows_of(span: Span) -> tuple[int, int]:
     return min(max(0, span.from_ns) // 1_000_000, _LAST_MS) << SHIFT, (end_ms << SHIFT) - 1
 
 
+def _rows_of_slot(level: int, slot: int) -> tuple[int, int]:
+    length_ms = LEVELS_MS[level]
+    return slot * length_ms << SHIFT, ((slot + 1) * length_ms << SHIFT) - 1
+
+
 def digest_of(id_: str) -> int:
     """63 bits of an id."""
     raw = hashlib.blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -124,22 +134,49 @@ def _with(dimension: str, value: JsonValue) -> HubAlert:
     )  # fmt: skip
 
 
+def _with_kind(priority: int, rule: JsonValue, source: JsonValue, tags: JsonValue, process: JsonValue) -> HubAlert:
+    """An alert of that kind."""
+    return replace(
+        _with("proc.name", process),
+        priority=Priority(priority),
+        rule=str(rule or ""),
+        source=str(source or ""),
+        tags=tuple(map(str, tags)) if isinstance(tags, list | tuple) else (),
+    )
+
+
 class Names:
-    """The dictionary of one segment: values of dimensions and their numbers. Grows; never changes."""
+    """The dictionary of one segment: values of dimensions and kinds, and their numbers. Grows; never changes."""
 
     def __init__(self) -> None:
+        self.kinds: dict[tuple[int, ...], int] = {}
+        self.kind_keys: dict[int, tuple[int, ...]] = {}
+        self.kind_samples: dict[int, HubAlert] = {}
         self.numbers: dict[tuple[int, str], int] = {}
         self.samples: dict[str, dict[int, HubAlert]] = {name: {} for name in DIMENSIONS}
         self.values: dict[str, dict[int, JsonValue]] = {name: {} for name in DIMENSIONS}
 
-    def load(self, db: sqlite3.Connection) -> None:
+    def load(self, db: sqlite3.Connection, *, with_kinds: bool) -> None:
         """Read what has been added."""
+        kinds = []
+        if with_kinds:  # before the values, so that those of each kind are known
+            sql = "SELECT * FROM kinds WHERE number >= ? ORDER BY number"
+            kinds = db.execute(sql, (len(self.kinds),)).fetchall()
         for dim, name in enumerate(DIMENSIONS):
             known = len(self.values[name])
             for number, text in db.execute(
                 "SELECT number, value FROM names WHERE dim = ? AND number >= ? ORDER BY number", (dim, known)
             ):
                 self.add(dim, text, number)
+        for number, *key in kinds:
+            self.add_kind(tuple(key), number)
+
+    def add_kind(self, key: tuple[int, ...], number: int) -> None:
+        """Remember a kind: its priority and the numbers of `cells.KIND_DIMENSIONS`."""
+        self.kinds[key] = number
+        self.kind_keys[number] = key
+        values = [self.values[name][n] for name, n in zip(cells.KIND_DIMENSIONS, key[1:], strict=True)]
+        self.kind_samples[number] = _with_kind(key[0], *values)
 
     def add(self, dim: int, text: str, number: int) -> None:
         """Remember one value, JSON in `text`."""
@@ -162,12 +199,16 @@ class Segment:
         self.hits: tuple[str, int, int, int] | None = None
         """The search whose matches stand in `temp.hits`: a page asks for several figures of the same one."""
         self._names = Names()
+        self._names_version = -1
         self._dicts: dict[int, zstandard.ZstdDecompressor] = {0: zstandard.ZstdDecompressor()}
         if create:
             self.db.execute("PRAGMA page_size = 8192")
             self.db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.executescript(_SCHEMA)
+        tables = {name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        self.has_cells = "cells" in tables
+        """False in files of versions before cells: what they cannot count quickly, they count from the index."""
         if writable:
             self.db.execute("PRAGMA synchronous = NORMAL")
             self.db.execute("PRAGMA cache_size = -65536")
@@ -187,6 +228,8 @@ class Segment:
         words: list[tuple[int, str]] = []
         ids: list[tuple[int, int]] = []
         fresh: list[tuple[int, int, str]] = []
+        fresh_kinds: list[tuple[int, ...]] = []
+        tally = cells.Tally()
         rolled: Counter[tuple[int, int, int, int]] = Counter()
         for alert, body in zip(alerts, packed, strict=True):
             row = row_of(alert)
@@ -211,6 +254,15 @@ class Segment:
                 numbers.append(name_number)
                 tokens.append(f"{MARK}{LETTERS[name]}{name_number}")
                 rolled[dim, 1, hour, name_number] += 1
+            if self.has_cells:
+                key = (priority, *[numbers[2 + place] for place in _KIND_PLACES])
+                kind = names.kinds.get(key)
+                if kind is None:
+                    kind = len(names.kinds)
+                    names.add_kind(key, kind)
+                    fresh_kinds.append((kind, *key))
+                tokens.append(f"{MARK}{KIND_LETTER}{kind}")
+                tally.add(hour, numbers[2 + _HOST_PLACE], kind, row)
             rows.append((row, alert.seq, number, compress(body)))
             narrow.append(tuple(numbers))
             words.append((row, " ".join((*tokens, searched(alert)))))
@@ -218,6 +270,9 @@ class Segment:
         self.db.execute("BEGIN IMMEDIATE")
         try:
             self._write(rows, narrow, sorted(words), sorted(ids), fresh, rolled)
+            if self.has_cells:
+                self.db.executemany("INSERT INTO kinds VALUES (?, ?, ?, ?, ?, ?)", fresh_kinds)
+                tally.write(self.db)
             self.db.execute(
                 "UPDATE meta SET value = max(value, ?) WHERE key = 'watermark'", (max(a.seq for a in alerts),)
             )
@@ -226,6 +281,7 @@ class Segment:
         except BaseException:
             self.db.execute("ROLLBACK")
             self._names = Names()
+            self._names_version = -1
             raise
 
     def _write(
@@ -293,8 +349,8 @@ class Segment:
         """Delete rows and what the index and the figures know of them."""
         self.db.execute("BEGIN IMMEDIATE")
         try:
-            for row in rows:
-                self._forget(row)
+            touched = {cell for row in rows if (cell := self._forget(row)) is not None}
+            cells.count_again(self.db, touched, self._names.kind_keys, _rows_of_slot)
             self.db.execute("UPDATE meta SET value = value - ? WHERE key = 'alerts'", (len(rows),))
             self.db.execute("COMMIT")
         except BaseException:
@@ -302,11 +358,17 @@ class Segment:
             raise
         return len(rows)
 
-    def _forget(self, row: int) -> None:
+    def _forget(self, row: int) -> tuple[int, int, int] | None:
+        """Delete a row; gives the cell that counted it: hour, host, kind."""
         alert = self.alert(row)
         numbers = self.db.execute("SELECT * FROM narrow WHERE row = ?", (row,)).fetchone()
         tokens = [EVERY, f"{MARK}p{numbers[1]}"]
         tokens += [f"{MARK}{LETTERS[name]}{number}" for name, number in zip(DIMENSIONS, numbers[2:], strict=True)]
+        cell = None
+        if self.has_cells:
+            kind = self.names().kinds[(numbers[1], *[numbers[2 + place] for place in _KIND_PLACES])]
+            tokens.append(f"{MARK}{KIND_LETTER}{kind}")
+            cell = ((row >> SHIFT) // HOUR_MS, numbers[2 + _HOST_PLACE], kind)
         self.db.execute(
             "INSERT INTO words(words, rowid, text) VALUES ('delete', ?, ?)",
             (row, " ".join((*tokens, searched(alert)))),
@@ -321,12 +383,16 @@ class Segment:
         for table in ("rows", "narrow"):
             self.db.execute(f"DELETE FROM {table} WHERE row = ?", (row,))
         self.db.execute("DELETE FROM ids WHERE digest = ?", (digest_of(alert.id),))
+        return cell
 
     # -- reading
 
     def names(self) -> Names:
         """The dictionary, as of now."""
-        self._names.load(self.db)
+        [version] = self.db.execute("PRAGMA data_version").fetchone()
+        if version != self._names_version:  # another connection has written
+            self._names.load(self.db, with_kinds=self.has_cells)
+            self._names_version = version
         return self._names
 
     def meta(self, key: str) -> int:
@@ -341,7 +407,14 @@ class Segment:
     def query(self, tree: Expr) -> Query:
         """What the index can answer of a tree."""
         names = self.names()
-        return compile_tree(tree, names.samples.__getitem__)
+        return compile_tree(tree, names.samples.__getitem__, names.kind_samples)
+
+    def wanted(self, tree: Expr) -> cells.Wanted | None:
+        """The cells that hold what a tree matches, None where they cannot tell."""
+        if not self.has_cells:
+            return None
+        names = self.names()
+        return cells.wanted_of(tree, names.kind_samples, names.samples["hostname"])
 
     def matching(self, text: str, low: int, high: int, *, newest_first: bool = True) -> Iterator[int]:
         """Row numbers that a query finds, in order."""

@@ -20,6 +20,7 @@ from appliance.hub.alert import HubAlert, JsonValue
 from appliance.hub.query.predicate import predicate
 from appliance.hub.query.tree import conjunction
 from appliance.hub.query.words import MARK, text_of
+from appliance.hub.store import cells
 from appliance.hub.store.base import (
     DIMENSIONS,
     GROUP_KEYS,
@@ -73,6 +74,25 @@ class _Asked:
             "words w CROSS JOIN narrow n ON n.row = w.rowid WHERE words MATCH ? AND w.rowid BETWEEN ? AND ?",
             (self.text, self.low, self.high),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Cells of one segment: those of a level from slot `first` to slot `last`."""
+
+    wanted: cells.Wanted
+    level: int
+    first: int
+    last: int
+
+    def rows(self, segment: Segment, *, by_host: bool = False) -> Iterator[tuple[int, int, int, int, int, int]]:
+        """See `cells.rows_of_cells`."""
+        found = list(cells.rows_of_cells(segment.db, self.wanted, self.level, self.first, self.last, by_host=by_host))
+        segment.names()  # again: an alert that came meanwhile may be of a new kind
+        yield from found
+
+
+_CELL_DIMENSIONS = frozenset(("priority", "hostname", *cells.KIND_DIMENSIONS))
 
 
 class SqliteStore:
@@ -255,8 +275,10 @@ class SqliteStore:
         if tree == TRUE:
             return sum(n for _, n in self._rolled(span, "priority"))
         total = 0
-        for segment, asked in self._asked(tree, span):
-            if asked.hits:
+        for segment, asked in self._pieces(tree, span, [1, 2]):
+            if isinstance(asked, _Cells):
+                total += sum(n for _, _, _, n, _, _ in asked.rows(segment))
+            elif asked.hits:
                 total += segment.db.execute("SELECT count(*) FROM temp.hits").fetchone()[0]
             else:
                 total += segment.db.execute(
@@ -283,7 +305,16 @@ class SqliteStore:
         if tree == TRUE and step_ms % MINUTE_MS == 0:
             yield from self._binned_minutes(span, step_ms)
             return
-        for segment, asked in self._asked(tree, span):
+        levels = [n for n in (1, 2) if step_ms % LEVELS_MS[n] == 0]
+        for segment, asked in self._pieces(tree, span, levels):
+            if isinstance(asked, _Cells):
+                keys = segment.names().kind_keys
+                slots: Counter[tuple[int, int]] = Counter()
+                for slot, _, kind, n, _, _ in asked.rows(segment):
+                    slots[slot, kind] += n
+                for (slot, kind), n in slots.items():
+                    yield slot * LEVELS_MS[asked.level] // step_ms, keys[kind][0], n
+                continue
             if not asked.hits and not asked.everything:
                 for priority in range(8):
                     for at, n in segment.db.execute(
@@ -322,9 +353,19 @@ class SqliteStore:
         if tree == TRUE:
             return _most(self._rolled(span, dimension), limit)
         found: Counter[str | None] = Counter()
-        for segment, asked in self._asked(tree, span):
-            source, bound = asked.source()
+        known = dimension in _CELL_DIMENSIONS
+        for segment, asked in self._pieces(tree, span, [1, 2]) if known else self._asked(tree, span):
             read = _reader(segment, dimension)
+            if isinstance(asked, _Cells):
+                numbers: Counter[int] = Counter()
+                place = _place(segment, dimension)
+                for _, host, kind, n, _, _ in asked.rows(segment, by_host=dimension == "hostname"):
+                    numbers[place(host, kind)] += n
+                for number, n in numbers.items():
+                    for value in read(number):
+                        found[value] += n
+                continue
+            source, bound = asked.source()
             for number, n in segment.db.execute(f"SELECT n.{column}, count(*) FROM {source} GROUP BY 1", bound):
                 for value in read(number):
                     found[value] += n
@@ -372,14 +413,20 @@ class SqliteStore:
         span = self.within(span)
         columns = ", ".join(f"n.{COLUMNS[key]}" for key in keys)
         merged: dict[tuple[str | None, ...], list[int]] = {}
-        for segment, asked in self._asked(tree, span):
-            source, bound = asked.source()
+        in_cells = _CELL_DIMENSIONS.issuperset(keys)
+        for segment, asked in self._pieces(tree, span, [1, 2]) if in_cells else self._asked(tree, span):
             read = [_reader(segment, key, whole=True) for key in keys]
-            for *raw, n, first, last, worst in segment.db.execute(
-                f"SELECT {columns}, count(*), min(n.row), max(n.row), min(n.prio) FROM {source}"
-                f" GROUP BY {', '.join(str(i + 1) for i in range(len(keys)))}",
-                bound,
-            ):
+            rows: Iterable[tuple[int, ...]]
+            if isinstance(asked, _Cells):
+                rows = _grouped_cells(segment, asked, keys)
+            else:
+                source, bound = asked.source()
+                rows = segment.db.execute(
+                    f"SELECT {columns}, count(*), min(n.row), max(n.row), min(n.prio) FROM {source}"
+                    f" GROUP BY {', '.join(str(i + 1) for i in range(len(keys)))}",
+                    bound,
+                )
+            for *raw, n, first, last, worst in rows:
                 key = tuple(of(number)[0] for of, number in zip(read, raw, strict=True))
                 known = merged.get(key)
                 if known is None:
@@ -522,28 +569,50 @@ class SqliteStore:
         start = low if open_start else span.from_ns
         return Span(start, max(start, high if open_end else span.to_ns))
 
+    def _pieces(self, tree: Expr, span: Span, levels: Sequence[int]) -> Iterator[tuple[Segment, _Asked | _Cells]]:
+        """The range in each file: whole slots of `levels` as cells, if they know the tree; what is left is asked of
+        the index."""
+        low, high = rows_of(span)
+        for segment in self._meeting(low, high):
+            wanted = segment.wanted(tree) if levels else None
+            if wanted is None:
+                yield from self._asked_of(segment, tree, low, high)
+                continue
+            if wanted.nothing:
+                continue
+            start, end = self._bounds(segment)
+            day = LEVELS_MS[2] << SHIFT  # where the file's alerts end, slots may go on
+            slots, edges = _cover(max(low, start // day * day), min(high, (end // day + 1) * day - 1), levels)
+            for level, first, last in slots:
+                yield segment, _Cells(wanted, level, first, last)
+            for edge in edges:
+                if _meets((start, end), *edge):
+                    yield from self._asked_of(segment, tree, *edge)
+
     def _asked(self, tree: Expr, span: Span) -> Iterator[tuple[Segment, _Asked]]:
         low, high = rows_of(span)
         for segment in self._meeting(low, high):
-            query = segment.query(tree)
-            if not query.text:
-                continue
-            if query.exact:
-                yield segment, _Asked(query.text, low, high, tree == TRUE, False)
-                continue
+            yield from self._asked_of(segment, tree, low, high)
+
+    def _asked_of(self, segment: Segment, tree: Expr, low: int, high: int) -> Iterator[tuple[Segment, _Asked]]:
+        """One question, or none where nothing can match."""
+        query = segment.query(tree)
+        if not query.text:
+            return
+        if query.exact:
+            yield segment, _Asked(query.text, low, high, tree == TRUE, False)
+            return
+        asked_for = (str(tree), low, high, segment.meta("alerts"))
+        if segment.hits != asked_for:
             db = segment.db
-            asked_for = (str(tree), low, high, segment.meta("alerts"))
-            if segment.hits == asked_for:
-                yield segment, _Asked("", low, high, False, True)
-                continue
             segment.hits = None
             db.execute("DROP TABLE IF EXISTS temp.hits")
             db.execute("CREATE TEMP TABLE hits(row INTEGER PRIMARY KEY)")
-            rows = self._rows(segment, tree, span, newest_first=False)
+            rows = self._rows_between(segment, tree, low, high, newest_first=False)
             while batch := [(row,) for row, _ in zip(rows, range(_BATCH), strict=False)]:
                 db.executemany("INSERT INTO temp.hits VALUES (?)", batch)
             segment.hits = asked_for
-            yield segment, _Asked("", low, high, False, True)
+        yield segment, _Asked("", low, high, False, True)
 
     def _rows(self, segment: Segment, tree: Expr, span: Span, *, newest_first: bool) -> Iterator[int]:
         low, high = rows_of(span)
@@ -647,6 +716,32 @@ def _known_there(
         if -1 not in raw:
             found[raw] = group
     return found
+
+
+def _place(segment: Segment, dimension: str) -> Callable[[int, int], int]:
+    """Host and kind of a cell -> the number of its value in a dimension."""
+    if dimension == "hostname":
+        return lambda host, kind: host
+    at = ("priority", *cells.KIND_DIMENSIONS).index(dimension)
+    keys = segment.names().kind_keys
+    return lambda host, kind: keys[kind][at]
+
+
+def _grouped_cells(segment: Segment, asked: _Cells, keys: Sequence[str]) -> Iterator[tuple[int, ...]]:
+    """Numbers of the keys, count, first and last row, worst priority."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for _, host, kind, n, first, last in asked.rows(segment, by_host="hostname" in keys):
+        known = found.get((host, kind))
+        if known is None:
+            found[host, kind] = [n, first, last]
+        else:
+            known[0] += n
+            known[1] = min(known[1], first)
+            known[2] = max(known[2], last)
+    places = [_place(segment, key) for key in keys]
+    priorities = segment.names().kind_keys
+    for (host, kind), (n, first, last) in found.items():
+        yield (*[place(host, kind) for place in places], n, first, last, priorities[kind][0])
 
 
 _Ranked = tuple[tuple[str | None, ...], list[int]]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from appliance.hub.alert import HubAlert
 from appliance.hub.query.predicate import predicate
 from appliance.hub.query.tree import read_filter
+from appliance.hub.store import cells, segment
 from appliance.hub.store.base import EVER, Span, Store
 from appliance.hub.store.sqlite import SqliteStore
 from appliance.model.alert import Priority
@@ -121,12 +122,62 @@ def test_ranges_are_half_open(store: Store) -> None:
     assert store.count(TRUE, Span(START_NS + 4, START_NS + 1)) == 0
 
 
-@pytest.mark.parametrize(
-    "text", ["", "cat", "proc.pid > 4", "hostname = web1 -cron", "priority >= error", "tags = network"]
-)
+TEXTS = (
+    "", "cat", "proc.pid > 4", "hostname = web1 -cron", "priority >= error", "tags = network",
+    "rule = 'Rule A' and priority <= error", "proc.name in (cat, sshd) and hostname != web1", "not tags = network",
+    "proc.name exists and not hostname exists", "tags = host and tags = container", "rule = 'Rule C'",
+    "hostname startswith web or rule = 'Rule B'",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS)
 def test_figures_are_those_of_the_alerts(store: Store, text: str) -> None:
     batch = many(150)
     store.append(batch)
+    check_figures(store, batch, text)
+
+
+@pytest.mark.parametrize("text", TEXTS[4::2])
+def test_figures_are_those_of_the_alerts_that_are_left(store: Store, text: str) -> None:
+    batch = many(150)
+    store.append(batch)
+    gone = predicate(read_filter("proc.pid > 5 or proc.name = cron and hostname = web2"))
+    store.remove(read_filter("proc.pid > 5 or proc.name = cron and hostname = web2"), EVER)
+    left = [a for a in batch if not gone(a)]
+    store.patch(left[3].id, {"proc.name": "sshd"})
+    left[3] = replace(left[3], fields={**left[3].fields, "proc.name": "sshd"})
+    check_figures(store, left, text)
+
+
+@pytest.mark.parametrize("text", TEXTS[3::4])
+def test_files_without_cells_answer_alike(tmp_path: Path, text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cells, "SCHEMA", "")
+        patch.setattr(segment, "_SCHEMA", segment._SCHEMA.partition("CREATE TABLE kinds")[0])
+        store = SqliteStore(tmp_path, segment_rows=40)
+        batch = many(150)
+        store.append(batch[:110])
+    store.append(batch[110:])  # to the old file, then to new ones
+    check_figures(store, batch, text)
+    store.close()
+
+
+def test_figures_of_kinds_look_at_no_alert(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kind or a host tells is counted from cells where the range is whole hours: the index answers nothing."""
+    store.append(many(150))
+    hours = Span(START_NS // HOUR * HOUR, START_NS // HOUR * HOUR + 60 * HOUR)
+    tree = read_filter("priority >= warning and hostname = web1")
+    monkeypatch.setattr(SqliteStore, "_asked_of", None)
+    assert store.count(tree, hours) > 0
+    assert sum(map(sum, store.histogram(tree, hours).counts)) == store.count(tree, hours)
+    assert sum(n for _, n in store.top(tree, hours, "proc.name")) == store.count(tree, hours)
+    assert store.groups(tree, hours, details=False).alerts == store.count(tree, hours)
+    with pytest.raises(TypeError):
+        store.count(read_filter("cat"), hours)
+
+
+def check_figures(store: Store, batch: Sequence[HubAlert], text: str) -> None:
+    """All figures of a search, by a count of the alerts."""
     tree = read_filter(text)
     span = Span(START_NS + HOUR, START_NS + DAY_NS + HOUR // 3 + 17_000)
     judge = predicate(tree)
@@ -150,6 +201,7 @@ def test_figures_are_those_of_the_alerts(store: Store, text: str) -> None:
         mine = [a for a in held if (a.rule, a.hostname or None) == (group.keys["rule"], group.keys["hostname"])]
         assert group.priority == min(a.priority for a in mine)
         assert group.first_ns == min(a.ts_ns // 1_000_000 * 1_000_000 for a in mine)
+        assert group.last_ns == max(a.ts_ns // 1_000_000 * 1_000_000 for a in mine)
         assert sum(group.spark) == group.count
 
 
