@@ -27,6 +27,7 @@ from appliance.catalog.arguments import (
 )
 from appliance.catalog.events import EVENTS, OPEN_LIKE, OPENS, Category
 from appliance.catalog.params import EXE_FLAGS, O_ACCMODE, OPEN_FLAGS
+from appliance.catalog.programs import has_own_name, program_of
 from appliance.model.alert import FieldValue
 from appliance.model.event import (
     NO_PROCESS,
@@ -229,6 +230,11 @@ def above(e: Event, attribute: str) -> Facts:
 def above_arguments(e: Event) -> Facts:
     """The arguments of each ancestor."""
     return Facts(e.line, joined_args)
+
+
+def above_programs(e: Event) -> Facts:
+    """The program of each ancestor that has one."""
+    return Facts(e.line, program_of)
 
 
 def above_environments(e: Event) -> Facts:
@@ -645,7 +651,7 @@ NAMES: Mapping[str, object] = MappingProxyType(
             result_name, name_of, home_of, shell_of,
             raw_argument, argument, arguments, is_open_read, is_open_write, is_open_create, is_open_exec,
             is_type, io_way, is_wait, is_syslog, io_buffer, io_length, failed_about,
-            above, above_arguments, above_environments, names_line,
+            above, above_arguments, above_environments, above_programs, program_of, has_own_name, names_line,
             capabilities, iso_time, clock_time, date_time, leader, since, exe_is,
             environment, cgroup_of, cgroups_text, ancestor_environment, login_shell, joined_args, arguments_length,
             socket_family, polled, domain_names, fd_type, fd_types,

@@ -45,6 +45,14 @@ HOST = {
     "renamed first": ("mv /etc/shadow /etc/x; cat /etc/x", {READ, "Write below etc", "Account file written by hand"}),
     "by a program called dpkg": ("cp /bin/cat /tmp/dpkg; /tmp/dpkg /etc/shadow", {READ}),
     "by a program called runc": ("cp /bin/cat /tmp/runc; /tmp/runc /etc/shadow", {READ}),
+    "by a link called sshd that leads to cat": ("ln -s /bin/cat /tmp/sshd; /tmp/sshd /etc/shadow", {READ}),
+    "by a perl called sshd that is given a path as code": (
+        "ln -s /usr/bin/perl /tmp/sshd; /tmp/sshd -e '/usr/; open F, \"/etc/shadow\"'", {READ}
+    ),
+    "by a python called sshd that is given a script": (
+        "ln -s /usr/bin/python3 /tmp/sshd; echo 'open(\"/etc/shadow\")' >/tmp/p; /tmp/sshd /tmp/p /usr/sbin/sshd",
+        {READ},
+    ),
     "by a program in memory called runc": (FROM_MEMORY, {READ}),
     "by a process that calls itself dpkg": (RENAMED % 'open("/etc/shadow").read()', {READ}),
     "below a program called apt": ("cp /bin/bash /tmp/apt; /tmp/apt -c 'cat /etc/shadow; true'", {READ}),

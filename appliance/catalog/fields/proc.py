@@ -33,6 +33,20 @@ ROWS = (
     Field("proc.exe", T.TEXT, "first argument (argv[0])", "e.process.exe"),
     Field("proc.exepath", T.PATH, "absolute path of the running file, from the kernel", "e.process.exepath"),
     Field(
+        "proc.program",
+        T.PATH,
+        "the script that runs, where the running file is an interpreter of the system; absent where such a one runs no "
+        "file by an absolute path; else the running file (not in Falco)",
+        "program_of(e.process)",
+    ),
+    Field(
+        "proc.has_own_name",
+        T.BOOL,
+        "true if `proc.name` is the name of `proc.program`, or of the applet in a busybox: it was not renamed, nor "
+        "started through a symbolic link of another name (not in Falco)",
+        "has_own_name(e.process)",
+    ),
+    Field(
         "proc.args",
         T.TEXT,
         "arguments behind the first, joined by blanks; [0] is the first of them alone",
@@ -184,6 +198,14 @@ ROWS = (
     _ancestor("proc.aname", T.TEXT, "name", "name"),
     _ancestor("proc.aexe", T.TEXT, "first argument", "exe"),
     _ancestor("proc.aexepath", T.PATH, "path of the running file", "exepath"),
+    Field(
+        "proc.aprogram",
+        T.PATH,
+        "`proc.program` of an ancestor: [1] is the parent; without a number, of any ancestor (not in Falco)",
+        "program_of(e.ancestor({arg}))",
+        A.INDEX,
+        get_all="above_programs(e)",
+    ),
     _ancestor("proc.acmdline", T.TEXT, "name and arguments", "cmdline"),
     Field(
         "proc.aargs",
