@@ -16,6 +16,7 @@ class MemoryJournal:
         self.alerts: list[HubAlert] = []
         self._ids: set[str] = set()
         self._cursors: dict[str, int] = {}
+        self._hold = ""
 
     def append(self, alerts: Sequence[HubAlert]) -> Sequence[int]:
         given = []
@@ -39,6 +40,12 @@ class MemoryJournal:
 
     def advance(self, name: str, seq: int) -> None:
         self._cursors[name] = seq
+
+    def hold(self, reason: str) -> None:
+        self._hold = reason
+
+    def held(self) -> str:
+        return self._hold
 
     def health(self) -> JournalHealth:
         return JournalHealth(min(1, len(self.alerts)), len(self.alerts), 0, 0, 0.0, "", {})

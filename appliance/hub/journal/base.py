@@ -67,6 +67,13 @@ class Journal(Protocol):
         """Delete what the settings no longer keep; the writer calls it now and then. Returns how many alerts each
         reader lost by it."""
 
+    def hold(self, reason: str) -> None:
+        """From now on, durably, `retain` deletes nothing, whatever the settings say; "" lifts it. Raises
+        `JournalError` when the disk refuses."""
+
+    def held(self) -> str:
+        """The reason of a hold, "" where there is none."""
+
     def health(self) -> JournalHealth:
         """Figures for status, metrics and the page."""
 

@@ -459,8 +459,10 @@ class SqliteJournal(Journal):
         """Delete files that are too old or too many; the writer calls it now and then.
 
         A file that an output has not passed stays until `hold_days` and `hold_gib` are used up, too. What cursors
-        then lose is counted and returned, by their names.
+        then lose is counted and returned, by their names. Under a legal hold nothing is deleted.
         """
+        if self.held():
+            return {}
         with self._lock:
             settings = self._settings
             now_ns = time.time_ns() if now_ns is None else now_ns
@@ -490,6 +492,22 @@ class SqliteJournal(Journal):
                         self._cursors.execute("UPDATE cursor SET lost = lost + ? WHERE name = ?", (count, name))
                         log.warning("retention deleted alerts that an output had not passed: %s: %d", name, count)
             return lost
+
+    def hold(self, reason: str) -> None:
+        """See `base.Journal`."""
+        try:
+            with self._lock, self._transaction(self._cursors):
+                self._cursors.execute("DELETE FROM fact WHERE name = 'hold'")
+                if reason:
+                    self._cursors.execute("INSERT INTO fact VALUES ('hold', ?)", (reason,))
+        except sqlite3.Error as error:
+            raise JournalError(f"the hold of {self._folder} cannot be changed: {error}") from error
+
+    def held(self) -> str:
+        """See `base.Journal`."""
+        with self._lock:
+            row = self._cursors.execute("SELECT value FROM fact WHERE name = 'hold'").fetchone()
+        return "" if row is None else str(row[0])
 
     def _delete(self, first: int) -> None:
         if first in self._open:

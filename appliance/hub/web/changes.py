@@ -452,12 +452,15 @@ def replay(hub: Hub, ask: Ask) -> Response:
 
 
 def hold(hub: Hub, ask: Ask) -> Response:
-    """A legal hold: while there is one, nothing is deleted from the index."""
+    """A legal hold: while there is one, nothing is deleted from journal and index."""
     reason = ask.form.get("reason", "").strip()[:500]
     if reason:
-        hub.db.run("INSERT OR REPLACE INTO facts VALUES ('hold', ?)", f"{reason} ({ask.who})")
+        told = f"{reason} ({ask.who})"
+        hub.journal.hold(told)
+        hub.db.run("INSERT OR REPLACE INTO facts VALUES ('hold', ?)", told)
     else:
         hub.db.run("DELETE FROM facts WHERE name = 'hold'")
+        hub.journal.hold("")
     record(hub, ask, "legal hold", reason or "lifted")
     return RedirectResponse(ask.url("/retention"), 303)
 

@@ -36,7 +36,10 @@ async def keep_forever(hub: Hub) -> None:
 
 def keep(hub: Hub) -> int:
     """Let go of what is too old or too much; how many alerts that was."""
-    if hub.db.one("SELECT value FROM facts WHERE name = 'hold'") is not None:
+    held = hub.db.one("SELECT value FROM facts WHERE name = 'hold'")
+    if held is not None:
+        if not hub.journal.held():  # set by a version that held the index alone
+            hub.journal.hold(str(held[0]))
         return 0
     now_ns = hub.now_ns()
     page = hub.settings.page

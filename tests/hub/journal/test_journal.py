@@ -172,6 +172,20 @@ def test_retention_deletes_old_files_that_all_have_passed(make: Make) -> None:
     assert journal.append([alert()]) == [4001]
 
 
+def test_a_hold_outlives_the_process_and_stops_retention(make: Make) -> None:
+    journal = filled(make, keep_days=1, keep_gib=0.001, hold_gib=0)
+    journal.hold("case 7")
+    journal.close()
+    journal = make(slice_mib=1, keep_days=1, keep_gib=0.001, hold_gib=0)
+    assert journal.held() == "case 7"
+    assert journal.retain(time.time_ns() + 900 * DAY_NS) == {}
+    assert journal.health().first_seq == 1
+    journal.hold("")
+    assert journal.held() == ""
+    journal.retain(time.time_ns() + 900 * DAY_NS)
+    assert journal.health().first_seq > 1
+
+
 def test_retention_waits_for_a_cursor_and_counts_what_it_loses_in_the_end(make: Make) -> None:
     journal = filled(make, keep_days=1, hold_days=3)
     journal.advance("slow", 10)

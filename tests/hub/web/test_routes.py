@@ -242,9 +242,12 @@ def test_a_hold_forbids_deletion(page: Page) -> None:
     ann = page.client("ann")
     csrf = page.csrf(ann)
     ann.post("/retention/hold", data={"csrf": csrf, "reason": "case 7"})
+    assert page.hub.journal.held() == "case 7 (ann)"
+    assert "case 7" in ann.get("/retention").text
     forget = {"csrf": csrf, "hostname": "web1", "confirm": "web1"}
     assert ann.post("/retention/forget", data=forget).status_code == 409
     ann.post("/retention/hold", data={"csrf": csrf, "reason": ""})
+    assert page.hub.journal.held() == ""
     assert ann.post("/retention/forget", data={**forget, "confirm": "web"}).status_code == 400
     assert ann.post("/retention/forget", data=forget).status_code == 303
     assert ann.get("/api/v1/count?range=all").json() == {"count": 1}
