@@ -63,6 +63,7 @@ class Controller:
             "LC_ALL": "C.UTF-8",
             "ANSIBLE_HOME": str(folder / "ansible"),
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_PIPELINING": "1",  # as ansible.cfg says for ssh
             "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests/roles/connection_plugins"),
         }
 
