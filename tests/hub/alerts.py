@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -11,6 +12,21 @@ from appliance.model.alert import Priority
 
 DAY_NS = 86_400 * 1_000_000_000
 START_NS = 1_790_000_000 * 1_000_000_000
+
+
+XSS = (
+    "<script>window.pwned=1</script>",
+    '"><img src=x onerror=window.pwned=1>',
+    "'><svg onload=window.pwned=1>",
+    "{{7*7}}${7*7}<%= 7*7 %>",
+    "javascript:window.pwned=1",
+    "</td></tr></table><iframe srcdoc='<script>parent.pwned=1</script>'>",
+    "<a href=javascript:window.pwned=1 autofocus onfocus=window.pwned=1>x</a>",
+    "\u202e<b>\x1b[31m\x00\u2028",
+    '=HYPERLINK("http://evil.example")',
+    "[x](javascript:window.pwned=1) ![x](http://evil.example/p.png) `<u>`",
+)
+"""Texts that do something where they are taken for markup, a template, a link or a formula."""
 
 
 def hub_alert(
@@ -38,6 +54,18 @@ def hub_alert(
     )
     unique = f"{hostname}:boot:{seq}"
     return HubAlert(seq, unique, ts_ns, ts_ns + 1_000_000, hostname, rule, priority, source, tuple(tags), text, values)
+
+
+def xss_alerts(ts_ns: int = START_NS) -> list[HubAlert]:
+    """An alert for each text of `XSS`, which stands in every field of it."""
+    made = []
+    for n, text in enumerate(XSS):
+        fields = dict.fromkeys(("proc.name", "proc.cmdline", "user.name", "container.name", "fd.name", text), text)
+        alert = hub_alert(
+            n, ts_ns=ts_ns, hostname=text, rule=text, source=text, tags=(text, "T1059"), output=text, fields=fields
+        )
+        made.append(replace(alert, id=f"xss-{n}-{text}"))
+    return made
 
 
 WORDS = [

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from appliance.hub.demo import fleet_alerts
 from appliance.hub.people.roles import Role
 from appliance.hub.web.app import make_app
-from tests.hub.alerts import START_NS, hub_alert
+from tests.hub.alerts import START_NS, hub_alert, xss_alerts
 from tests.hub.web.conftest import Page
 
 
@@ -127,6 +127,25 @@ def test_a_cell_is_no_formula(page: Page) -> None:
     page.put([hub_alert(output="=cmd|' /C calc'!A0", hostname="+x", rule="@y")])
     [row] = csv.DictReader(io.StringIO(page.client().get("/api/v1/export/csv?range=all", headers=token(page)).text))
     assert (row["output"][0], row["hostname"][0], row["rule"][0]) == ("'", "'", "'")
+
+
+def test_hostile_text_is_data_in_exports(page: Page) -> None:
+    """It comes back as it was, no cell of a sheet begins a formula, and no browser takes a file for a page."""
+    alerts = page.put(xss_alerts())
+    client, headers = page.client(), token(page)
+    found = {}
+    for form in ("ndjson", "csv", "parquet"):
+        found[form] = client.get(f"/api/v1/export/{form}?range=all", headers=headers)
+        assert "html" not in found[form].headers["content-type"]
+        assert found[form].headers["content-disposition"].startswith("attachment")
+        assert found[form].headers["x-content-type-options"] == "nosniff"
+    lines = [json.loads(line) for line in found["ndjson"].content.split(b"\n") if line]
+    assert {line["rule"] for line in lines} == {alert.rule for alert in alerts}
+    assert {line["id"]: line["output_fields"] for line in lines} == {a.id: dict(a.fields) for a in alerts}
+    rows = list(csv.reader(io.StringIO(found["csv"].content.decode(), newline="")))
+    assert len(rows) == len(alerts) + 1
+    assert {len(row) for row in rows} == {9}
+    assert not [cell for row in rows for cell in row if cell[:1] in ("=", "+", "-", "@", "\t", "\r")]
 
 
 def test_scripts_for_the_other_page_go_on(filled: Page) -> None:

@@ -6,7 +6,6 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,7 +13,7 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.hub.alerts import hub_alert
+from tests.hub.alerts import hub_alert, xss_alerts
 from tests.hub.web.conftest import PASSWORD, Running
 
 CHROMIUM = "/usr/bin/chromium"
@@ -44,18 +43,6 @@ PAGES = (
     "/help",
     "/?q=nothingisso",
     "/?q=(",
-)
-XSS = (
-    "<script>window.pwned=1</script>",
-    '"><img src=x onerror=window.pwned=1>',
-    "'><svg onload=window.pwned=1>",
-    "{{7*7}}${7*7}<%= 7*7 %>",
-    "javascript:window.pwned=1",
-    "</td></tr></table><iframe srcdoc='<script>parent.pwned=1</script>'>",
-    "<a href=javascript:window.pwned=1 autofocus onfocus=window.pwned=1>x</a>",
-    "\u202e<b>\x1b[31m\x00\u2028",
-    '=HYPERLINK("http://evil.example")',
-    "[x](javascript:window.pwned=1) ![x](http://evil.example/p.png) `<u>`",
 )
 
 
@@ -278,13 +265,7 @@ def test_nothing_is_wider_than_a_telephone(browser: Browser, running: Running) -
 
 def test_hostile_text_is_inert_on_every_page(browser: Browser, running: Running) -> None:
     now = time.time_ns()
-    made = []
-    for n, text in enumerate(XSS):
-        fields = dict.fromkeys(("proc.name", "proc.cmdline", "user.name", "container.name", "fd.name", text), text)
-        alert = hub_alert(
-            n, ts_ns=now, hostname=text, rule=text, source=text, tags=(text, "T1059"), output=text, fields=fields
-        )
-        made.append(replace(alert, id=f"xss-{n}-{text}"))
+    made = xss_alerts(now)
     running.journal.append(made)
     deadline = time.monotonic() + 20
     while not running.indexed() and time.monotonic() < deadline:
