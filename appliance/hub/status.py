@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS part (name TEXT PRIMARY KEY, at_ns INTEGER NOT NULL, facts TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS lanes (output TEXT PRIMARY KEY, lanes TEXT NOT NULL)
+CREATE TABLE IF NOT EXISTS lanes (output TEXT PRIMARY KEY, lanes TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS held (output TEXT, number INTEGER, held TEXT NOT NULL, PRIMARY KEY (output, number))
 """
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 
@@ -66,12 +68,12 @@ class StatusFile:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_TABLES)
+        self._lock = threading.Lock()  # workers write from threads of their own
 
     def write(self, facts: Mapping[str, Mapping[str, Any]], *, instead_of: str | None = None) -> None:
         """Put rows of parts; of parts whose names begin with `instead_of`, no other remains."""
         now_ns = time.time_ns()
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             if instead_of is not None:
                 self._db.execute("DELETE FROM part WHERE name LIKE ? || '%'", (instead_of,))
             self._db.executemany(
@@ -79,11 +81,18 @@ class StatusFile:
                 "facts = excluded.facts",
                 [(name, now_ns, json.dumps(told)) for name, told in facts.items()],
             )
-            self._db.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
 
     def read(self) -> Mapping[str, Mapping[str, Any]]:
         """All rows: facts by part, each with `at_ns`."""
@@ -94,20 +103,36 @@ class StatusFile:
         """The rows of outputs."""
         return [OutputStatus(**told) for name, told in self.read().items() if name.startswith("output:")]
 
-    def lanes(self, output: str) -> list[tuple[int, int | None]]:
-        """The stretches of the journal that an output has still to deliver: (done up to, end or None); often none."""
+    def lanes(self, output: str) -> list[tuple[Any, ...]]:
+        """The stretches of the journal that an output has still to deliver, as `put_work` got them; often none."""
         row = self._db.execute("SELECT lanes FROM lanes WHERE output = ?", (output,)).fetchone()
-        return [(after, upto) for after, upto in json.loads(row[0])] if row else []
+        return [tuple(lane) for lane in json.loads(row[0])] if row else []
 
-    def put_lanes(self, output: str, lanes: Sequence[tuple[int, int | None]]) -> None:
-        """Keep them; one lane alone is the journal's cursor and needs no row."""
-        if len(lanes) < 2:
+    def held(self, output: str) -> Mapping[int, str]:
+        """The groups of alerts that an output holds back, by number."""
+        return dict(self._db.execute("SELECT number, held FROM held WHERE output = ?", (output,)).fetchall())
+
+    def put_work(self, output: str, lanes: Sequence[tuple[Any, ...]], held: Mapping[int, str | None]) -> None:
+        """Keep an output's lanes, and in the same transaction those groups that have changed; None: the group is gone.
+        Without lanes the journal's cursor is all there is to know."""
+        with self._transaction():
+            if lanes:
+                self._db.execute(
+                    "INSERT INTO lanes VALUES (?, ?) ON CONFLICT DO UPDATE SET lanes = excluded.lanes",
+                    (output, json.dumps(lanes)),
+                )
+            else:
+                self._db.execute("DELETE FROM lanes WHERE output = ?", (output,))
+            gone = [(output, number) for number, text in held.items() if text is None]
+            self._db.executemany("DELETE FROM held WHERE output = ? AND number = ?", gone)
+            kept = [(output, number, text) for number, text in held.items() if text is not None]
+            self._db.executemany("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", kept)
+
+    def forget(self, output: str) -> None:
+        """Drop what is kept of an output's work."""
+        with self._transaction():
             self._db.execute("DELETE FROM lanes WHERE output = ?", (output,))
-        else:
-            self._db.execute(
-                "INSERT INTO lanes VALUES (?, ?) ON CONFLICT DO UPDATE SET lanes = excluded.lanes",
-                (output, json.dumps(lanes)),
-            )
+            self._db.execute("DELETE FROM held WHERE output = ?", (output,))
 
     def close(self) -> None:
         """Release the file."""

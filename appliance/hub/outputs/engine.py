@@ -87,6 +87,7 @@ class Engine:
             if name not in wanted and not name.startswith("@"):
                 log.info("output %s is gone from the configuration: its cursor is dropped", name)
                 self._journal.forget(name)
+                self._status.forget(name)
 
     async def _poll(self) -> None:
         """Tell the workers of the journal's end."""

@@ -7,9 +7,10 @@ journal's.
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.hub.alert import HubAlert
+from appliance.hub.outputs.dead import packed, unpacked
 from appliance.hub.query.predicate import compile_filter
 from appliance.hub.settings import Grouping, OutputSettings
 from appliance.model.diagnostic import RuleError
@@ -119,41 +121,89 @@ def _renderer(text: str) -> Callable[[HubAlert], HubAlert]:
 
 @dataclass(slots=True)
 class _Group:
+    """`due` by the monotonic clock. `count` alerts are held back, `last` is the latest of them."""
+
+    number: int
+    key: tuple[str, ...]
     due: float
     count: int
     last: HubAlert
 
 
 class Grouper:
-    """Passes the first of alike alerts and holds back the others until a summary is due."""
+    """Passes the first of alike alerts and holds back the others until a summary is due.
+
+    What is held back outlives the process: `changes` gives what to keep since it was last asked, `restore` takes it
+    back. From `due` on a group counts no more, so its summary stays the same one however often a crash has it sent
+    again; it leaves when the summary is delivered (`sent`).
+    """
 
     def __init__(self, settings: Grouping) -> None:
         self._settings = settings
-        self._groups: dict[tuple[str, ...], _Group] = {}
+        self._open: dict[tuple[str, ...], _Group] = {}
+        self._sending: dict[int, _Group] = {}
+        self._again: list[_Group] = []
+        self._next = 1
+        self._changed: dict[int, _Group | None] = {}
 
     def passes(self, alert: HubAlert) -> bool:
         """Whether an alert goes now. One that does not is counted for the summary."""
         if not self._settings.by:
             return True
         key = tuple(self._part(alert, name) for name in self._settings.by)
-        group = self._groups.get(key)
+        group = self._open.get(key)
+        first = group is None
         if group is None:
-            self._groups[key] = _Group(time.monotonic() + self._settings.window_s, 0, alert)
-            return True
-        group.count += 1
-        group.last = alert
-        return False
+            group = _Group(self._next, key, time.monotonic() + self._settings.window_s, 0, alert)
+            self._open[key] = group
+            self._next += 1
+        else:
+            group.count += 1
+            group.last = alert
+        self._changed[group.number] = group
+        return first
 
-    def due(self, *, all_: bool = False) -> list[HubAlert]:
-        """Summaries of groups whose time has come."""
+    def due(self, *, all_: bool = False) -> dict[int, HubAlert]:
+        """Summaries of groups whose time has come, by the group's number; each is given once."""
         now = time.monotonic()
-        ready = [key for key, group in self._groups.items() if all_ or group.due <= now]
-        made = []
-        for key in ready:
-            group = self._groups.pop(key)
-            if group.count:
-                made.append(self._summary(group))
-        return made
+        ready = [group for group in self._open.values() if all_ or group.due <= now]
+        for group in ready:
+            del self._open[group.key]
+            self._changed[group.number] = group if group.count else None
+        ready += self._again
+        self._again = []
+        self._sending |= {group.number: group for group in ready if group.count}
+        return {group.number: self._summary(group) for group in ready if group.count}
+
+    def sent(self, numbers: Iterable[int]) -> None:
+        """These summaries are delivered, or dead."""
+        for number in numbers:
+            del self._sending[number]
+            self._changed[number] = None
+
+    def changes(self) -> dict[int, str | None]:
+        """What is to be kept of each group that changed, None where it is gone."""
+        changed, self._changed = self._changed, {}
+        ahead_s = time.time() - time.monotonic()
+        return {
+            number: None
+            if group is None
+            else json.dumps([group.key, group.due + ahead_s, group.count, packed(group.last), number in self._sending])
+            for number, group in changed.items()
+        }
+
+    def restore(self, kept: Mapping[int, str]) -> None:
+        """Take back what an earlier process kept; summaries that were being sent are due at once."""
+        ahead_s = time.time() - time.monotonic()
+        latest = time.monotonic() + self._settings.window_s
+        for number, text in kept.items():
+            self._next = max(self._next, number + 1)
+            key, due, count, last, sending = json.loads(text)
+            group = _Group(number, tuple(key), min(due - ahead_s, latest), count, unpacked(last))
+            if sending:
+                self._again.append(group)
+            else:
+                self._open[group.key] = group
 
     def _summary(self, group: _Group) -> HubAlert:
         last, s = group.last, "s" if group.count > 1 else ""

@@ -19,7 +19,7 @@ import zlib
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from appliance.hub.alert import HubAlert, JsonValue
 from appliance.hub.journal.base import Journal, JournalError
@@ -42,10 +42,22 @@ _GRACE_S = 0.2
 
 @dataclass(slots=True)
 class Lane:
-    """A stretch of the journal: done up to `after`; ends at `upto`, or never."""
+    """A stretch of the journal: done up to `after`; ends at `upto`, or never. Alerts up to `counted` have been grouped;
+    of those above `after` the ones in `passed` go out, the others are held back."""
 
     after: int
     upto: int | None = None
+    counted: int = 0
+    passed: set[int] = field(default_factory=set)
+
+    def kept(self) -> tuple[int, int | None, int, list[int]]:
+        """As `status` keeps it."""
+        return self.after, self.upto, self.counted, sorted(self.passed)
+
+    @classmethod
+    def of(cls, after: int, upto: int | None, counted: int = 0, passed: Sequence[int] = ()) -> Lane:
+        """Undo `kept`."""
+        return cls(after, upto, counted, set(passed))
 
 
 class News:
@@ -99,6 +111,7 @@ class Worker:
         self._back: deque[Lane] = deque()
         self._back_news = asyncio.Event()
         self._committed = -1
+        self._committing = asyncio.Lock()
         self._had_lanes = True  # a row may be there
         self._worked = False
         self._draining = False
@@ -146,7 +159,8 @@ class Worker:
         if at < 0:
             at = 0 if self.settings.start == "oldest" else await asyncio.to_thread(self._journal.last)
             await asyncio.to_thread(self._journal.advance, name, at)
-        lanes = [Lane(after, upto) for after, upto in self._status.lanes(name)]
+        lanes = [Lane.of(*kept) for kept in self._status.lanes(name)]
+        self._grouper.restore(self._status.held(name))
         if not lanes or min(lane.after for lane in lanes) < at or lanes[-1].upto is not None:
             lanes = [Lane(at)]
         self._live = lanes.pop()
@@ -205,19 +219,30 @@ class Worker:
                 shaped = self._shape(alerts[at])
                 if shaped is None:
                     self.passed_over += 1
-                elif self._grouper.passes(shaped):
+                elif self._goes(lane, shaped):
                     wanted.append(shaped)
                 else:
                     self.grouped += 1
                 at += 1
             await self._deliver_apart(wanted)
             lane.after = alerts[at - 1].seq
+            lane.passed.clear()
             await self._commit()
             if lane is self._live and at < len(alerts):
                 self._oldest_ns = alerts[at].received_ns
                 if self._is_late(alerts[at]):
                     self._split()
                     return
+
+    def _goes(self, lane: Lane, alert: HubAlert) -> bool:
+        """Whether an alert goes now, or later in the summary of its group; decided once, also across a crash."""
+        if not self.settings.grouping.by:
+            return True
+        if alert.seq > lane.counted:
+            lane.counted = alert.seq
+            if self._grouper.passes(alert):
+                lane.passed.add(alert.seq)
+        return alert.seq in lane.passed
 
     def _is_late(self, alert: HubAlert) -> bool:
         """Whether what waits is a backlog that new alerts should not wait for. Only once the service works: while it is
@@ -231,26 +256,32 @@ class Worker:
     def _split(self) -> None:
         last = self._news.last
         log.info("output %s has a backlog of %d: new alerts go beside it", self.settings.name, last - self._live.after)
-        self._back.append(Lane(self._live.after, last))
+        self._back.append(replace(self._live, upto=last))
         self._live = Lane(last)
         self._back_news.set()
 
     async def _commit(self) -> None:
         """Record what is done: the cursor is the least of all lanes."""
+        async with self._committing:  # what is newer is written later
+            await self._record()
+
+    async def _record(self) -> None:
         lanes = [*self._back, self._live]
         least = min(lane.after for lane in lanes)
-        pairs = [(lane.after, lane.upto) for lane in lanes]
+        held = self._grouper.changes()
+        keeps = len(lanes) > 1 or bool(self.settings.grouping.by)
+        kept = [lane.kept() for lane in lanes]
         before = self._committed
         self._committed = least
 
         def record() -> None:
-            if len(pairs) > 1:
-                self._status.put_lanes(self.settings.name, pairs)
+            if keeps or held:
+                self._status.put_work(self.settings.name, kept, held)
             if least != before:
                 self._journal.advance(self.settings.name, least)
-            if len(pairs) == 1 and self._had_lanes:
-                self._status.put_lanes(self.settings.name, pairs)
-            self._had_lanes = len(pairs) > 1
+            if not keeps and self._had_lanes:
+                self._status.put_work(self.settings.name, [], {})
+            self._had_lanes = keeps
 
         while True:
             try:
@@ -382,11 +413,17 @@ class Worker:
         """Summaries that are due, and dead letters that are to be tried again."""
         while True:
             await asyncio.sleep(_GRACE_S)
-            summaries = self._grouper.due()
-            if summaries:
-                await self._deliver_in_order(summaries)
+            await self._summarise()
             if self._dead.replay_file.exists():
                 await self._replay()
+
+    async def _summarise(self, *, all_: bool = False) -> None:
+        summaries = self._grouper.due(all_=all_)
+        if summaries:
+            await self._commit()
+            await self._deliver_in_order(list(summaries.values()))
+            self._grouper.sent(summaries)
+            await self._commit()
 
     async def _replay(self) -> None:
         letters = iter(self._dead.to_replay())
@@ -404,9 +441,7 @@ class Worker:
             return
         while self._back or self._live.after < last or self.in_flight:
             await asyncio.sleep(0.02)
-        summaries = self._grouper.due(all_=True)
-        if summaries:
-            await self._deliver_in_order(summaries)
+        await self._summarise(all_=True)
 
     def status(self) -> OutputStatus:
         """As of now."""

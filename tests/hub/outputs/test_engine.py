@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -304,7 +305,7 @@ async def test_the_lanes_outlive_the_process(tmp_path: Path) -> None:
     journal.advance("out", 10)
     journal.close()
     status = StatusFile(tmp_path)
-    status.put_lanes("out", [(10, 40), (90, None)])
+    status.put_work("out", [(10, 40), (90, None)], {})
     status.close()
     async with running(tmp_path, output()) as hub:
         await until(lambda: hub.journal.cursor("out") == 100, "the cursor")
@@ -386,6 +387,47 @@ async def test_alike_alerts_go_as_one_and_a_summary(tmp_path: Path) -> None:
         hub.journal.append([alert(hostname="a"), alert(hostname="a")])
         await until(lambda: len(client.got) == 4, "a new first")
     assert client.got[-1].output.startswith("1 more alert like")  # when the hub ends, summaries go at once
+
+
+async def test_what_is_held_back_outlives_a_crash(tmp_path: Path) -> None:
+    """Ended without a drain again and again, also between a delivery and its record: each alert is delivered itself or
+    counted in one summary, neither twice."""
+    hosts = 3
+    one = output(grouping=Grouping(by=("hostname",), window_s=0.15), batch=7)
+    given = [alert(hostname=f"h{n % hosts}") for n in range(600)]
+    journal = SqliteJournal(tmp_path / "journal", writes=True)
+    settings = HubSettings(data_dir=tmp_path, outputs={one.name: one})
+    got: dict[str, str] = {}
+    draw = random.Random(4)
+
+    async def take(batch: Sequence[HubAlert]) -> Outcome:
+        await asyncio.sleep(draw.random() * 0.01)
+        got.update({a.id: a.output for a in batch})  # an idempotent receiver
+        await asyncio.sleep(draw.random() * 0.03)
+        return Outcome((DONE,) * len(batch))
+
+    def counted() -> int:
+        summaries = [int(text.split()[0]) for id_, text in got.items() if id_.endswith(":summary")]
+        return sum(summaries) + sum(not id_.endswith(":summary") for id_ in got)
+
+    for at in range(0, 625, 25):
+        if at < 600:
+            journal.append(given[at : at + 25])
+        engine = Engine(settings, journal, make=lambda one: MemoryClient(take), table={"memory": kind(7)})
+        task = asyncio.create_task(engine.run(asyncio.Event()))
+        await asyncio.sleep(draw.random() * 0.6)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0.02)  # a thread of it may still write
+    engine = Engine(settings, journal, make=lambda one: MemoryClient(take), table={"memory": kind(7)})
+    task = asyncio.create_task(engine.run(stop := asyncio.Event()))
+    await until(lambda: counted() >= 600, "all")
+    stop.set()
+    await task
+    journal.close()
+    assert counted() == 600
+    assert sum(id_.endswith(":summary") for id_ in got) >= hosts
+    assert len(got) < 300, "most were held back"
 
 
 async def test_the_rate_is_kept(tmp_path: Path) -> None:
