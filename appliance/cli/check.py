@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         if args.falco:
             diagnostics += tuple(only_here(loaded.rules))
         if config is not None and config.rule_matching == "first":
-            diagnostics += tuple(shadowed(selected(loaded.rules, config.rules)))
+            diagnostics += tuple(shadowed(selected(loaded.rules, config.switches)))
         checked.append(f"{len(loaded.rules)} rules of {', '.join(map(str, files))}")
     elif config is not None:
         diagnostics += (NOTHING_JUDGED,)

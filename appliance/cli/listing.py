@@ -165,7 +165,7 @@ def _rules(args: argparse.Namespace) -> list[Row] | None:
     if generation is None:
         return None
     rows: list[Row] = []
-    for rule in selected(generation.loaded.rules, generation.config.rules):
+    for rule in selected(generation.loaded.rules, generation.config.switches):
         maturity = [m[1] for tag in rule.tags if (m := _MATURITY.fullmatch(tag))]
         judged = rule.enabled and rule.priority <= generation.config.priority
         rows.append(

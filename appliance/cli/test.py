@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Test; 1 if a case fails or anything is refused."""
-    generation = load_generation(args, "rule_matching=all", "priority=debug")
+    generation = load_generation(args, "rule_matching=all", "rules_profile=all", "priority=debug")
     if generation is None:
         return 1
     try:

@@ -103,7 +103,7 @@ ROWS: tuple[Row, ...] = (
     Row("time_format_iso_8601", _DONE),
     Row("buffer_format_base64", _TAKEN, "buffers are printed as escaped text", (False,)),
     *_rows(_DONE, "", "priority", "json_output", "json_include_output_property", "json_include_message_property",
-           "json_include_output_fields_property", "json_include_tags_property", "rule_matching"),
+           "json_include_output_fields_property", "json_include_tags_property", "rule_matching", "rules_profile"),
     Row("buffered_outputs", _TAKEN, "each alert is written at once", (False,)),
     Row("outputs_queue.capacity", _DONE, "0 means 10,000 and not `without bound`; each output has a queue of its own"),
     *_rows(_DONE, "", *_under("append_output[].match", "rule", "source", "tags"),

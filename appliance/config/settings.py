@@ -349,6 +349,7 @@ class Config:
     options: tuple[str, ...] = ()
     rules_files: tuple[Path, ...] = ()
     rules: tuple[RuleSwitch, ...] = ()
+    rules_profile: str = "balanced"  # quiet, balanced, all: which classes of noise judge; `switches` says how
     rules_unknown_keys: str = "error"  # error, or warn: what is done about keys and items that rules do not have
     priority: Priority = Priority.DEBUG
     json_output: bool = False
@@ -385,3 +386,16 @@ class Config:
     syscall_event_drops: EventDrops = EventDrops()
     base_syscalls: BaseSyscalls = BaseSyscalls()
     canary: CanarySettings = CanarySettings()
+
+    @property
+    def switches(self) -> tuple[RuleSwitch, ...]:
+        """What switches rules on and off, in order: the profile, then each entry of `rules`."""
+        return (*(RuleSwitch(enable=False, tag=tag) for tag in _TOO_NOISY[self.rules_profile]), *self.rules)
+
+
+_TOO_NOISY: Mapping[str, tuple[str, ...]] = {
+    "quiet": ("noise_moderate", "noise_high"),
+    "balanced": ("noise_high",),
+    "all": (),
+}
+"""The tags of rules that do not judge, by profile."""

@@ -196,7 +196,7 @@ def build_generation(
     if any(d.severity is Severity.ERROR for d in loaded.diagnostics):
         raise RuleError(loaded.diagnostics)
     ruleset = Ruleset.build(
-        appended(selected(loaded.rules, config.rules), config.append_output),
+        appended(selected(loaded.rules, config.switches), config.append_output),
         minimum=config.priority,
         matching=config.rule_matching,
         hostname=hostname,

@@ -19,6 +19,7 @@ _FILES: Mapping[str, Mapping[str, Sequence[str]]] = {
             "rules[].disable.tag",
         ],
         "test_rule_matching": ["rule_matching"],
+        "test_rules_are_chosen_by_their_noise": ["rules_profile"],
         "test_append_output": [
             "append_output[].match.rule", "append_output[].match.source", "append_output[].match.tags",
             "append_output[].extra_output", "append_output[].extra_fields", "append_output[].suggested_output",

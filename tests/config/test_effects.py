@@ -208,6 +208,25 @@ def test_an_output_has_as_much_time_as_it_is_given(tmp_path: Path) -> None:
     sink.close()
 
 
+@pytest.mark.parametrize(
+    ("text", "fired"),
+    [
+        ("", ["a"]),
+        ("rules_profile: quiet\n", []),
+        ("rules_profile: balanced\n", ["a"]),
+        ("rules_profile: all\n", ["a", "b"]),
+        ("rules_profile: quiet\nrules: [{enable: {rule: b}}]\n", ["b"]),
+    ],
+)
+def test_rules_are_chosen_by_their_noise(
+    files: Path, capsys: pytest.CaptureFixture[str], text: str, fired: list[str]
+) -> None:
+    rules = (files / "rules.yaml").read_text()
+    marked = rules.replace("tags: [t, u]", "tags: [noise_moderate]").replace("tags: [t]", "tags: [noise_high]")
+    (files / "rules.yaml").write_text(marked)
+    assert [a["rule"] for a in alerts(files, capsys, f"rule_matching: all\n{text}")] == fired
+
+
 def test_rule_matching(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [a["rule"] for a in alerts(files, capsys, "rule_matching: first\n")] == ["a"]
     assert [a["rule"] for a in alerts(files, capsys, "rule_matching: all\n")] == ["a", "b"]

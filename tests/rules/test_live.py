@@ -44,6 +44,7 @@ PTRACE = "Process attached by ptrace"
 TERMINAL = "Terminal shell in a container"
 SHELL = "Shell without a terminal in a container"
 UNEXPECTED = "Unexpected program in a container"
+BUILDER = "Package manager or compiler in a container"
 MOUNT = "Mount attempted in a container"
 NAMESPACE = "Namespace tool run in a container"
 CONTROL = "Kernel control file opened for writing in a container"
@@ -58,6 +59,7 @@ def config(engine: DockerEngine) -> dict[str, Any]:
     return {
         "containers": {"docker_sockets": [str(engine.socket)], "podman_sockets": [], "wait_ms": 60_000},
         "append_output": [{"match": {"source": "syscall"}, "extra_fields": ancestors}],
+        "rules_profile": "all",
     }
 
 
@@ -193,8 +195,8 @@ IN_CONTAINER = [
     ([], ["nginx", "-t"]),
     ([], ["ls", "/etc"]),
     ([READ], ["cat", "/etc/shadow"]),
-    ([UNEXPECTED], ["apt-get", "--version"]),
-    ([UNEXPECTED], ["dpkg", "-l"]),
+    ([BUILDER], ["apt-get", "--version"]),
+    ([BUILDER], ["dpkg", "-l"]),
     ([NAMESPACE], ["nsenter", "--version"]),
     ([NAMESPACE], ["unshare", "--mount", "true"]),
     ([MOUNT], ["mount", "-t", "tmpfs", "none", "/mnt"]),
