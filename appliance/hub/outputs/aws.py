@@ -6,7 +6,6 @@ object or message for each alert where the service takes many, or an error of on
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from appliance.hub.outputs.base import Client, Outcome, Verdict
 from appliance.hub.outputs.event import event, to_bytes
 from appliance.hub.outputs.shapes import SHAPE_DOC, SHAPES
 from appliance.hub.outputs.table import Kind
+from appliance.hub.outputs.threads import Threads
 from appliance.hub.outputs.words import cut_bytes
 from appliance.model.moment import iso_time
 
@@ -65,6 +65,7 @@ class AwsClient(Client):
         self._errors: Any = botocore.exceptions
         self._service, self._options, self._deliver = service, options, deliver
         self._client: Any = None
+        self._threads = Threads()
 
     def _connect(self) -> Any:
         from botocore.config import Config
@@ -99,7 +100,7 @@ class AwsClient(Client):
 
     async def send(self, batch: Sequence[HubAlert]) -> Outcome:
         """One batch by the service's own batch call."""
-        return await asyncio.to_thread(self._send, batch)
+        return await self._threads.run(self._send, batch)
 
     def _send(self, batch: Sequence[HubAlert]) -> Outcome:
         try:
@@ -121,6 +122,7 @@ class AwsClient(Client):
         client, self._client = self._client, None
         if client is not None:
             client.close()
+        self._threads.close()
 
 
 def _done(batch: Sequence[HubAlert]) -> Outcome:

@@ -6,7 +6,6 @@ threads and queues of its own.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import gzip
 import json
@@ -24,6 +23,7 @@ from appliance.hub.outputs.event import event, to_bytes
 from appliance.hub.outputs.http import HttpClient, HttpOptions, Row, by_status
 from appliance.hub.outputs.logs import JSON
 from appliance.hub.outputs.table import Kind
+from appliance.hub.outputs.threads import Threads
 from appliance.hub.outputs.words import cut_bytes, moment
 from appliance.model.moment import iso_time
 
@@ -48,10 +48,16 @@ class GoogleClient(HttpClient):
         super().__init__(row, options)
         self._google = options
         self._credentials: Any = None
+        self._threads = Threads()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await super().close()
+        self._threads.close()
 
     async def _exchange(self, request: Request) -> Answer:
         if not self._google.anonymous:
-            token = await asyncio.to_thread(self._token)
+            token = await self._threads.run(self._token)
             request = replace(request, headers={**request.headers, "Authorization": f"Bearer {token}"})
         return await super()._exchange(request)
 

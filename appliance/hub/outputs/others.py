@@ -7,7 +7,6 @@ writer put into it meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import ssl
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from appliance.hub.outputs.base import Client, Outcome, Verdict
 from appliance.hub.outputs.event import event, to_bytes
 from appliance.hub.outputs.queues import done
 from appliance.hub.outputs.table import Kind
+from appliance.hub.outputs.threads import Threads
 from appliance.hub.outputs.words import cut, cut_bytes, facts, text_of, title
 
 # -- Azure Blob Storage
@@ -46,13 +46,14 @@ class AzureBlobClient(Client):
 
         self._errors: Any = exceptions
         self._options = options
+        self._threads = Threads()
         self._service: Any = BlobServiceClient.from_connection_string(
             str(options.connectionstring), connection_timeout=10, read_timeout=20, retry_total=0
         )
 
     async def send(self, batch: Sequence[HubAlert]) -> Outcome:
         """Upload the blob of a batch; the same batch has the same name."""
-        return await asyncio.to_thread(self._send, batch)
+        return await self._threads.run(self._send, batch)
 
     def _send(self, batch: Sequence[HubAlert]) -> Outcome:
         body = gzip.compress(b"".join(to_bytes(event(alert)) + b"\n" for alert in batch), mtime=0)
@@ -70,7 +71,8 @@ class AzureBlobClient(Client):
 
     async def close(self) -> None:
         """Close the connections."""
-        await asyncio.to_thread(self._service.close)
+        await self._threads.run(self._service.close)
+        self._threads.close()
 
 
 # -- Apprise
@@ -94,6 +96,7 @@ class AppriseClient(Client):
 
         self._apprise: Any = apprise
         self._notifier: Any = apprise.Apprise()
+        self._threads = Threads()
         for url in options.urls:
             if not self._notifier.add(str(url)):
                 raise ValueError(
@@ -111,7 +114,7 @@ class AppriseClient(Client):
         kind = self._apprise.NotifyType.FAILURE if worst.priority <= 3 else self._apprise.NotifyType.WARNING
         if worst.priority >= 5:
             kind = self._apprise.NotifyType.INFO
-        sent = await asyncio.to_thread(
+        sent = await self._threads.run(
             self._notifier.notify,
             title=title(worst, 180) + more,
             body="\n\n".join(parts),
@@ -124,6 +127,7 @@ class AppriseClient(Client):
 
     async def close(self) -> None:
         """Nothing is kept open."""
+        self._threads.close()
 
 
 # -- Kubernetes policy reports

@@ -22,6 +22,7 @@ from appliance.hub.options import option
 from appliance.hub.outputs.base import Client, Outcome, Verdict
 from appliance.hub.outputs.event import event, to_bytes
 from appliance.hub.outputs.table import Kind
+from appliance.hub.outputs.threads import Threads
 from appliance.hub.outputs.words import cut_bytes
 
 _CONNECT_S = 10.0
@@ -94,6 +95,7 @@ class KafkaClient(Client):
         self._kafka = confluent_kafka
         self._options = options
         self._producer: Any = None
+        self._threads = Threads()
 
     def _settings(self) -> dict[str, Any]:
         options = self._options
@@ -125,7 +127,7 @@ class KafkaClient(Client):
 
     async def send(self, batch: Sequence[HubAlert]) -> Outcome:
         """Produce them, and wait until the brokers have acknowledged each."""
-        return await asyncio.to_thread(self._send, batch)
+        return await self._threads.run(self._send, batch)
 
     def _send(self, batch: Sequence[HubAlert]) -> Outcome:
         if self._producer is None:
@@ -169,6 +171,7 @@ class KafkaClient(Client):
     async def close(self) -> None:
         """Nothing of ours waits in the producer."""
         self._producer = None
+        self._threads.close()
 
 
 def _kafka_verdict(kafka: Any, error: Any) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.config.settings import Secret
 from appliance.hub.alert import HubAlert
 from appliance.hub.journal.sqlite import SqliteJournal
 from appliance.hub.outputs.base import Outcome, Verdict
@@ -19,6 +21,7 @@ from appliance.hub.outputs.dead import DeadLetters
 from appliance.hub.outputs.engine import Engine
 from appliance.hub.outputs.retry import CircuitBreaker, backoff_s
 from appliance.hub.outputs.shape import shape_of
+from appliance.hub.outputs.table import kinds
 from appliance.hub.settings import Breaker, Grouping, HubSettings, OutputSettings, RateLimit
 from appliance.hub.status import OutputStatus, StatusFile
 from appliance.model.alert import Priority
@@ -235,6 +238,66 @@ async def test_a_dead_output_does_not_hold_up_the_others(tmp_path: Path) -> None
     async with running(tmp_path, *outputs, output(), clients=clients, before=alerts(500), shutdown_s=0.1) as hub:
         await until(lambda: len(hub.clients["out"].got) == 500, "the healthy one")
         assert hub.status("hung7").lag == 500
+
+
+async def test_libraries_that_block_take_no_thread_of_others(tmp_path: Path) -> None:
+    """Clients of real libraries, before a server that takes connections and says nothing: boto3 waits 20 s for it, more
+    often than the loop has threads. A healthy output goes on meanwhile."""
+    pytest.importorskip("boto3")
+    options = {"accesskeyid": "x", "secretaccesskey": Secret("y"), "region": "us-east-1"}
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        made = kinds()["awssqs"].options(url=f"{endpoint}/1/q", endpoint=endpoint, **options)
+        hung = {f"hung{n}": kinds()["awssqs"].connect(made) for n in range(40)}
+        outputs = [output(name, deadline_s=60.0) for name in hung]
+        async with running(tmp_path, *outputs, output(), clients=hung, shutdown_s=0.1) as hub:
+            hub.journal.append(alerts(1))
+            await until(lambda: all(hub.status(name).in_flight == 1 for name in hung), "all hang")
+            hub.journal.append(alerts(500)[1:])
+            await until(lambda: len(hub.clients["out"].got) == 500, "the healthy one")
+            assert all(hub.status(name).in_flight for name in hung)
+
+
+@pytest.mark.parametrize("how", ["hangs", "fails", "refuses"])
+async def test_the_work_of_an_output_is_the_same_beside_dead_ones(tmp_path: Path, how: str) -> None:
+    """Counted, not timed: journal reads, requests and commits of a healthy output, alone and beside 20 others."""
+
+    async def dead(batch: Sequence[HubAlert]) -> Outcome:
+        if how == "hangs":
+            await asyncio.Event().wait()
+        if how == "fails":
+            raise ConnectionResetError
+        return Outcome((NEVER,) * len(batch), "no")
+
+    async def work(folder: Path, others: int) -> tuple[int, int, int]:
+        names = [f"dead{n}" for n in range(others)]
+        clients = {name: MemoryClient(dead) for name in names}
+        outputs = [output(name, deadline_s=60.0) for name in names]
+        given = alerts(1000)
+        async with running(folder, *outputs, output(), clients=clients, before=given, shutdown_s=0.1) as hub:
+            [worker] = [one for one in hub.engine.workers if one.settings.name == "out"]
+            calls: Counter[str] = Counter()
+            counted = worker._journal
+            worker._journal = Counting(counted, calls)  # type: ignore[assignment]
+            await until(lambda: len(hub.clients["out"].got) == 1000, "all")
+            assert ids(hub.clients["out"].got) == ids(given)
+            await until(lambda: counted.cursor("out") == 1000, "the cursor")
+        return calls["read"], len(hub.clients["out"].batches), calls["advance"]
+
+    alone = await work(tmp_path / "alone", 0)
+    beside = await work(tmp_path / "beside", 20)
+    assert beside == alone
+
+
+class Counting:
+    """A journal that counts its calls."""
+
+    def __init__(self, journal: SqliteJournal, calls: Counter[str]) -> None:
+        self._journal, self._calls = journal, calls
+
+    def __getattr__(self, name: str) -> object:
+        self._calls[name] += 1
+        return getattr(self._journal, name)
 
 
 async def test_alerts_of_a_host_stay_in_order_with_many_requests_at_a_time(tmp_path: Path) -> None:
