@@ -62,11 +62,13 @@ class Stage:
 
     def __init__(self, daemon: Daemon, engine: DockerEngine) -> None:
         self.daemon, self.engine = daemon, engine
+        self.acts = 0
 
     def act(self, script: str) -> Counter[str]:
         """The rules that fired in the act's container, and how often."""
-        argv = self.engine.argv("run", "--rm", "--network=none", "--cidfile", str(self.daemon.folder / "cid"))
-        (self.daemon.folder / "cid").unlink(missing_ok=True)
+        self.acts += 1
+        name = f"act{self.acts}"
+        argv = self.engine.argv("run", "--rm", "--network=none", "--name", name)
         before = len(self.daemon.alerts())
         with contextlib.suppress(subprocess.TimeoutExpired):
             subprocess.run(
@@ -75,10 +77,9 @@ class Stage:
                 capture_output=True,
                 timeout=ACT_S,
             )
-        id_ = (self.daemon.folder / "cid").read_text()
         time.sleep(SETTLE_S)
         alerts = [a for a in self.daemon.alerts()[before:] if not a["rule"].startswith("Tercel internal")]
-        of_it = [a for a in alerts if a["output_fields"].get("container.id") == id_[:12]]
+        of_it = [a for a in alerts if a["output_fields"].get("container.name") == name]
         return Counter(a["rule"] for a in of_it)
 
 
