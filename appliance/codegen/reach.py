@@ -139,7 +139,7 @@ def pieces_of(check: Check) -> dict[bytes, int] | None:
         return None
     if left.name not in _PATHS and left.name not in (_FOLDER, _FILE, _REALLY):
         return None
-    if check.quantifier not in (None, Quantifier.ANY):
+    if check.quantifier not in (None, Quantifier.ANY, Quantifier.ONE):  # where all of none hold, no path is needed
         return None
     words = right if isinstance(right, tuple) else (right,)
     reaches: list[Reach] = []

@@ -171,6 +171,20 @@ def test_where_an_open_really_leads_is_asked_by_its_name(tmp_path: Path) -> None
     assert rule("evt.type = openat and fd.realpath startswith /etc/", tmp_path).keeps(READ, b"/x", b"y")
 
 
+def test_the_shipped_rules_let_ordinary_reads_be_dropped() -> None:
+    shipped = Path(__file__).parents[2] / "rules"
+    loaded = load_rules([shipped / "tercel_rules.yaml", shipped / "tercel_attack_rules.yaml"])
+    early = early_of([rule for rule in loaded.rules if rule.enabled], _compile_check)
+    dropped = ("/usr/include/stdio.h", "/usr/lib/libc.so.6", "/proc/1/stat", "/etc/ld.so.cache", "/srv/a", "/nowhere")
+    for path in dropped:
+        for number in (READ, READ | FAILED, READ | FOLDER, 0, WRITE | FAILED):
+            assert not early.keeps(number, path.encode(), path.rpartition("/")[2].encode()), (path, number)
+    kept = ("/etc/shadow", "/mnt/shadow", "/etc/sudoers.d/x", "/srv/login.keyring", "/root/.local/share/keyrings/x")
+    for path in kept:
+        assert early.keeps(class_of(0, 3, path.encode()), path.encode(), b"x"), path
+    assert early.keeps(READ, b"/tmp/link", b"shadow")
+
+
 def test_rules_of_no_open_let_all_be_dropped(tmp_path: Path) -> None:
     early = rule("evt.type = execve", tmp_path)
     assert set(early.entries.values()) == {0} and early.ends == early.real == 0
