@@ -15,14 +15,16 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from appliance.hub.alert import HubAlert
 from appliance.hub.demo import DAY_NS, fleet_alerts, host_names
 from appliance.hub.query.tree import read_filter
 from appliance.hub.store.base import Span
 from appliance.hub.store.sqlite import SqliteStore
+from appliance.hub.web.export import as_csv, ndjson
 from appliance.model.expr import TRUE
 
 START_NS = 1_790_000_000 * 1_000_000_000
@@ -73,6 +75,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, object]:
         "facet_rule_ms": times(3, lambda: store.top(TRUE, span, "rule")),
         "facet_host_ms": times(3, lambda: store.top(TRUE, span, "hostname")),
         "groups_last_day_ms": times(3, lambda: store.groups(TRUE, Span(span.to_ns - DAY_NS, span.to_ns))),
+        "export_rows_per_s": {make.__name__: exported(store, span, make) for make in (ndjson, as_csv)},
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 
@@ -110,6 +113,15 @@ def newest(store: SqliteStore, span: Span, args: argparse.Namespace) -> list[flo
         store.search(read_filter(text), span, limit=50)
         spent.append((time.perf_counter() - begun) * 1000)
     return spent
+
+
+def exported(store: SqliteStore, span: Span, make: Callable[[Iterator[HubAlert]], Iterator[bytes]]) -> int:
+    """Rows by second of processor time."""
+    begun = time.process_time()
+    count = 100_000
+    rows = islice(store.scan(TRUE, span, newest_first=False), count)
+    lines = sum(block.count(b"\n") for block in make(rows))
+    return round(lines / (time.process_time() - begun))
 
 
 def figures(spent: list[float]) -> dict[str, float]:

@@ -76,8 +76,8 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
-    made = Receiver()
+def receiving(made: Receiver | None = None) -> Iterator[Receiver]:
+    made = made or Receiver()
     thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     yield made

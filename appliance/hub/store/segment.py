@@ -72,6 +72,7 @@ class _Body(msgspec.Struct, array_like=True):
     fields: dict[str, msgspec.Raw]
 
 
+_PRIORITIES = tuple(sorted(Priority))
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 
@@ -92,7 +93,7 @@ def unpack(data: bytes, seq: int) -> HubAlert:
     """Undo `pack`."""
     id_, ts_ns, received_ns, hostname, rule, priority, source, tags, output, fields = _decoder.decode(data)
     return HubAlert(
-        seq, id_, ts_ns, received_ns, hostname, rule, Priority(priority), source, tuple(tags), output, fields
+        seq, id_, ts_ns, received_ns, hostname, rule, _PRIORITIES[priority], source, tuple(tags), output, fields
     )  # fmt: skip
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from appliance.hub.alert import HubAlert
+from appliance.hub.alert import HubAlert, JsonValue
 from appliance.hub.query.words import text_of
 from appliance.hub.web import pages, show
 from appliance.hub.web.context import Ask, Hub, record, shown
@@ -46,6 +46,21 @@ def export(hub: Hub, ask: Ask) -> Response:
     )
 
 
+class _Line(msgspec.Struct, gc=False):
+    """The keys of `record_of`, encoded without a dictionary in between."""
+
+    id: str
+    time: str
+    time_ns: int
+    priority: str
+    rule: str
+    hostname: str
+    source: str
+    tags: Sequence[str]
+    output: str
+    output_fields: Mapping[str, JsonValue]
+
+
 def record_of(alert: HubAlert) -> dict[str, object]:
     """An alert as exports have it."""
     return {
@@ -65,8 +80,13 @@ def record_of(alert: HubAlert) -> dict[str, object]:
 def line(alert: HubAlert) -> bytes:
     """An alert as one line of JSON."""
     try:
-        return _encode(record_of(alert))
-    except UnicodeEncodeError:
+        return _encode(
+            _Line(
+                alert.id, show.iso(alert.ts_ns), alert.ts_ns, alert.priority.label, alert.rule, alert.hostname,
+                alert.source, alert.tags, alert.output, alert.fields,
+            )
+        )  # fmt: skip
+    except (UnicodeEncodeError, OverflowError):
         return json_safe(json.dumps(record_of(alert), ensure_ascii=False)).encode()
 
 
@@ -91,7 +111,10 @@ def as_csv(alerts: Iterator[HubAlert]) -> Iterator[bytes]:
 
 def line_of_fields(alert: HubAlert) -> str:
     """The output fields as JSON."""
-    return json.dumps(dict(alert.fields), ensure_ascii=False)
+    try:
+        return _encode(alert.fields).decode()
+    except (UnicodeEncodeError, OverflowError):
+        return json.dumps(dict(alert.fields), ensure_ascii=False)
 
 
 def _cell(value: object) -> str:

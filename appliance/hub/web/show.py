@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 from collections.abc import Sequence
 
@@ -38,8 +39,15 @@ def moment(ts_ns: int, zone: str = "UTC", *, ms: bool = False) -> str:
 
 def iso(ts_ns: int) -> str:
     """For `<time datetime>`."""
+    seconds, nanos = divmod(max(0, ts_ns), SECOND)
+    second = _iso_second(seconds)
+    return f"{second}.{nanos // 1_000_000:03}+00:00" if second else ""
+
+
+@functools.lru_cache(maxsize=256)
+def _iso_second(seconds: int) -> str:
     try:
-        return datetime.datetime.fromtimestamp(max(0, ts_ns) / 1e9, datetime.UTC).isoformat(timespec="milliseconds")
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
     except (OverflowError, ValueError, OSError):
         return ""
 
