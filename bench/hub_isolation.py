@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import httpx
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -73,23 +75,28 @@ def latencies(folder: Path, dead: int, args: argparse.Namespace) -> list[float]:
         hangs = [stack.enter_context(hung()) for _ in range(dead // 2)]
         ports = [one.getsockname()[1] for one in hangs] + [free_port() for _ in range(dead - len(hangs))]
         urls = {f"dead{n}": f"http://127.0.0.1:{port}/" for n, port in enumerate(ports)}
-        with running(folder, config(0.2, out=receiver.url, **urls)) as hub:
+        outputs = ", ".join(
+            f"{name}: {{type: webhook, url: '{url}', format: ndjson}}"
+            for name, url in {"out": receiver.url, **urls}.items()
+        )
+        with running(folder, f"collector: {{port: 0}}\noutputs: {{{outputs}}}\nshutdown_s: 0.2") as hub:
             return steady(hub, receiver, args.rate, args.seconds)
 
 
 def steady(hub: Hub, receiver: Receiver, rate: int, seconds: float) -> list[float]:
-    """Post at a steady rate after a second of warming up."""
+    """Post at a steady rate after three seconds of warming up."""
     assert isinstance(receiver, Timed)
     sent: dict[str, float] = {}
     few = max(1, int(rate * PAUSE_S))
+    client = httpx.Client()
     begun = time.monotonic()
-    for n in range(0, int(rate * (seconds + 1)), few):
+    for n in range(0, int(rate * (seconds + 3)), few):
         time.sleep(max(0.0, begun + n / rate - time.monotonic()))
         now = time.monotonic()
-        post(hub, range(n, n + few))
+        post(hub, range(n, n + few), client)
         sent |= {f"h{k % 7}:{k}": now for k in range(n, n + few)}
     until(lambda: len(receiver.at) >= len(sent), "all")
-    return [receiver.at[id_] - at for id_, at in sent.items() if at - begun > 1]
+    return [receiver.at[id_] - at for id_, at in sent.items() if at - begun > 3]
 
 
 def outage(folder: Path, count: int) -> None:
@@ -105,10 +112,11 @@ def outage(folder: Path, count: int) -> None:
         until(lambda: receiver.got > 0, "the first after the outage")
         begun = time.monotonic()
         waits = []
+        client = httpx.Client()
         n = count
         while len(receiver.ids) < n:
             now = time.monotonic()
-            post(hub, range(n, n + 1))
+            post(hub, range(n, n + 1), client)
             until(lambda n=n: f"h{n % 7}:{n}" in receiver.at, "a live alert", 60)  # type: ignore[misc]
             waits.append(receiver.at[f"h{n % 7}:{n}"] - now)
             n += 1

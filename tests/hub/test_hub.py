@@ -98,10 +98,11 @@ def event(n: int, **changes: object) -> dict[str, object]:
     } | changes  # fmt: skip
 
 
-def post(made: Hub, numbers: range, **changes: object) -> None:
+def post(made: Hub, numbers: range, client: httpx.Client | None = None, **changes: object) -> None:
     body = "\n".join(json.dumps(event(n, **changes)) for n in numbers)
     ids = ", ".join(f"h{n % 7}:{n}" for n in numbers)
-    answer = httpx.post(made.url, content=body, headers={"Tercel-Alert-Id": ids}, timeout=60)
+    send = httpx.post if client is None else client.post
+    answer = send(made.url, content=body, headers={"Tercel-Alert-Id": ids}, timeout=60)
     assert answer.status_code == 200, answer.text
 
 
