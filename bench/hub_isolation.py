@@ -76,7 +76,7 @@ def latencies(folder: Path, dead: int, args: argparse.Namespace) -> list[float]:
         ports = [one.getsockname()[1] for one in hangs] + [free_port() for _ in range(dead - len(hangs))]
         urls = {f"dead{n}": f"http://127.0.0.1:{port}/" for n, port in enumerate(ports)}
         outputs = ", ".join(
-            f"{name}: {{type: webhook, url: '{url}', format: ndjson}}"
+            f"{name}: {{type: webhook, url: '{url}', format: ndjson, start: oldest}}"
             for name, url in {"out": receiver.url, **urls}.items()
         )
         with running(folder, f"collector: {{port: 0}}\noutputs: {{{outputs}}}\nshutdown_s: 0.2") as hub:
