@@ -132,7 +132,7 @@ NOT_DONE = {
 @pytest.fixture(scope="module")
 def raised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
     """The names of the rules that the acts raised."""
-    with Daemon(tmp_path_factory.mktemp("acts"), {}, rules=SHIPPED) as daemon:
+    with Daemon(tmp_path_factory.mktemp("acts"), {"rules_profile": "all"}, rules=SHIPPED) as daemon:
         for name, act in ACTS.items():
             subprocess.run(
                 [*NAMESPACE, SETUP + act], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=20
