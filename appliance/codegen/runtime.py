@@ -231,6 +231,7 @@ def below_globber(patterns: Iterable[str]) -> Callable[[str], object]:
     return re.compile(pattern, re.DOTALL).fullmatch
 
 
+@lru_cache(4096)
 def has_wildcard(text: str) -> bool:
     """Whether `pmatch` reads a path as a pattern."""
     return any(c in text for c in "*?[")
@@ -243,6 +244,7 @@ _POSIX = {
 }  # fmt: skip
 
 
+@lru_cache(4096)
 def glob_regex(pattern: str, any_char: str = ".") -> str:
     """A shell pattern (glob(7)) as a regular expression that never backtracks over what a `*` has taken.
 

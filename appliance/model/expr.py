@@ -24,6 +24,15 @@ def _place() -> Span:
     return field(default=NOWHERE, compare=False, repr=False)
 
 
+def _kept() -> int:
+    """A node's hash: made once from those of its parts, as trees are looked up many times while rules are compiled."""
+    return field(default=0, init=False, compare=False, repr=False)
+
+
+def _keep(node: object, value: int) -> None:
+    object.__setattr__(node, "_hash", value)
+
+
 def quote(text: str) -> str:
     """`text` as a double-quoted string of the language."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -101,6 +110,13 @@ class Check:
     quantifier: Quantifier | None = None
     span: Span = _place()
     op_span: Span = _place()
+    _hash: int = _kept()
+
+    def __post_init__(self) -> None:
+        _keep(self, hash((self.left, self.op, self.right, self.quantifier)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __str__(self) -> str:
         head = f"{self.left} {self.op.value}"
@@ -145,6 +161,13 @@ class Not:
 
     part: Expr
     span: Span = _place()
+    _hash: int = _kept()
+
+    def __post_init__(self) -> None:
+        _keep(self, hash((Not, self.part)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __str__(self) -> str:
         return f"not {_inner(self.part)}"
@@ -156,6 +179,13 @@ class And:
 
     parts: tuple[Expr, ...]
     span: Span = _place()
+    _hash: int = _kept()
+
+    def __post_init__(self) -> None:
+        _keep(self, hash((And, self.parts)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __str__(self) -> str:
         return " and ".join(map(_inner, self.parts))
@@ -167,6 +197,13 @@ class Or:
 
     parts: tuple[Expr, ...]
     span: Span = _place()
+    _hash: int = _kept()
+
+    def __post_init__(self) -> None:
+        _keep(self, hash((Or, self.parts)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __str__(self) -> str:
         return " or ".join(f"({p})" if isinstance(p, Or) else str(p) for p in self.parts)

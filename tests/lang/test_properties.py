@@ -94,7 +94,7 @@ def plain(expr: Any) -> Any:
     if hasattr(expr, "quoted"):
         return expr.text
     if hasattr(expr, "__dataclass_fields__"):
-        names = [n for n in expr.__dataclass_fields__ if not n.endswith("span")]
+        names = [n for n, field in expr.__dataclass_fields__.items() if field.compare]
         return (type(expr).__name__, *(plain(getattr(expr, n)) for n in names))
     return expr
 
