@@ -63,7 +63,9 @@ nightly: setup-test
 	TERCEL_FUZZ_S=600 $(VENV)/bin/python -m pytest -q tests/sources/test_k8saudit.py -k no_bytes
 	TERCEL_FLEET=1 $(VENV)/bin/python -m pytest -q tests/roles/test_roles.py
 	TERCEL_NIGHTLY=1 $(VENV)/bin/python -m pytest -q tests/sinks/test_spool.py tests/hub/journal tests/hub/outputs/test_fuzzed.py
+	TERCEL_NIGHTLY=1 $(VENV)/bin/python -m pytest -q tests/hub/web/test_browser.py
 	$(VENV)/bin/python bench/hub_ingest.py
+	$(VENV)/bin/python bench/hub_isolation.py
 	TERCEL_NIGHTLY=1 $(VENV)/bin/python -m pytest -q $$(grep -rl '^@given' tests --include=*.py)
 	$(VENV)/bin/python bench/reload.py
 	TERCEL_MOLECULE=default $(VENV)/bin/python -m pytest -q tests/molecule
