@@ -61,6 +61,10 @@ HOST = {
         " printf 'cat /etc/shadow\\ntrue' >/usr/local/dnf; /tmp/dnf /usr/local/dnf /usr/bin/dnf",
         {READ},
     ),
+    "a log removed below a program called logrotate": (
+        "cp /bin/bash /tmp/logrotate; echo >/var/log/syslog; /tmp/logrotate -c 'rm /var/log/syslog; true'",
+        {"Log emptied or removed"},
+    ),
     "a job written by one that calls itself dpkg": (
         RENAMED % 'open("/etc/cron.d/x", "w").write("x")',
         {"Scheduled job written", "Write below etc"},
